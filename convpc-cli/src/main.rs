@@ -1,0 +1,2 @@
+//! convpc-cli
+fn main() {}

@@ -1,0 +1,1 @@
+//! convpc-core
