@@ -1,1 +1,44 @@
-//! convpc-core
+//! The core of convpc: what a convolutional probabilistic circuit is and what can be asked of it.
+//!
+//! A [`Circuit`] is a validated chain of [`Layer`]s with parameters; [`ConvPc`] builds the usual one for an image size. A
+//! [`Backend`] turns it into an [`Executable`] that computes likelihoods, samples, completions and EM steps. The
+//! [`Reference`] backend does so in textbook loops; the fast ones live in crates of their own.
+#![forbid(unsafe_code)]
+
+mod backend;
+mod circuit;
+mod conv_pc;
+mod descent;
+mod error;
+mod evaluation;
+pub mod evidence;
+mod family;
+mod initialize;
+mod layer;
+mod learn;
+mod marginalize;
+mod normalize;
+mod parameters;
+mod reference;
+pub mod rng;
+mod scope;
+mod shape;
+mod statistics;
+mod structure;
+
+pub use backend::{Accumulated, Backend, Executable};
+pub use circuit::Circuit;
+pub use conv_pc::ConvPc;
+pub use descent::{Choice, Inputs, descend};
+pub use error::{Error, Result};
+pub use evaluation::{Evaluation, Mpe, Semiring};
+pub use family::{Bernoulli, Binomial, Categorical, ExponentialFamily, Family, Form, LeafStep, Normal};
+pub use initialize::fit_leaves;
+pub use layer::{Column, Edge, Edges, Layer, Leaf, ProdConv, RepetitionMixing, Sum, SumConv};
+pub use learn::em;
+pub use parameters::Parameters;
+pub use reference::Reference;
+pub use scope::Scope;
+pub use shape::{Padding, Shape};
+pub use statistics::Statistics;
+pub use structure::{Structure, StructureBuilder};

@@ -1,1 +1,3 @@
 //! convpc-cpu
+
+pub mod simd;

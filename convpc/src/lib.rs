@@ -1,1 +1,5 @@
 //! convpc
+
+pub mod atomic;
+pub mod data;
+pub mod picture;

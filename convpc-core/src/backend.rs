@@ -1,0 +1,101 @@
+use std::{ops::Range, sync::Arc};
+
+use ndarray::{Array1, Array2, ArrayView2};
+
+use crate::{
+    circuit::Circuit,
+    error::Result,
+    evaluation::{Evaluation, Mpe, Semiring},
+    learn::em,
+    parameters::Parameters,
+    statistics::Statistics,
+    structure::Structure,
+};
+
+/// Something that computes with circuits: a CPU, a GPU, or the textbook loops of [`Reference`](crate::Reference).
+///
+/// A backend takes a whole circuit, so that it can fuse, block and schedule as its hardware likes.
+pub trait Backend: Send + Sync {
+    /// The name it is chosen by: `reference`, `cpu`, …
+    fn name(&self) -> &str;
+
+    /// What it runs on, for people: instruction set and threads, or the device.
+    fn description(&self) -> String;
+
+    /// Prepares a circuit for computation.
+    fn load(&self, circuit: &Circuit) -> Result<Box<dyn Executable>>;
+}
+
+/// Log-likelihoods of a batch that was added to the statistics.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Accumulated {
+    /// Rows of the batch.
+    pub rows: u64,
+    /// Rows of probability zero among them; they do not contribute to the statistics.
+    pub impossible_rows: u64,
+    /// Sum of the log-likelihoods of all rows, nats.
+    pub log_likelihood: f64,
+}
+
+/// A circuit loaded into a backend, with parameters that can be learned.
+///
+/// Data are rows × variables, f32, NaN = missing. Log-likelihoods are in nats. Every method checks its data:
+/// [`Error::VariableCount`](crate::Error::VariableCount), [`Error::EmptyBatch`](crate::Error::EmptyBatch),
+/// [`Error::OutsideSupport`](crate::Error::OutsideSupport).
+pub trait Executable: Send {
+    /// The circuit's structure.
+    fn structure(&self) -> &Arc<Structure>;
+
+    /// The current parameters.
+    fn parameters(&self) -> Result<Parameters>;
+
+    /// Replaces the parameters and forgets the statistics. Errors as [`Circuit::new`].
+    fn set_parameters(&mut self, parameters: &Parameters) -> Result<()>;
+
+    /// The log-likelihood of each row, missing values summed out exactly.
+    fn log_likelihood(&self, data: ArrayView2<f32>) -> Result<Array1<f64>>;
+
+    /// The activations of every layer: for looking inside, and for small batches.
+    fn evaluate(&self, data: ArrayView2<f32>, semiring: Semiring) -> Result<Evaluation>;
+
+    /// Adds the expected counts of a batch to the statistics.
+    fn accumulate(&mut self, data: ArrayView2<f32>) -> Result<Accumulated>;
+
+    /// The statistics gathered since the last step or reset.
+    fn statistics(&self) -> Result<Statistics>;
+
+    /// Forgets the statistics.
+    fn reset_statistics(&mut self);
+
+    /// One EM step on the statistics, which are forgotten.
+    ///
+    /// # Errors
+    /// [`Error::NoStatistics`](crate::Error::NoStatistics) where no row of positive probability was accumulated;
+    /// [`Error::Argument`](crate::Error::Argument) where an option is out of range.
+    fn em_step(&mut self, options: &em::Options) -> Result<()>;
+
+    /// Draws the rows with the numbers `rows`; row i of any call with the same seed is the same.
+    fn sample(&self, rows: Range<u64>, seed: u64) -> Result<Array2<f32>>;
+
+    /// Completes missing values with draws from their exact posterior; row i of `data` uses the random numbers of row
+    /// `first_row + i`.
+    ///
+    /// # Errors
+    /// [`Error::ImpossibleEvidence`](crate::Error::ImpossibleEvidence) where a row has probability zero.
+    fn sample_conditional(&self, data: ArrayView2<f32>, seed: u64, first_row: u64) -> Result<Array2<f32>>;
+
+    /// Completes missing values with the most probable explanation; errors as
+    /// [`sample_conditional`](Self::sample_conditional).
+    fn mpe(&self, data: ArrayView2<f32>, method: Mpe) -> Result<Array2<f32>>;
+
+    /// The circuit with the current parameters.
+    fn circuit(&self) -> Result<Circuit> {
+        Circuit::new(self.structure().clone(), self.parameters()?)
+    }
+
+    /// The gradient of the accumulated log-likelihood with respect to the unconstrained parameters; see
+    /// [`Statistics::gradient`].
+    fn gradient(&self) -> Result<Parameters> {
+        Ok(self.statistics()?.gradient(self.structure(), &self.parameters()?))
+    }
+}

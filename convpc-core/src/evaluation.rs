@@ -1,0 +1,238 @@
+use std::sync::Arc;
+
+use ndarray::{Array1, Array2, Array4, ArrayView4, Axis};
+
+use crate::{
+    circuit::Circuit,
+    descent::{Choice, Inputs, descend},
+    error::{Error, Result},
+    statistics::Statistics,
+};
+
+/// What a sum does with its inputs on the way up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Semiring {
+    /// Sum them: likelihoods; a missing variable is summed out and adds 0.
+    #[default]
+    SumProduct,
+    /// Take the largest: the probability of the best latent choices; a missing variable adds the log-density of its mode.
+    MaxProduct,
+}
+
+/// How missing values are completed by the most probable explanation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mpe {
+    /// Likelihoods on the way up, the best edge at each sum on the way down, as SPFlow does: fast and approximate.
+    Greedy,
+    /// The true maximum over missing values and latent choices together (Viterbi).
+    MaxProduct,
+}
+
+impl Mpe {
+    /// What the upward pass computes for this method.
+    pub fn semiring(self) -> Semiring {
+        match self {
+            Mpe::Greedy => Semiring::SumProduct,
+            Mpe::MaxProduct => Semiring::MaxProduct,
+        }
+    }
+}
+
+/// The activations of every layer for a batch: what conditional sampling, completion and learning are computed from.
+///
+/// An evaluation owns its circuit and its evidence, so that no query can be asked without it or of the wrong one. It holds
+/// everything in float64: for looking inside and for small batches. Backends stream large ones without building it.
+#[derive(Debug, Clone)]
+pub struct Evaluation {
+    circuit: Arc<Circuit>,
+    evidence: Array2<f64>,
+    semiring: Semiring,
+    activations: Vec<Array4<f64>>,
+}
+
+impl Evaluation {
+    /// Joins what an upward pass found: `activations` of each layer are `[repetition][feature][channel][row]`.
+    ///
+    /// # Panics
+    /// If the activations do not have the shapes of the circuit's layers: they come from a backend, not from a user.
+    pub fn new(
+        circuit: Arc<Circuit>,
+        evidence: Array2<f64>,
+        semiring: Semiring,
+        activations: Vec<Array4<f64>>,
+    ) -> Self {
+        let structure = circuit.structure();
+        assert_eq!(activations.len(), structure.layers().len(), "one tensor a layer");
+        for (index, tensor) in activations.iter().enumerate() {
+            let shape = structure.shape(index);
+            assert_eq!(tensor.dim(), (shape.repetitions, shape.features(), shape.channels, evidence.nrows()));
+        }
+        Evaluation { circuit, evidence, semiring, activations }
+    }
+
+    /// The circuit.
+    pub fn circuit(&self) -> &Circuit {
+        &self.circuit
+    }
+
+    /// The log-likelihoods of a layer's nodes, nats: `[repetition][feature][channel][row]`.
+    pub fn activations(&self, layer: usize) -> ArrayView4<'_, f64> {
+        self.activations[layer].view()
+    }
+
+    /// The log-likelihood of each row, nats.
+    pub fn log_likelihood(&self) -> Array1<f64> {
+        self.activations[self.activations.len() - 1].iter().copied().collect()
+    }
+
+    /// The expected counts of the rows: flows go down as likelihoods went up.
+    ///
+    /// Through a sum `flow_in[c] = sum_d flow_out[d] · w[c,d] · exp(x[c] − y[d])`, each term also being the edge's count;
+    /// through a product every child gets the parent's flow. A feature with an empty scope is a constant and has no flow.
+    pub fn statistics(&self) -> Statistics {
+        let structure = self.circuit.structure();
+        let log_likelihood = self.log_likelihood();
+        let mut statistics = Statistics::zeros(structure);
+        statistics.rows = self.evidence.nrows() as u64;
+        statistics.log_likelihood = log_likelihood.sum();
+        statistics.impossible_rows = log_likelihood.iter().filter(|ll| **ll == f64::NEG_INFINITY).count() as u64;
+        let mut flow = self.activations[self.activations.len() - 1].mapv(|ll| f64::from(ll > f64::NEG_INFINITY));
+        for layer in (1..structure.layers().len()).rev() {
+            flow = match structure.edges(layer) {
+                Some(_) => self.flow_through_sum(layer, &flow, &mut statistics),
+                None => self.flow_through_product(layer, &flow),
+            };
+        }
+        self.count_leaves(&flow, &mut statistics);
+        statistics
+    }
+
+    fn flow_through_product(&self, layer: usize, flow: &Array4<f64>) -> Array4<f64> {
+        let structure = self.circuit.structure();
+        let mut below = Array4::zeros(self.activations[layer - 1].raw_dim());
+        for feature in 0..structure.shape(layer).features() {
+            for child in structure.children(layer, feature) {
+                below.index_axis_mut(Axis(1), child).assign(&flow.index_axis(Axis(1), feature));
+            }
+        }
+        below
+    }
+
+    fn flow_through_sum(&self, layer: usize, flow: &Array4<f64>, statistics: &mut Statistics) -> Array4<f64> {
+        let structure = self.circuit.structure();
+        let edges = structure.edges(layer).expect("a sum");
+        let weights = self.circuit.parameters().slice(layer);
+        let counts = statistics.counts[layer].as_slice_mut().expect("standard layout");
+        let (x, y) = (&self.activations[layer - 1], &self.activations[layer]);
+        let mut below = Array4::zeros(x.raw_dim());
+        for ((r, f, d, row), &flow) in flow.indexed_iter() {
+            if flow == 0.0 || structure.is_empty(layer, f) {
+                continue;
+            }
+            for edge in edges.of(f, d, r) {
+                let input = [edge.repetition, f, edge.channel, row];
+                let share = flow * weights[edge.weight] * (x[input] - y[[r, f, d, row]]).exp();
+                below[input] += share;
+                counts[edge.weight] += share;
+            }
+        }
+        below
+    }
+
+    fn count_leaves(&self, flow: &Array4<f64>, statistics: &mut Statistics) {
+        let structure = self.circuit.structure();
+        let family = &structure.leaf().family;
+        let mut t = vec![0.0; family.statistics()];
+        for ((r, pixel, c, row), &flow) in flow.indexed_iter() {
+            for column in structure.pixel_columns(pixel) {
+                let x = self.evidence[[row, column]];
+                if !x.is_nan() && flow > 0.0 {
+                    family.sufficient(self.circuit.leaf_parameters(column, c, r), x, &mut t);
+                    let counts = &mut statistics.counts[0];
+                    counts[[column, c, r, 0]] += flow;
+                    t.iter().enumerate().for_each(|(k, t)| counts[[column, c, r, 1 + k]] += flow * t);
+                }
+            }
+        }
+    }
+
+    /// The evidence completed: missing values are drawn from their exact posterior. Row i of the batch uses the random
+    /// numbers of row `first_row + i`.
+    ///
+    /// # Errors
+    /// [`Error::ImpossibleEvidence`] where a row has probability zero.
+    pub fn sample(&self, seed: u64, first_row: u64) -> Result<Array2<f64>> {
+        self.complete(Choice::Sample { seed }, first_row)
+    }
+
+    /// The evidence completed by the best edges on the way down: [`Mpe::Greedy`] after a SumProduct evaluation,
+    /// [`Mpe::MaxProduct`] after a MaxProduct one. Errors as [`sample`](Self::sample).
+    pub fn arg_max(&self) -> Result<Array2<f64>> {
+        self.complete(Choice::ArgMax, 0)
+    }
+
+    fn complete(&self, choice: Choice, first_row: u64) -> Result<Array2<f64>> {
+        let log_likelihood = self.log_likelihood();
+        let mut rows = self.evidence.clone();
+        for (row, mut values) in rows.outer_iter_mut().enumerate() {
+            if log_likelihood[row] == f64::NEG_INFINITY {
+                return Err(Error::ImpossibleEvidence { row });
+            }
+            let values = values.as_slice_mut().expect("standard layout");
+            descend(&InputsOfRow { evaluation: self, row }, choice, first_row + row as u64, values);
+        }
+        Ok(rows)
+    }
+
+    /// Which upward pass this is.
+    pub fn semiring(&self) -> Semiring {
+        self.semiring
+    }
+}
+
+/// The inputs of the sums for one row of an evaluation.
+struct InputsOfRow<'a> {
+    evaluation: &'a Evaluation,
+    row: usize,
+}
+
+impl Inputs for InputsOfRow<'_> {
+    fn structure(&self) -> &crate::Structure {
+        self.evaluation.circuit.structure()
+    }
+
+    fn scores(&self, layer: usize, feature: usize, channel: usize, repetition: usize, scores: &mut Vec<f64>) {
+        let structure = self.structure();
+        let weights = self.evaluation.circuit.parameters().slice(layer);
+        let x = &self.evaluation.activations[layer - 1];
+        let edges = structure.edges(layer).expect("a sum");
+        scores.extend(
+            edges
+                .of(feature, channel, repetition)
+                .map(|e| weights[e.weight].ln() + x[[e.repetition, feature, e.channel, self.row]]),
+        );
+    }
+
+    fn leaf_parameters(&self, column: usize, channel: usize, repetition: usize, parameters: &mut Vec<f64>) {
+        parameters.extend_from_slice(self.evaluation.circuit.leaf_parameters(column, channel, repetition));
+    }
+}
+
+/// Sampling without evidence needs no upward pass: with nothing observed every input of a sum is 0.
+pub(crate) struct Prior<'a>(pub &'a Circuit);
+
+impl Inputs for Prior<'_> {
+    fn structure(&self) -> &crate::Structure {
+        self.0.structure()
+    }
+
+    fn scores(&self, layer: usize, feature: usize, channel: usize, repetition: usize, scores: &mut Vec<f64>) {
+        let weights = self.0.parameters().slice(layer);
+        let edges = self.0.structure().edges(layer).expect("a sum");
+        scores.extend(edges.of(feature, channel, repetition).map(|e| weights[e.weight].ln()));
+    }
+
+    fn leaf_parameters(&self, column: usize, channel: usize, repetition: usize, parameters: &mut Vec<f64>) {
+        parameters.extend_from_slice(self.0.leaf_parameters(column, channel, repetition));
+    }
+}

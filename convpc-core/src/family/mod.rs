@@ -1,0 +1,277 @@
+//! Leaf families. A new family is one file with an [`ExponentialFamily`] and one line in [`Family`]; backends evaluate
+//! it through its [`Form`] and need no change.
+
+mod bernoulli;
+mod binomial;
+mod categorical;
+mod normal;
+
+pub use bernoulli::Bernoulli;
+pub use binomial::Binomial;
+pub use categorical::Categorical;
+pub use normal::Normal;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+
+/// How a backend evaluates a family's log-density.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Parameters are (location, scale), the density is that of [`Normal`], the statistics are `z` and `z²` of
+    /// `z = (x − location) / scale`.
+    LocationScale,
+    /// `<eta, T(x)> − A(eta) + h(x)`, with `0 · (−inf) = 0` in the inner product; T does not depend on parameters.
+    Natural,
+    /// `eta[x]` for x in `0..size`; T is the indicator of x.
+    Table {
+        /// Number of values.
+        size: usize,
+    },
+}
+
+/// What the maximum-likelihood step of a leaf takes besides the statistics.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LeafStep {
+    /// Dirichlet (Beta) pseudocount of each value of a discrete variable; 0 for maximum likelihood.
+    pub pseudocount: f64,
+    /// Smallest standard deviation of a Normal.
+    pub minimum_std: f64,
+    /// Normal: variance times n/(n−1), n the expected count, only where n > 2.
+    pub bias_correction: bool,
+}
+
+/// A family of distributions `log p(x) = <eta, T(x)> − A(eta) + h(x)` of one variable.
+///
+/// `parameters` are the family's usual ones (mean and std, probabilities), as slices of length
+/// [`parameters()`](Self::parameters). The natural parameters need not be minimal: Bernoulli has `T = (x, 1−x)`,
+/// `eta = (log p, log(1−p))`, `A = 0`, which stays exact at p = 0 and p = 1.
+pub trait ExponentialFamily {
+    /// The name in messages, in lower case.
+    fn name(&self) -> &'static str;
+
+    /// An error where the family's own arguments are not legal.
+    fn check(&self) -> Result<()>;
+
+    /// The number of parameters of one distribution.
+    fn parameters(&self) -> usize;
+
+    /// The number of sufficient statistics.
+    fn statistics(&self) -> usize;
+
+    /// How backends evaluate it.
+    fn form(&self) -> Form;
+
+    /// The number of values `0, 1, …` that a discrete variable takes; `None` for a continuous one.
+    fn cardinality(&self) -> Option<usize>;
+
+    /// The support in words.
+    fn support(&self) -> String;
+
+    /// Whether `x` is in the support.
+    fn contains(&self, x: f64) -> bool {
+        match self.cardinality() {
+            Some(n) => x >= 0.0 && x < n as f64 && x.fract() == 0.0,
+            None => x.is_finite(),
+        }
+    }
+
+    /// The position of the first value that is neither NaN nor in the support.
+    fn first_outside(&self, row: &[f32]) -> Option<usize> {
+        row.iter().position(|&x| !x.is_nan() && !self.contains(f64::from(x)))
+    }
+
+    /// What is wrong with a parameter vector, if anything is.
+    fn problem(&self, parameters: &[f64]) -> Option<String>;
+
+    /// The sufficient statistics `T(x)`.
+    fn sufficient(&self, parameters: &[f64], x: f64, statistics: &mut [f64]);
+
+    /// The natural parameters `eta`, as many as statistics.
+    fn natural(&self, parameters: &[f64], eta: &mut [f64]);
+
+    /// The log-normaliser `A(eta)`.
+    fn log_normalizer(&self, _parameters: &[f64]) -> f64 {
+        0.0
+    }
+
+    /// The logarithm of the base measure, `h(x)`.
+    fn log_base(&self, _x: f64) -> f64 {
+        0.0
+    }
+
+    /// `log p(x)` in nats; x is in the support.
+    fn log_density(&self, parameters: &[f64], x: f64) -> f64 {
+        let mut t = vec![0.0; self.statistics()];
+        let mut eta = t.clone();
+        self.sufficient(parameters, x, &mut t);
+        self.natural(parameters, &mut eta);
+        let inner: f64 = eta.iter().zip(&t).filter(|(_, t)| **t != 0.0).map(|(eta, t)| eta * t).sum();
+        inner - self.log_normalizer(parameters) + self.log_base(x)
+    }
+
+    /// The maximum-likelihood (with a pseudocount: maximum-a-posteriori) step. `parameters` holds the current
+    /// parameters, which the statistics were gathered at, and receives the new ones; they stay as they are where
+    /// nothing was seen. `count` is the sum of flows, `statistics` the flow-weighted sum of `T(x)`.
+    fn maximum_likelihood(&self, parameters: &mut [f64], count: f64, statistics: &[f64], step: &LeafStep);
+
+    /// The gradient of the flow-weighted log-likelihood with respect to the unconstrained parameters: mean and log std,
+    /// logits.
+    fn gradient(&self, parameters: &[f64], count: f64, statistics: &[f64], gradient: &mut [f64]);
+
+    /// A draw, from two independent uniforms in the open interval (0, 1).
+    fn sample(&self, parameters: &[f64], uniform: [f64; 2]) -> f64;
+
+    /// The most probable value; the smallest of several.
+    fn mode(&self, parameters: &[f64]) -> f64;
+
+    /// Random parameters to begin learning from, made from uniforms in (0, 1).
+    fn random(&self, uniform: &mut dyn FnMut() -> f64, parameters: &mut [f64]);
+}
+
+/// The families that a circuit's leaves can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Family {
+    /// Continuous, bell-shaped.
+    Normal(Normal),
+    /// 0 or 1.
+    Bernoulli(Bernoulli),
+    /// One of K values.
+    Categorical(Categorical),
+    /// Successes of n trials.
+    Binomial(Binomial),
+}
+
+impl Family {
+    /// Normal distributions.
+    pub fn normal() -> Self {
+        Family::Normal(Normal {})
+    }
+
+    /// Bernoulli distributions.
+    pub fn bernoulli() -> Self {
+        Family::Bernoulli(Bernoulli {})
+    }
+
+    /// Categorical distributions over `0..categories`.
+    pub fn categorical(categories: usize) -> Self {
+        Family::Categorical(Categorical { categories })
+    }
+
+    /// Binomial distributions over `0..=trials`.
+    pub fn binomial(trials: usize) -> Self {
+        Family::Binomial(Binomial { trials })
+    }
+}
+
+impl std::ops::Deref for Family {
+    type Target = dyn ExponentialFamily + Send + Sync;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Family::Normal(f) => f,
+            Family::Bernoulli(f) => f,
+            Family::Categorical(f) => f,
+            Family::Binomial(f) => f,
+        }
+    }
+}
+
+/// The problem with a probability, if there is one.
+fn probability_problem(p: f64) -> Option<String> {
+    (!(0.0..=1.0).contains(&p)).then(|| format!("probability {p} is not between 0 and 1"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn discrete() -> Vec<(Family, Vec<f64>)> {
+        vec![
+            (Family::bernoulli(), vec![0.3]),
+            (Family::categorical(4), vec![0.1, 0.4, 0.0, 0.5]),
+            (Family::binomial(5), vec![0.35]),
+        ]
+    }
+
+    #[test]
+    fn discrete_probabilities_add_up_to_one() {
+        for (family, p) in discrete() {
+            let n = family.cardinality().unwrap();
+            let total: f64 = (0..n).map(|x| family.log_density(&p, x as f64).exp()).sum();
+            assert!((total - 1.0).abs() < 1e-14, "{family:?}: {total}");
+        }
+    }
+
+    #[test]
+    fn normal_integrates_to_one() {
+        let p = [1.5, 0.2];
+        let total: f64 =
+            (-4000..4000).map(|i| Family::normal().log_density(&p, 1.5 + f64::from(i) * 1e-3).exp() * 1e-3).sum();
+        assert!((total - 1.0).abs() < 1e-10, "{total}");
+    }
+
+    #[test]
+    fn extreme_probabilities_are_minus_infinity_not_nan() {
+        assert_eq!(Family::bernoulli().log_density(&[0.0], 1.0), f64::NEG_INFINITY);
+        assert_eq!(Family::bernoulli().log_density(&[0.0], 0.0), 0.0);
+        assert_eq!(Family::binomial(3).log_density(&[1.0], 2.0), f64::NEG_INFINITY);
+        assert_eq!(Family::binomial(3).log_density(&[1.0], 3.0), 0.0);
+        assert_eq!(Family::categorical(2).log_density(&[0.0, 1.0], 0.0), f64::NEG_INFINITY);
+    }
+
+    #[test]
+    fn maximum_likelihood_recovers_the_distribution_from_its_own_expected_statistics() {
+        let exact = LeafStep { pseudocount: 0.0, minimum_std: 0.0, bias_correction: false };
+        for (family, p) in discrete() {
+            let (mut t, mut sum) = (vec![0.0; family.statistics()], vec![0.0; family.statistics()]);
+            for x in 0..family.cardinality().unwrap() {
+                let q = family.log_density(&p, x as f64).exp();
+                family.sufficient(&p, x as f64, &mut t);
+                sum.iter_mut().zip(&t).for_each(|(s, t)| *s += 7.0 * q * t);
+            }
+            let mut new = p.clone();
+            family.maximum_likelihood(&mut new, 7.0, &sum, &exact);
+            assert!(new.iter().zip(&p).all(|(a, b)| (a - b).abs() < 1e-14), "{family:?} {new:?}");
+        }
+        // Normal: rows 1, 2 and 6 with flows 1, 2 and 1, gathered at mean 10 and std 3.
+        let mut p = [10.0, 3.0];
+        let z = |x: f64| (x - 10.0) / 3.0;
+        let rows = [(1.0, 1.0), (2.0, 2.0), (6.0, 1.0)];
+        let s1 = rows.iter().map(|(x, f)| f * z(*x)).sum();
+        let s2 = rows.iter().map(|(x, f)| f * z(*x).powi(2)).sum();
+        Family::normal().maximum_likelihood(&mut p, 4.0, &[s1, s2], &exact);
+        let mean = (1.0 + 4.0 + 6.0) / 4.0;
+        let variance: f64 = rows.iter().map(|(x, f)| f * (x - mean) * (x - mean)).sum::<f64>() / 4.0;
+        assert!((p[0] - mean).abs() < 1e-14 && (p[1] - variance.sqrt()).abs() < 1e-14, "{p:?}");
+        let mut corrected = [10.0, 3.0];
+        Family::normal().maximum_likelihood(
+            &mut corrected,
+            4.0,
+            &[s1, s2],
+            &LeafStep { bias_correction: true, ..exact },
+        );
+        assert!((corrected[1].powi(2) - variance * 4.0 / 3.0).abs() < 1e-13);
+    }
+
+    #[test]
+    fn modes_are_the_most_probable_values() {
+        for (family, p) in discrete() {
+            let best = (0..family.cardinality().unwrap())
+                .map(|x| x as f64)
+                .max_by(|a, b| family.log_density(&p, *a).total_cmp(&family.log_density(&p, *b)))
+                .unwrap();
+            assert_eq!(family.mode(&p), best, "{family:?}");
+        }
+    }
+
+    #[test]
+    fn support() {
+        assert!(Family::categorical(3).contains(2.0));
+        for bad in [3.0, -1.0, 0.5, f64::INFINITY, f64::NEG_INFINITY] {
+            assert!(!Family::categorical(3).contains(bad), "{bad}");
+        }
+        assert!(!Family::normal().contains(f64::INFINITY));
+        assert_eq!(Family::binomial(2).first_outside(&[0.0, f32::NAN, 2.0, 3.0]), Some(3));
+    }
+}

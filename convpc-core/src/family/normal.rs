@@ -1,0 +1,106 @@
+use std::f64::consts::{PI, TAU};
+
+use serde::{Deserialize, Serialize};
+
+use super::{ExponentialFamily, Form, LeafStep};
+use crate::error::Result;
+
+/// Normal distributions. Parameters: mean, standard deviation.
+///
+/// The density keeps its own formula, `−z²/2 − log std − log(2π)/2` with `z = (x − mean)/std`: the natural form
+/// subtracts large numbers when std is small against the mean. For the same reason the statistics are `(z, z²)`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Normal {}
+
+impl ExponentialFamily for Normal {
+    fn name(&self) -> &'static str {
+        "normal"
+    }
+
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn parameters(&self) -> usize {
+        2
+    }
+
+    fn statistics(&self) -> usize {
+        2
+    }
+
+    fn form(&self) -> Form {
+        Form::LocationScale
+    }
+
+    fn cardinality(&self) -> Option<usize> {
+        None
+    }
+
+    fn support(&self) -> String {
+        "the finite numbers".into()
+    }
+
+    fn problem(&self, p: &[f64]) -> Option<String> {
+        if !p[0].is_finite() {
+            Some(format!("mean {} is not finite", p[0]))
+        } else if !(p[1] > 0.0 && p[1].is_finite()) {
+            Some(format!("standard deviation {} is not positive and finite", p[1]))
+        } else {
+            None
+        }
+    }
+
+    fn sufficient(&self, p: &[f64], x: f64, t: &mut [f64]) {
+        let z = (x - p[0]) / p[1];
+        t[0] = z;
+        t[1] = z * z;
+    }
+
+    /// With respect to `(z, z²)`.
+    fn natural(&self, _p: &[f64], eta: &mut [f64]) {
+        eta.copy_from_slice(&[0.0, -0.5]);
+    }
+
+    fn log_normalizer(&self, p: &[f64]) -> f64 {
+        p[1].ln() + 0.5 * (2.0 * PI).ln()
+    }
+
+    fn log_density(&self, p: &[f64], x: f64) -> f64 {
+        let z = (x - p[0]) / p[1];
+        -0.5 * z * z - self.log_normalizer(p)
+    }
+
+    fn maximum_likelihood(&self, p: &mut [f64], count: f64, t: &[f64], step: &LeafStep) {
+        if count > 0.0 {
+            let (shift, square) = (t[0] / count, t[1] / count);
+            let correction = if step.bias_correction && count > 2.0 { count / (count - 1.0) } else { 1.0 };
+            let std = p[1] * ((square - shift * shift).max(0.0) * correction).sqrt();
+            p[0] += p[1] * shift;
+            // A variance of exactly zero has no density, whatever minimum was asked for.
+            p[1] = std.max(step.minimum_std).max(f64::MIN_POSITIVE);
+        }
+    }
+
+    /// With respect to the mean and the logarithm of the standard deviation.
+    fn gradient(&self, p: &[f64], count: f64, t: &[f64], gradient: &mut [f64]) {
+        gradient[0] = t[0] / p[1];
+        gradient[1] = t[1] - count;
+    }
+
+    /// Box and Muller (1958).
+    fn sample(&self, p: &[f64], [u, v]: [f64; 2]) -> f64 {
+        p[0] + p[1] * (-2.0 * u.ln()).sqrt() * (TAU * v).cos()
+    }
+
+    fn mode(&self, p: &[f64]) -> f64 {
+        p[0]
+    }
+
+    /// Means from a standard normal, standard deviation one.
+    fn random(&self, uniform: &mut dyn FnMut() -> f64, p: &mut [f64]) {
+        let uniforms = [uniform(), uniform()];
+        p[0] = self.sample(&[0.0, 1.0], uniforms);
+        p[1] = 1.0;
+    }
+}

@@ -1,0 +1,93 @@
+//! Parameters to begin learning from.
+
+use ndarray::{ArrayView2, Axis};
+
+use crate::{
+    circuit::Circuit,
+    error::Result,
+    evidence,
+    family::LeafStep,
+    layer::Layer,
+    normalize::normalize,
+    parameters::Parameters,
+    rng::{self, Use},
+    structure::Structure,
+};
+
+/// A stream of uniforms for one layer.
+fn uniform_stream(seed: u64, layer: usize) -> impl FnMut() -> f64 {
+    let mut row = 0;
+    move || {
+        row += 1;
+        rng::uniforms(seed, row, layer as u32, Use::Initial)[0]
+    }
+}
+
+/// Weights uniform on the simplex, leaves as their family likes to begin.
+pub(crate) fn random(structure: &Structure, seed: u64) -> Parameters {
+    let mut parameters = Parameters::zeros(structure);
+    for (index, (layer, tensor)) in structure.layers().iter().zip(&mut parameters.0).enumerate() {
+        let mut uniform = uniform_stream(seed, index);
+        if let Layer::Leaf(leaf) = layer {
+            for mut lane in tensor.lanes_mut(Axis(3)) {
+                leaf.family.random(&mut uniform, lane.as_slice_mut().expect("innermost axis"));
+            }
+        }
+        if let Some(axis) = layer.normalized_axis() {
+            // Exponential variables divided by their sum are uniform on the simplex.
+            tensor.iter_mut().for_each(|w| *w = -uniform().ln());
+            tensor.lanes_mut(Axis(axis)).into_iter().for_each(|mut lane| normalize(lane.iter_mut()));
+        }
+    }
+    parameters
+}
+
+/// A circuit whose leaves are fitted to data: channel c of every pixel takes the maximum-likelihood step on the same few
+/// random rows, mixed with all rows as a prior, so that channels differ from the start and agree between neighbours.
+///
+/// `data` is rows × variables, NaN = missing. The sum weights stay as they are.
+///
+/// # Errors
+/// Where the data do not fit the circuit.
+pub fn fit_leaves(circuit: &Circuit, data: ArrayView2<f32>, seed: u64) -> Result<Circuit> {
+    /// Rows that a channel is fitted to, and what all rows together weigh against them.
+    const ROWS: usize = 8;
+    const PRIOR: f64 = 1.0;
+    let structure = circuit.structure();
+    evidence::check(structure, data)?;
+    let (shape, family) = (structure.shape(0), &structure.leaf().family);
+    let step = LeafStep { pseudocount: 0.1, minimum_std: 1e-3, bias_correction: false };
+    let mut parameters = circuit.parameters().clone();
+    let size = family.statistics();
+    let mut t = vec![0.0; size];
+    for (column, mut leaves) in parameters.0[0].outer_iter_mut().enumerate() {
+        let values = data.column(column);
+        let start = leaves.iter().copied().take(family.parameters()).collect::<Vec<f64>>();
+        let mut sum_over = |rows: &mut dyn Iterator<Item = usize>| {
+            let (mut count, mut sum) = (0.0, vec![0.0; size]);
+            for x in rows.map(|row| f64::from(values[row])).filter(|x| !x.is_nan()) {
+                family.sufficient(&start, x, &mut t);
+                sum.iter_mut().zip(&t).for_each(|(s, t)| *s += t);
+                count += 1.0;
+            }
+            (count, sum)
+        };
+        let (all_count, all) = sum_over(&mut (0..data.nrows()));
+        let prior = if all_count > 0.0 { PRIOR / all_count } else { 0.0 };
+        for (index, mut lane) in leaves.lanes_mut(Axis(2)).into_iter().enumerate() {
+            // index = channel · repetitions + repetition, the same for every column.
+            let mut rows = (0..ROWS).map(|k| {
+                let node = u32::try_from(index).unwrap_or(u32::MAX);
+                let [u, _] = rng::uniforms(seed, k as u64, node, Use::Initial);
+                ((u * data.nrows() as f64) as usize).min(data.nrows() - 1)
+            });
+            let (count, mut sum) = sum_over(&mut rows);
+            sum.iter_mut().zip(&all).for_each(|(s, a)| *s += prior * a);
+            let leaf = lane.as_slice_mut().expect("innermost axis");
+            leaf.copy_from_slice(&start);
+            family.maximum_likelihood(leaf, count + prior * all_count, &sum, &step);
+        }
+        debug_assert_eq!(leaves.shape()[..2], [shape.channels, shape.repetitions]);
+    }
+    Circuit::new(structure.clone(), parameters)
+}

@@ -1,0 +1,160 @@
+//! Expectation maximisation: exact, over any number of mini-batches.
+
+use std::ops::ControlFlow;
+
+use ndarray::{ArrayView2, Axis};
+
+use crate::{
+    backend::{Accumulated, Executable},
+    error::{Error, Result, positive},
+    family::LeafStep,
+    layer::Layer,
+    parameters::Parameters,
+    statistics::Statistics,
+    structure::Structure,
+};
+
+/// How an EM step turns expected counts into parameters.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Options {
+    /// Dirichlet pseudocount added to the expected count of every sum edge and of every value of a discrete leaf.
+    /// 0 gives the exact step: the mean log-likelihood never falls.
+    pub pseudocount: f64,
+    /// Smallest standard deviation of a Normal leaf, in the units of the data.
+    pub minimum_std: f64,
+    /// Normal leaves: variance times n/(n−1), n the expected count of the leaf, only where n > 2. Breaks the monotone
+    /// guarantee.
+    pub bias_correction: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { pseudocount: 0.0, minimum_std: 1e-3, bias_correction: false }
+    }
+}
+
+impl Options {
+    /// An error where a number is negative or not finite.
+    pub fn check(&self) -> Result<()> {
+        for (what, value) in [("pseudocount", self.pseudocount), ("minimum_std", self.minimum_std)] {
+            if !(value >= 0.0 && value.is_finite()) {
+                let expected = "a finite number of at least 0".to_string();
+                return Err(Error::Argument { what, given: value.to_string(), expected });
+            }
+        }
+        Ok(())
+    }
+
+    /// What the leaves take.
+    pub fn leaf_step(&self) -> LeafStep {
+        let Options { pseudocount, minimum_std, bias_correction } = *self;
+        LeafStep { pseudocount, minimum_std, bias_correction }
+    }
+}
+
+/// The EM step: `w = (count + α) / Σ (count + α)` at the sums, the maximum-likelihood step at the leaves. What saw no flow
+/// stays as it is (with α = 0).
+///
+/// # Errors
+/// [`Error::NoStatistics`] where the statistics are empty, [`Error::Argument`] where an option is out of range.
+pub fn step(
+    structure: &Structure,
+    parameters: &mut Parameters,
+    statistics: &Statistics,
+    options: &Options,
+) -> Result<()> {
+    options.check()?;
+    if statistics.rows == statistics.impossible_rows {
+        return Err(Error::NoStatistics);
+    }
+    for ((layer, theta), counts) in structure.layers().iter().zip(&mut parameters.0).zip(&statistics.counts) {
+        if let Layer::Leaf(leaf) = layer {
+            for (mut theta, counts) in theta.rows_mut().into_iter().zip(counts.rows()) {
+                let theta = theta.as_slice_mut().expect("innermost axis");
+                let counts = counts.to_vec();
+                leaf.family.maximum_likelihood(theta, counts[0], &counts[1..], &options.leaf_step());
+            }
+        }
+        if let Some(axis) = layer.normalized_axis() {
+            for (mut w, counts) in theta.lanes_mut(Axis(axis)).into_iter().zip(counts.lanes(Axis(axis))) {
+                let total = counts.sum() + options.pseudocount * counts.len() as f64;
+                if total > 0.0 {
+                    w.iter_mut().zip(counts).for_each(|(w, n)| *w = (n + options.pseudocount) / total);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What [`fit`] reports after each batch and after each epoch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Progress {
+    /// A batch was added to the statistics.
+    Batch {
+        /// Epoch, 0 the first.
+        epoch: usize,
+        /// Rows of the epoch so far.
+        rows: usize,
+    },
+    /// All data were seen and the step was taken.
+    Epoch {
+        /// Epoch, 0 the first.
+        epoch: usize,
+        /// Mean log-likelihood of the data before the step, nats.
+        mean_log_likelihood: f64,
+        /// Rows of probability zero.
+        impossible_rows: u64,
+    },
+}
+
+/// Full-batch EM: `epochs` times, gathers the counts of all data in batches of `batch_size` rows, then takes one step.
+/// The result does not depend on the batch size but for rounding. `observe` sees the progress and may stop.
+///
+/// ```
+/// use convpc_core::{Backend, ConvPc, Family, Reference, em};
+/// use ndarray::array;
+/// let circuit = ConvPc::new(2, 2, 1, Family::bernoulli()).channels(2).build(1)?;
+/// let mut executable = Reference.load(&circuit)?;
+/// let data = array![[0., 0., 1., 1.], [1., 1., 0., f32::NAN]];
+/// let before = executable.log_likelihood(data.view())?.mean();
+/// em::fit(&mut *executable, data.view(), 10, 100, &em::Options::default(), &mut |_| std::ops::ControlFlow::Continue(()))?;
+/// assert!(executable.log_likelihood(data.view())?.mean() > before);
+/// # Ok::<(), convpc_core::Error>(())
+/// ```
+///
+/// # Errors
+/// Where the data do not fit the circuit, the batch size is 0, or an option is out of range.
+pub fn fit(
+    executable: &mut dyn Executable,
+    data: ArrayView2<f32>,
+    epochs: usize,
+    batch_size: usize,
+    options: &Options,
+    observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<()> {
+    options.check()?;
+    positive("batch_size", batch_size)?;
+    crate::evidence::check(executable.structure(), data)?;
+    for epoch in 0..epochs {
+        executable.reset_statistics();
+        let mut total = Accumulated::default();
+        for batch in data.axis_chunks_iter(Axis(0), batch_size) {
+            let seen = executable.accumulate(batch)?;
+            total.rows += seen.rows;
+            total.impossible_rows += seen.impossible_rows;
+            total.log_likelihood += seen.log_likelihood;
+            if observe(Progress::Batch { epoch, rows: total.rows as usize }).is_break() {
+                executable.reset_statistics();
+                return Ok(());
+            }
+        }
+        executable.em_step(options)?;
+        let mean_log_likelihood = total.log_likelihood / total.rows as f64;
+        let impossible_rows = total.impossible_rows;
+        if observe(Progress::Epoch { epoch, mean_log_likelihood, impossible_rows }).is_break() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}

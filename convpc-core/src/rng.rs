@@ -1,0 +1,85 @@
+//! Random numbers as a function of (seed, row, node, use), so that a sample depends neither on batch size nor on threads
+//! nor on the backend. Philox4x32-10 of Salmon et al. (2011) turns the counter into bits.
+
+use rand_philox::philox4x32_10;
+
+/// What a random number is for; part of the counter, so that no two uses share one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Use {
+    /// Choosing an edge at a sum.
+    Edge = 0,
+    /// Drawing a value at a leaf.
+    Value = 1,
+    /// Making up initial parameters.
+    Initial = 2,
+}
+
+/// Two independent uniforms in the open interval (0, 1). `node` numbers the place in the circuit.
+pub fn uniforms(seed: u64, row: u64, node: u32, what: Use) -> [f64; 2] {
+    let key = [seed as u32, (seed >> 32) as u32];
+    let bits = philox4x32_10([row as u32, (row >> 32) as u32, node, what as u32], key);
+    let unit = |high: u32, low: u32| {
+        let word = (u64::from(high) << 20) | u64::from(low >> 12); // 52 bits
+        (word as f64 + 0.5) * (1.0 / (1u64 << 52) as f64)
+    };
+    [unit(bits[0], bits[1]), unit(bits[2], bits[3])]
+}
+
+/// Index drawn with probabilities proportional to `weights`, by inversion with the uniform `u`. Never an index of weight
+/// zero, unless all are.
+pub fn pick(weights: impl Iterator<Item = f64> + Clone, u: f64) -> usize {
+    let target = u * weights.clone().sum::<f64>();
+    let (mut below, mut last) = (0.0, 0);
+    for (i, w) in weights.enumerate() {
+        if w > 0.0 {
+            below += w;
+            last = i;
+            if target < below {
+                break;
+            }
+        }
+    }
+    last
+}
+
+/// Index of the first largest value.
+pub fn arg_max(values: impl Iterator<Item = f64>) -> usize {
+    let (mut best, mut at) = (f64::NEG_INFINITY, 0);
+    for (i, v) in values.enumerate() {
+        if v > best {
+            (best, at) = (v, i);
+        }
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uniforms_depend_on_every_part_of_the_counter() {
+        let base = uniforms(1, 2, 3, Use::Edge);
+        for other in [
+            uniforms(9, 2, 3, Use::Edge),
+            uniforms(1 << 40 | 1, 2, 3, Use::Edge),
+            uniforms(1, 9, 3, Use::Edge),
+            uniforms(1, 1 << 40 | 2, 3, Use::Edge),
+            uniforms(1, 2, 9, Use::Edge),
+            uniforms(1, 2, 3, Use::Value),
+        ] {
+            assert_ne!(base, other);
+        }
+        assert_eq!(base, uniforms(1, 2, 3, Use::Edge));
+    }
+
+    #[test]
+    fn pick_inverts_the_distribution_function() {
+        let w = [0.0, 2.0, 0.0, 6.0, 0.0];
+        assert_eq!(pick(w.into_iter(), 1e-9), 1);
+        assert_eq!(pick(w.into_iter(), 0.2499), 1);
+        assert_eq!(pick(w.into_iter(), 0.2501), 3);
+        assert_eq!(pick(w.into_iter(), 1.0), 3);
+    }
+}

@@ -1,0 +1,64 @@
+use ndarray::{ArrayD, IxDyn};
+
+use crate::{layer::Layer, parameters::Parameters, structure::Structure};
+
+/// Expected counts: how often each part of a circuit was used, given the data. EM and gradients are functions of them.
+///
+/// Sums over rows (and over all positions that share a weight) of the edge flows, in the shapes of the weights; at the leaf
+/// `[columns, channels, repetitions, 1 + family.statistics()]`: the flow, then the flow-weighted `T(x)` of the rows in which
+/// the variable was observed. They belong to the parameters they were gathered at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Statistics {
+    /// Rows seen.
+    pub rows: u64,
+    /// Rows of probability zero among them: no posterior exists, so they count for nothing below.
+    pub impossible_rows: u64,
+    /// Sum of the log-likelihoods of all rows, nats.
+    pub log_likelihood: f64,
+    /// One tensor a layer; empty (`[0]`) for products.
+    pub counts: Vec<ArrayD<f64>>,
+}
+
+impl Statistics {
+    /// No data seen yet.
+    pub fn zeros(structure: &Structure) -> Self {
+        let tensor = |layer| ArrayD::zeros(IxDyn(&structure.statistics_shape(layer)));
+        let counts = (0..structure.layers().len()).map(tensor).collect();
+        Statistics { rows: 0, impossible_rows: 0, log_likelihood: 0.0, counts }
+    }
+
+    /// Adds the statistics of more data, gathered at the same parameters of the same structure.
+    pub fn add(&mut self, other: &Statistics) {
+        self.rows += other.rows;
+        self.impossible_rows += other.impossible_rows;
+        self.log_likelihood += other.log_likelihood;
+        self.counts.iter_mut().zip(&other.counts).for_each(|(a, b)| *a += b);
+    }
+
+    /// Gradient of the summed log-likelihood (nats) with respect to the unconstrained parameters: the logits of sum weights,
+    /// `count − w · Σ count`, and those of the leaf family (mean and log std, logits), in the shapes of the parameters.
+    ///
+    /// `parameters` are those that the statistics were gathered at.
+    pub fn gradient(&self, structure: &Structure, parameters: &Parameters) -> Parameters {
+        let mut gradient = Parameters::zeros(structure);
+        for (index, layer) in structure.layers().iter().enumerate() {
+            let (counts, theta, out) = (&self.counts[index], &parameters.0[index], &mut gradient.0[index]);
+            if let Layer::Leaf(leaf) = layer {
+                let lanes = counts.rows().into_iter().zip(theta.rows()).zip(out.rows_mut());
+                for ((count, theta), mut out) in lanes {
+                    let (count, theta) = (count.to_vec(), theta.to_vec());
+                    leaf.family.gradient(&theta, count[0], &count[1..], out.as_slice_mut().expect("innermost axis"));
+                }
+            }
+            if let Some(axis) = layer.normalized_axis() {
+                let axis = ndarray::Axis(axis);
+                let lanes = counts.lanes(axis).into_iter().zip(theta.lanes(axis)).zip(out.lanes_mut(axis));
+                for ((count, w), mut out) in lanes {
+                    let total = count.sum();
+                    out.iter_mut().zip(count.iter().zip(w)).for_each(|(g, (n, w))| *g = n - w * total);
+                }
+            }
+        }
+        gradient
+    }
+}

@@ -1,0 +1,151 @@
+//! How fast the matrix product is, beside the fastest the registers allow:
+//! `cargo test --release -p convpc-cpu -- --ignored --nocapture measure`
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use super::{InstructionSet, Isa, Kernel, Lanes, MatMul, Matrix, math};
+
+/// Independent sums: enough to cover the latency of two fused units, few enough for 16 registers.
+const SUMS: usize = 12;
+const STEPS: usize = 10_000;
+
+/// Multiply-adds on registers alone.
+struct Peak;
+
+impl Kernel for Peak {
+    type Output = f32;
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) -> f32 {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let factor = L::splat(black_box(0.999));
+            let summand = L::splat(black_box(1e-3));
+            let mut sums = [L::splat(black_box(1.0)); SUMS];
+            for (i, sum) in sums.iter_mut().enumerate() {
+                *sum = sum.add(L::splat(i as f32));
+            }
+            for _ in 0..STEPS {
+                for sum in &mut sums {
+                    *sum = sum.mul_add(factor, summand);
+                }
+            }
+            sums.into_iter()
+                .fold(0.0, |total, sum| total + sum.reduce_add())
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Function {
+    Exp,
+    Log,
+}
+
+struct Map<'a>(Function, &'a [f32], &'a mut [f32]);
+
+impl Kernel for Map<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let Self(function, from, to) = self;
+        for (from, to) in from.chunks_exact(L::LEN).zip(to.chunks_exact_mut(L::LEN)) {
+            // SAFETY: both chunks have LEN elements; the instruction set is the caller's contract.
+            unsafe {
+                let x = L::load(from.as_ptr());
+                let y = match function {
+                    Function::Exp => math::exp(x),
+                    Function::Log => math::log(x),
+                };
+                y.store(to.as_mut_ptr());
+            }
+        }
+    }
+}
+
+/// The part of a buffer from the first cache line on: elsewhere every second AVX-512 load would touch two.
+fn aligned(buffer: &mut [f32]) -> &mut [f32] {
+    let skip = buffer.as_ptr().align_offset(64);
+    &mut buffer[skip..]
+}
+
+/// The least time of many runs in seconds: what a shared machine disturbs least.
+fn least_time(mut run: impl FnMut()) -> f64 {
+    (0..2000)
+        .map(|_| {
+            let start = Instant::now();
+            run();
+            start.elapsed().as_secs_f64()
+        })
+        .fold(f64::INFINITY, f64::min)
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn measure() {
+    for set in InstructionSet::available() {
+        let isa = Isa::new(set).unwrap();
+        let lanes = if set == InstructionSet::Avx512 { 16 } else { 8 };
+        println!("{set}");
+        // Without a fused instruction these sums outnumber the registers, and the figure is no peak.
+        let peak = (set != InstructionSet::Portable).then(|| {
+            let time = least_time(|| _ = black_box(isa.dispatch(Peak)));
+            (2 * SUMS * STEPS * lanes) as f64 / time / 1e9
+        });
+        if let Some(peak) = peak {
+            println!("  in registers: {peak:.1} GFLOP/s");
+        }
+
+        let shapes = [
+            (64, 64, 64),
+            (64, 128, 64),
+            (64, 256, 64),
+            (64, 512, 64),
+            (32, 128, 32),
+            (16, 128, 16),
+            (128, 128, 128),
+            (10, 128, 64),
+        ];
+        for (m, n, k) in shapes {
+            let a = vec![0.5_f32; m * k];
+            let (mut b, mut c) = (vec![0.5_f32; k * n + 16], vec![0.0_f32; m * n + 16]);
+            let (b, c) = (aligned(&mut b), aligned(&mut c));
+            for (name, row_stride, col_stride) in [("A", k, 1), ("transposed A", 1, m)] {
+                let time = least_time(|| {
+                    isa.dispatch(MatMul {
+                        m,
+                        n,
+                        k,
+                        a: Matrix {
+                            data: black_box(&a),
+                            row_stride,
+                            col_stride,
+                        },
+                        b,
+                        ldb: n,
+                        c: black_box(&mut *c),
+                        ldc: n,
+                        accumulate: false,
+                    });
+                });
+                let rate = (2 * m * n * k) as f64 / time / 1e9;
+                let share = peak.map_or(String::new(), |peak| {
+                    format!(", {:.0} %", 100.0 * rate / peak)
+                });
+                println!("  {m} x {n} x {k}, {name}: {rate:.1} GFLOP/s{share}");
+            }
+        }
+
+        let from: Vec<f32> = (0..4096).map(|i| 0.01 + 0.01 * i as f32).collect();
+        let mut to = vec![0.0; from.len()];
+        for (name, function) in [("exp", Function::Exp), ("log", Function::Log)] {
+            let time = least_time(|| isa.dispatch(Map(function, black_box(&from), &mut to)));
+            println!(
+                "  {name}: {:.3} ns per element",
+                1e9 * time / from.len() as f64
+            );
+        }
+    }
+}
