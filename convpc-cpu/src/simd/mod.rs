@@ -19,6 +19,7 @@
 )]
 
 mod gemm;
+pub mod ops;
 mod lanes;
 pub mod math;
 mod portable;
