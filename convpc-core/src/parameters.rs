@@ -73,7 +73,7 @@ fn check_weights(index: usize, layer: &Layer, tensor: &ArrayD<f64>) -> Result<()
     let Some(axis) = layer.normalized_axis() else { return Ok(()) };
     for (group, weights) in tensor.lanes(Axis(axis)).into_iter().enumerate() {
         let sum = weights.sum();
-        let problem = match weights.iter().find(|w| !(**w >= 0.0)) {
+        let problem = match weights.iter().find(|w| w.is_nan() || **w < 0.0) {
             Some(w) => format!("include {w}"),
             None if (sum - 1.0).abs() > 1e-6 => format!("sum to {sum}"),
             None => continue,

@@ -77,7 +77,13 @@ impl CpuExecutable {
     }
 
     /// Completes the missing values of `data` in place, each row by its own way down.
-    fn complete(&self, mut data: Array2<f32>, semiring: Semiring, choice: Choice, first_row: u64) -> Result<Array2<f32>> {
+    fn complete(
+        &self,
+        mut data: Array2<f32>,
+        semiring: Semiring,
+        choice: Choice,
+        first_row: u64,
+    ) -> Result<Array2<f32>> {
         evidence::check(self.structure(), data.view())?;
         let tiles = self.for_tiles(data.view(), semiring, true, |work, n, first, log_likelihood| {
             let rows = log_likelihood.iter().enumerate().map(|(row, ll)| {

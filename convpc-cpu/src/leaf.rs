@@ -167,4 +167,3 @@ impl Leaves {
         ((column * self.channels + c) * self.repetitions + r) * size + s
     }
 }
-

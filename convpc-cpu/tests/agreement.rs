@@ -79,7 +79,8 @@ fn completions_equal_the_reference() {
         for cpu in backends() {
             let executable = cpu.load(&circuit).unwrap();
             for method in [Mpe::Greedy, Mpe::MaxProduct] {
-                let (a, b) = (executable.mpe(data.view(), method).unwrap(), reference.mpe(data.view(), method).unwrap());
+                let (a, b) =
+                    (executable.mpe(data.view(), method).unwrap(), reference.mpe(data.view(), method).unwrap());
                 assert_eq!(a, b, "{method:?} {} {circuit}", cpu.description());
             }
             let (a, b) = (executable.sample(3..9, 5).unwrap(), reference.sample(3..9, 5).unwrap());

@@ -10,7 +10,6 @@ use super::Lanes;
 use super::lanes::{THREE_QUARTERS, TWO_POW_25};
 
 const TO_NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-const DOWN: i32 = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
 
 /// A ymm register.
 #[derive(Clone, Copy)]
@@ -95,11 +94,6 @@ impl Lanes for Lanes8 {
     }
 
     #[inline(always)]
-    unsafe fn le(self, other: Self) -> __m256 {
-        _mm256_cmp_ps::<_CMP_LE_OQ>(self.0, other.0)
-    }
-
-    #[inline(always)]
     unsafe fn eq(self, other: Self) -> __m256 {
         _mm256_cmp_ps::<_CMP_EQ_OQ>(self.0, other.0)
     }
@@ -120,42 +114,21 @@ impl Lanes for Lanes8 {
     }
 
     #[inline(always)]
-    unsafe fn floor(self) -> Self {
-        Self(_mm256_round_ps::<DOWN>(self.0))
-    }
-
-    #[inline(always)]
     unsafe fn round_ties_even(self) -> Self {
         Self(_mm256_round_ps::<TO_NEAREST>(self.0))
     }
 
     #[inline(always)]
     unsafe fn reduce_add(self) -> f32 {
-        let half = _mm_add_ps(
-            _mm256_castps256_ps128(self.0),
-            _mm256_extractf128_ps::<1>(self.0),
-        );
+        let half = _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
         let quarter = _mm_add_ps(half, _mm_movehl_ps(half, half));
         _mm_cvtss_f32(_mm_add_ss(quarter, _mm_movehdup_ps(quarter)))
     }
 
     #[inline(always)]
-    unsafe fn reduce_max(self) -> f32 {
-        let half = _mm_max_ps(
-            _mm256_castps256_ps128(self.0),
-            _mm256_extractf128_ps::<1>(self.0),
-        );
-        let quarter = _mm_max_ps(half, _mm_movehl_ps(half, half));
-        _mm_cvtss_f32(_mm_max_ss(quarter, _mm_movehdup_ps(quarter)))
-    }
-
-    #[inline(always)]
     unsafe fn scale_pow2(self, n: Self) -> Self {
         let exponent = _mm256_slli_epi32::<23>(_mm256_cvtps_epi32(n.0));
-        Self(_mm256_castsi256_ps(_mm256_add_epi32(
-            _mm256_castps_si256(self.0),
-            exponent,
-        )))
+        Self(_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(self.0), exponent)))
     }
 
     #[inline(always)]
@@ -166,8 +139,7 @@ impl Lanes for Lanes8 {
         let lifted = _mm256_and_ps(subnormal, _mm256_set1_ps(25.0));
 
         let bits = _mm256_castps_si256(x.0);
-        let exponent =
-            _mm256_srai_epi32::<23>(_mm256_sub_epi32(bits, _mm256_set1_epi32(THREE_QUARTERS)));
+        let exponent = _mm256_srai_epi32::<23>(_mm256_sub_epi32(bits, _mm256_set1_epi32(THREE_QUARTERS)));
         let m = _mm256_castsi256_ps(_mm256_sub_epi32(bits, _mm256_slli_epi32::<23>(exponent)));
         let e = Self(_mm256_sub_ps(_mm256_cvtepi32_ps(exponent), lifted));
 

@@ -9,7 +9,6 @@ use std::arch::x86_64::*;
 use super::Lanes;
 
 const TO_NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-const DOWN: i32 = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
 
 /// A zmm register.
 #[derive(Clone, Copy)]
@@ -18,11 +17,7 @@ pub(super) struct Lanes16(__m512);
 impl Lanes16 {
     #[inline(always)]
     fn first(count: usize) -> __mmask16 {
-        if count >= 16 {
-            u16::MAX
-        } else {
-            (1 << count) - 1
-        }
+        if count >= 16 { u16::MAX } else { (1 << count) - 1 }
     }
 }
 
@@ -97,11 +92,6 @@ impl Lanes for Lanes16 {
     }
 
     #[inline(always)]
-    unsafe fn le(self, other: Self) -> __mmask16 {
-        _mm512_cmp_ps_mask::<_CMP_LE_OQ>(self.0, other.0)
-    }
-
-    #[inline(always)]
     unsafe fn eq(self, other: Self) -> __mmask16 {
         _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(self.0, other.0)
     }
@@ -122,11 +112,6 @@ impl Lanes for Lanes16 {
     }
 
     #[inline(always)]
-    unsafe fn floor(self) -> Self {
-        Self(_mm512_roundscale_ps::<DOWN>(self.0))
-    }
-
-    #[inline(always)]
     unsafe fn round_ties_even(self) -> Self {
         Self(_mm512_roundscale_ps::<TO_NEAREST>(self.0))
     }
@@ -134,11 +119,6 @@ impl Lanes for Lanes16 {
     #[inline(always)]
     unsafe fn reduce_add(self) -> f32 {
         _mm512_reduce_add_ps(self.0)
-    }
-
-    #[inline(always)]
-    unsafe fn reduce_max(self) -> f32 {
-        _mm512_reduce_max_ps(self.0)
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use super::{InstructionSet, Isa, Kernel, Lanes, MatMul, Matrix, math};
+use super::{InstructionSet, Isa, Kernel, Lanes, Matrix, gemm::MatMul, math};
 
 /// Independent sums: enough to cover the latency of two fused units, few enough for 16 registers.
 const SUMS: usize = 12;
@@ -31,8 +31,7 @@ impl Kernel for Peak {
                     *sum = sum.mul_add(factor, summand);
                 }
             }
-            sums.into_iter()
-                .fold(0.0, |total, sum| total + sum.reduce_add())
+            sums.into_iter().fold(0.0, |total, sum| total + sum.reduce_add())
         }
     }
 }
@@ -118,11 +117,7 @@ fn measure() {
                         m,
                         n,
                         k,
-                        a: Matrix {
-                            data: black_box(&a),
-                            row_stride,
-                            col_stride,
-                        },
+                        a: Matrix { data: black_box(&a), row_stride, col_stride },
                         b,
                         ldb: n,
                         c: black_box(&mut *c),
@@ -131,9 +126,7 @@ fn measure() {
                     });
                 });
                 let rate = (2 * m * n * k) as f64 / time / 1e9;
-                let share = peak.map_or(String::new(), |peak| {
-                    format!(", {:.0} %", 100.0 * rate / peak)
-                });
+                let share = peak.map_or(String::new(), |peak| format!(", {:.0} %", 100.0 * rate / peak));
                 println!("  {m} x {n} x {k}, {name}: {rate:.1} GFLOP/s{share}");
             }
         }
@@ -142,10 +135,7 @@ fn measure() {
         let mut to = vec![0.0; from.len()];
         for (name, function) in [("exp", Function::Exp), ("log", Function::Log)] {
             let time = least_time(|| isa.dispatch(Map(function, black_box(&from), &mut to)));
-            println!(
-                "  {name}: {:.3} ns per element",
-                1e9 * time / from.len() as f64
-            );
+            println!("  {name}: {:.3} ns per element", 1e9 * time / from.len() as f64);
         }
     }
 }

@@ -66,17 +66,7 @@ pub fn matmul(
     k: usize,
     accumulate: bool,
 ) {
-    isa.dispatch(MatMul {
-        m,
-        n,
-        k,
-        a,
-        b,
-        ldb,
-        c,
-        ldc,
-        accumulate,
-    });
+    isa.dispatch(MatMul { m, n, k, a, b, ldb, c, ldc, accumulate });
 }
 
 impl Kernel for MatMul<'_> {
@@ -119,36 +109,21 @@ impl MatMul<'_> {
         if self.m == 0 || self.n == 0 {
             return;
         }
-        assert!(
-            reaches(self.c.len(), self.m, self.ldc, self.n, 1),
-            "C is too short"
-        );
+        assert!(reaches(self.c.len(), self.m, self.ldc, self.n, 1), "C is too short");
         assert!(self.m == 1 || self.ldc >= self.n, "the rows of C overlap");
         if self.k == 0 {
             return;
         }
-        let Matrix {
-            data,
-            row_stride,
-            col_stride,
-        } = self.a;
-        assert!(
-            reaches(data.len(), self.m, row_stride, self.k, col_stride),
-            "A is too short"
-        );
-        assert!(
-            reaches(self.b.len(), self.k, self.ldb, self.n, 1),
-            "B is too short"
-        );
+        let Matrix { data, row_stride, col_stride } = self.a;
+        assert!(reaches(data.len(), self.m, row_stride, self.k, col_stride), "A is too short");
+        assert!(reaches(self.b.len(), self.k, self.ldb, self.n, 1), "B is too short");
     }
 }
 
 /// Whether the last element of a non-empty matrix lies within `len` elements.
 fn reaches(len: usize, rows: usize, row_stride: usize, cols: usize, col_stride: usize) -> bool {
-    let last = (rows - 1)
-        .checked_mul(row_stride)
-        .zip((cols - 1).checked_mul(col_stride))
-        .and_then(|(i, j)| i.checked_add(j));
+    let last =
+        (rows - 1).checked_mul(row_stride).zip((cols - 1).checked_mul(col_stride)).and_then(|(i, j)| i.checked_add(j));
     last.is_some_and(|last| last < len)
 }
 
@@ -192,10 +167,7 @@ impl Pointers {
     ///
     /// FULL says that `width` is all lanes of REGS registers; otherwise it is a part of one.
     #[inline(always)]
-    unsafe fn panel<L: Lanes, const ROWS: usize, const REGS: usize, const FULL: bool>(
-        &mut self,
-        width: usize,
-    ) {
+    unsafe fn panel<L: Lanes, const ROWS: usize, const REGS: usize, const FULL: bool>(&mut self, width: usize) {
         // SAFETY: each tile lies within the m rows that have been checked.
         unsafe {
             let mut i = 0;
@@ -225,11 +197,7 @@ impl Pointers {
         reason = "the compiler unrolls loops over indices in full, and only then does the tile stay in registers"
     )]
     #[inline(always)]
-    unsafe fn tile<L: Lanes, const ROWS: usize, const REGS: usize, const FULL: bool>(
-        &self,
-        i: usize,
-        width: usize,
-    ) {
+    unsafe fn tile<L: Lanes, const ROWS: usize, const REGS: usize, const FULL: bool>(&self, i: usize, width: usize) {
         let mut a = self.a.wrapping_add(i * self.row_stride);
         let mut b = self.b;
         let c = self.c.wrapping_add(i * self.ldc);
@@ -272,13 +240,7 @@ impl Pointers {
 #[inline(always)]
 unsafe fn load<L: Lanes, const FULL: bool>(from: *const f32, width: usize) -> L {
     // SAFETY: the caller's contract is the one of `Lanes`.
-    unsafe {
-        if FULL {
-            L::load(from)
-        } else {
-            L::load_first(from, width)
-        }
-    }
+    unsafe { if FULL { L::load(from) } else { L::load_first(from, width) } }
 }
 
 #[cfg(test)]
@@ -327,11 +289,7 @@ mod tests {
         let b = numbers(k * ldb, 2);
         let before = numbers(m * ldc, 3);
         let mut c = before.clone();
-        let matrix = Matrix {
-            data: &a,
-            row_stride,
-            col_stride,
-        };
+        let matrix = Matrix { data: &a, row_stride, col_stride };
         matmul(isa, matrix, &b, ldb, &mut c, ldc, m, n, k, accumulate);
 
         for (at, (&c, &before)) in c.iter().zip(&before).enumerate() {
@@ -382,14 +340,8 @@ mod tests {
             // All columns of B are the same, so all columns of C are, in full and partial registers.
             let b: Vec<f32> = column.iter().flat_map(|&x| vec![x; columns]).collect();
             let mut c = vec![start; m * columns];
-            let matrix = Matrix {
-                data: &a,
-                row_stride: k,
-                col_stride: 1,
-            };
-            matmul(
-                isa, matrix, &b, columns, &mut c, columns, m, columns, k, true,
-            );
+            let matrix = Matrix { data: &a, row_stride: k, col_stride: 1 };
+            matmul(isa, matrix, &b, columns, &mut c, columns, m, columns, k, true);
             for row in c.chunks(columns) {
                 assert!(row.iter().all(|x| x.to_bits() == row[0].to_bits()));
             }
@@ -397,10 +349,7 @@ mod tests {
             // A column alone gives the same, and so does a row alone.
             for i in 0..m {
                 let mut alone = [start];
-                let row = Matrix {
-                    data: &a[i * k..],
-                    ..matrix
-                };
+                let row = Matrix { data: &a[i * k..], ..matrix };
                 matmul(isa, row, &column, 1, &mut alone, 1, 1, 1, k, true);
                 assert_eq!(alone[0].to_bits(), c[i * columns].to_bits());
             }
@@ -412,11 +361,7 @@ mod tests {
         let refused = |a: usize, b: usize, c: usize, ldc: usize| {
             let (a, b, mut c) = (vec![0.0; a], vec![0.0; b], vec![0.0; c]);
             std::panic::catch_unwind(move || {
-                let matrix = Matrix {
-                    data: &a,
-                    row_stride: 4,
-                    col_stride: 1,
-                };
+                let matrix = Matrix { data: &a, row_stride: 4, col_stride: 1 };
                 matmul(Isa::detect(), matrix, &b, 5, &mut c, ldc, 3, 5, 4, false);
             })
             .is_err()

@@ -16,10 +16,7 @@ pub(super) const TWO_POW_25: f32 = (1 << 25) as f32;
 /// Every method needs the instruction set of the implementor, enabled in the caller after inlining (see
 /// [`Kernel`](super::Kernel)). Those that take a pointer need it to be valid, at any alignment, for the lanes that they
 /// read or write. Nothing else is required.
-#[allow(
-    clippy::missing_safety_doc,
-    reason = "stated once, on the trait, for all methods"
-)]
+#[allow(clippy::missing_safety_doc, reason = "stated once, on the trait, for all methods")]
 pub trait Lanes: Copy {
     /// The number of lanes.
     const LEN: usize;
@@ -69,9 +66,6 @@ pub trait Lanes: Copy {
     /// `self < other`, false where either is NaN.
     unsafe fn lt(self, other: Self) -> Self::Mask;
 
-    /// `self <= other`, false where either is NaN.
-    unsafe fn le(self, other: Self) -> Self::Mask;
-
     /// `self == other`, false where either is NaN; the two zeros are equal.
     unsafe fn eq(self, other: Self) -> Self::Mask;
 
@@ -84,17 +78,11 @@ pub trait Lanes: Copy {
     /// Whether the mask is true in some lane.
     unsafe fn any(mask: Self::Mask) -> bool;
 
-    /// The greatest integer that is not above `self`.
-    unsafe fn floor(self) -> Self;
-
     /// The nearest integer, the even one of two that are equally near.
     unsafe fn round_ties_even(self) -> Self;
 
     /// The sum of all lanes, in an order of the implementation's choice.
     unsafe fn reduce_add(self) -> f32;
-
-    /// The greatest lane; any value if a lane is NaN.
-    unsafe fn reduce_max(self) -> f32;
 
     /// `self * 2^n`, exactly, for whole numbers `n` (given as `f32`) and normal `self` if the result is normal. NaN if both
     /// are NaN, any value otherwise.
@@ -120,7 +108,7 @@ mod tests {
     }
 
     /// The operations that give one value per lane, in the order of `EveryOperation`.
-    const SCALAR: [(&str, Scalar); 15] = [
+    const SCALAR: [(&str, Scalar); 13] = [
         ("splat", |_, _, _| -2.5),
         ("add", |a, b, _| a + b),
         ("sub", |a, b, _| a - b),
@@ -129,11 +117,9 @@ mod tests {
         ("max", |a, b, _| if a > b { a } else { b }),
         ("min", |a, b, _| if a < b { a } else { b }),
         ("lt", |a, b, _| truth(a < b)),
-        ("le", |a, b, _| truth(a <= b)),
         ("eq", |a, b, _| truth(a == b)),
         ("is_nan", |a, _, _| truth(a.is_nan())),
         ("select", |a, b, c| if a < b { b } else { c }),
-        ("floor", |a, _, _| a.floor()),
         ("round_ties_even", |a, _, _| a.round_ties_even()),
         ("mul_add", |a, b, c| a.mul_add(b, c)),
     ];
@@ -167,11 +153,9 @@ mod tests {
                         a.max(b),
                         a.min(b),
                         L::select(a.lt(b), one, zero),
-                        L::select(a.le(b), one, zero),
                         L::select(a.eq(b), one, zero),
                         L::select(a.is_nan(), one, zero),
                         L::select(a.lt(b), b, c),
-                        a.floor(),
                         a.round_ties_even(),
                         a.mul_add(b, c),
                     ];
@@ -230,11 +214,7 @@ mod tests {
         }
         assert_eq!(a.len() % 16, 0);
         for isa in every_isa() {
-            let results = isa.dispatch(EveryOperation {
-                a: &a,
-                b: &b,
-                c: &c,
-            });
+            let results = isa.dispatch(EveryOperation { a: &a, b: &b, c: &c });
             for ((name, scalar), results) in SCALAR.iter().zip(results) {
                 for (i, result) in results.into_iter().enumerate() {
                     let (a, b, c) = (a[i], b[i], c[i]);
@@ -299,7 +279,6 @@ mod tests {
                     let x = L::load(x.as_ptr());
                     let zero = L::splat(0.0);
                     assert_eq!(x.reduce_add(), 100.0 + rest);
-                    assert_eq!(x.reduce_max(), 100.0);
                     assert!(L::any(zero.lt(x)));
                     assert!(!L::any(L::splat(100.0).lt(x)));
                 }

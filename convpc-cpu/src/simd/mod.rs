@@ -13,15 +13,12 @@
     unsafe_code,
     reason = "vector intrinsics and raw pointers into checked slices; the rest of the crate stays safe"
 )]
-#![allow(
-    unreachable_pub,
-    reason = "`pub` marks what the module offers; how far it is seen is the parent's choice"
-)]
+#![allow(unreachable_pub, reason = "`pub` marks what the module offers; how far it is seen is the parent's choice")]
 
 mod gemm;
-pub mod ops;
 mod lanes;
 pub mod math;
+pub mod ops;
 mod portable;
 
 #[cfg(target_arch = "x86_64")]
@@ -34,7 +31,7 @@ mod bench;
 
 use std::fmt;
 
-pub use gemm::{MatMul, Matrix, matmul};
+pub use gemm::{Matrix, matmul};
 pub use lanes::Lanes;
 
 /// A set of vector instructions.
@@ -62,10 +59,7 @@ impl InstructionSet {
 
     /// Every set that this machine runs, the widest first.
     pub fn available() -> Vec<Self> {
-        [Self::Avx512, Self::Avx2, Self::Portable]
-            .into_iter()
-            .filter(|set| set.is_available())
-            .collect()
+        [Self::Avx512, Self::Avx2, Self::Portable].into_iter().filter(|set| set.is_available()).collect()
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -186,11 +180,7 @@ mod tests {
 
     #[test]
     fn a_token_exists_exactly_for_the_available_sets() {
-        for set in [
-            InstructionSet::Avx512,
-            InstructionSet::Avx2,
-            InstructionSet::Portable,
-        ] {
+        for set in [InstructionSet::Avx512, InstructionSet::Avx2, InstructionSet::Portable] {
             let isa = Isa::new(set);
             assert_eq!(isa.is_some(), InstructionSet::available().contains(&set));
             if let Some(isa) = isa {
@@ -203,12 +193,7 @@ mod tests {
 
     #[test]
     fn names() {
-        let names = [
-            InstructionSet::Avx512,
-            InstructionSet::Avx2,
-            InstructionSet::Portable,
-        ]
-        .map(|set| set.to_string());
+        let names = [InstructionSet::Avx512, InstructionSet::Avx2, InstructionSet::Portable].map(|set| set.to_string());
         assert_eq!(names, ["AVX-512", "AVX2+FMA", "portable"]);
     }
 }

@@ -32,13 +32,7 @@ impl Lanes8 {
 
     #[inline(always)]
     fn test(self, other: Self, f: impl Fn(f32, f32) -> bool) -> [u32; 8] {
-        from_fn(|i| {
-            if f(self.0[i], other.0[i]) {
-                u32::MAX
-            } else {
-                0
-            }
-        })
+        from_fn(|i| if f(self.0[i], other.0[i]) { u32::MAX } else { 0 })
     }
 
     /// Folds the upper half onto the lower one until one lane is left, as the vector sets do.
@@ -128,11 +122,6 @@ impl Lanes for Lanes8 {
     }
 
     #[inline(always)]
-    unsafe fn le(self, other: Self) -> [u32; 8] {
-        self.test(other, |a, b| a <= b)
-    }
-
-    #[inline(always)]
     unsafe fn eq(self, other: Self) -> [u32; 8] {
         self.test(other, |a, b| a == b)
     }
@@ -144,9 +133,7 @@ impl Lanes for Lanes8 {
 
     #[inline(always)]
     unsafe fn select(mask: [u32; 8], yes: Self, no: Self) -> Self {
-        Self(from_fn(|i| {
-            f32::from_bits(mask[i] & yes.0[i].to_bits() | !mask[i] & no.0[i].to_bits())
-        }))
+        Self(from_fn(|i| f32::from_bits(mask[i] & yes.0[i].to_bits() | !mask[i] & no.0[i].to_bits())))
     }
 
     #[inline(always)]
@@ -155,32 +142,17 @@ impl Lanes for Lanes8 {
     }
 
     #[inline(always)]
-    unsafe fn floor(self) -> Self {
-        let nearest = self.round_ties_even();
-        self.zip(nearest, |x, near| if near > x { near - 1.0 } else { near })
-    }
-
-    #[inline(always)]
     unsafe fn round_ties_even(self) -> Self {
         // Baseline x86-64 has no instruction for it; a sum beyond 2^23 has no fraction, so the addition rounds.
         self.map(|x| {
             let rounded = (x.abs() + TWO_POW_23) - TWO_POW_23;
-            if x.abs() < TWO_POW_23 {
-                rounded.copysign(x)
-            } else {
-                x
-            }
+            if x.abs() < TWO_POW_23 { rounded.copysign(x) } else { x }
         })
     }
 
     #[inline(always)]
     unsafe fn reduce_add(self) -> f32 {
         self.reduce(|a, b| a + b)
-    }
-
-    #[inline(always)]
-    unsafe fn reduce_max(self) -> f32 {
-        self.reduce(|a, b| if a > b { a } else { b })
     }
 
     #[inline(always)]
@@ -197,11 +169,7 @@ impl Lanes for Lanes8 {
     unsafe fn split_pow2(self) -> (Self, Self) {
         // Subnormal values have no exponent of their own: make them normal first.
         let lift = |x: f32| {
-            if x < f32::MIN_POSITIVE {
-                TWO_POW_25
-            } else {
-                1.0
-            }
+            if x < f32::MIN_POSITIVE { TWO_POW_25 } else { 1.0 }
         };
         let lifted = |x: f32| if x < f32::MIN_POSITIVE { 25.0 } else { 0.0 };
         let bits = |x: f32| (x * lift(x)).to_bits() as i32;
@@ -212,9 +180,6 @@ impl Lanes for Lanes8 {
 
         let e = Self::select(self.lt(Self::splat(f32::INFINITY)), e, self);
         let e = Self::select(self.eq(Self::splat(0.0)), Self::splat(f32::NEG_INFINITY), e);
-        (
-            m,
-            Self::select(self.lt(Self::splat(0.0)), Self::splat(f32::NAN), e),
-        )
+        (m, Self::select(self.lt(Self::splat(0.0)), Self::splat(f32::NAN), e))
     }
 }
