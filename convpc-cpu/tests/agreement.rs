@@ -100,7 +100,9 @@ fn em_steps_follow_the_reference() {
     for circuit in circuits() {
         let data = data(&circuit, 50);
         let step = |executable: &mut dyn Executable| {
-            data.axis_chunks_iter(Axis(0), 7).for_each(|batch| drop(executable.accumulate(batch).unwrap()));
+            for batch in data.axis_chunks_iter(Axis(0), 7) {
+                executable.accumulate(batch).unwrap();
+            }
             executable.em_step(&options).unwrap();
             executable.parameters().unwrap()
         };

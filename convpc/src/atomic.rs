@@ -66,10 +66,7 @@ fn create_beside(target: &Path) -> io::Result<NamedTempFile> {
     if target.file_name().is_none() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!(
-                "'{}' does not end in a file name; give one to write to",
-                target.display()
-            ),
+            format!("'{}' does not end in a file name; give one to write to", target.display()),
         ));
     }
     let folder = match target.parent() {
@@ -97,18 +94,12 @@ fn permissions_of_a_new_file() -> Option<Permissions> {
 }
 
 fn is_a_folder(path: &Path) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::IsADirectory,
-        format!("'{}' is a folder; name a file inside it", path.display()),
-    )
+    io::Error::new(io::ErrorKind::IsADirectory, format!("'{}' is a folder; name a file inside it", path.display()))
 }
 
 fn is_read_only(path: &Path) -> io::Error {
     io::Error::new(
         io::ErrorKind::PermissionDenied,
-        format!(
-            "'{}' is read-only; make it writable or choose another name",
-            path.display()
-        ),
+        format!("'{}' is read-only; make it writable or choose another name", path.display()),
     )
 }

@@ -27,9 +27,7 @@ const MAX_SIDE: usize = i32::MAX as usize;
 #[non_exhaustive]
 pub enum PictureError {
     /// Images with a number of colors that cannot be shown.
-    #[error(
-        "the images have {colors} colors; expected 1 (grey) or 3 (RGB): choose the colors to be shown"
-    )]
+    #[error("the images have {colors} colors; expected 1 (grey) or 3 (RGB): choose the colors to be shown")]
     Colors {
         /// The number of colors.
         colors: usize,
@@ -87,9 +85,7 @@ pub enum PictureError {
         scale: usize,
     },
     /// Writing failed; the file is as it was.
-    #[error(
-        "cannot write '{path}': {source}; check that the folder exists, is writable and has room"
-    )]
+    #[error("cannot write '{path}': {source}; check that the folder exists, is writable and has room")]
     Write {
         /// The file.
         path: PathBuf,
@@ -141,8 +137,8 @@ impl Picture {
         check(images, shape, range, columns, scale)?;
         let rows = images.nrows();
         let columns = columns.min(rows);
-        let mut picture = Self::blank(rows, shape, columns, scale)
-            .ok_or(PictureError::TooLarge { rows, shape, scale })?;
+        let mut picture =
+            Self::blank(rows, shape, columns, scale).ok_or(PictureError::TooLarge { rows, shape, scale })?;
         // The step from an image to the next; it fits, since the picture does.
         let down = shape.height * scale + GAP;
         let right = shape.width * scale + GAP;
@@ -177,21 +173,13 @@ impl Picture {
         let size = |side| u32::try_from(side).map_err(io::Error::other);
         let fill = |file: &mut dyn io::Write| {
             PngEncoder::new(file)
-                .write_image(
-                    &self.rgb,
-                    size(self.width)?,
-                    size(self.height)?,
-                    ExtendedColorType::Rgb8,
-                )
+                .write_image(&self.rgb, size(self.width)?, size(self.height)?, ExtendedColorType::Rgb8)
                 .map_err(|error| match error {
                     ImageError::IoError(error) => error,
                     other => io::Error::other(other),
                 })
         };
-        atomic::write(path, fill).map_err(|source| PictureError::Write {
-            path: path.to_path_buf(),
-            source,
-        })
+        atomic::write(path, fill).map_err(|source| PictureError::Write { path: path.to_path_buf(), source })
     }
 
     /// A picture for so many images, all background; `None` if it is too large.
@@ -243,9 +231,7 @@ fn check(
 ) -> Result<(), PictureError> {
     let (rows, variables) = images.dim();
     if shape.colors != 1 && shape.colors != 3 {
-        return Err(PictureError::Colors {
-            colors: shape.colors,
-        });
+        return Err(PictureError::Colors { colors: shape.colors });
     }
     if shape.variables() != Some(variables) {
         return Err(PictureError::Variables { variables, shape });
@@ -271,10 +257,6 @@ fn rgb(values: [f32; 3], range: (f32, f32)) -> [u8; 3] {
 
 /// In f64, since the difference of two f32 may overflow f32.
 fn level(value: f32, (min, max): (f32, f32)) -> u8 {
-    let (value, min, max) = (
-        f64::from(value.clamp(min, max)),
-        f64::from(min),
-        f64::from(max),
-    );
+    let (value, min, max) = (f64::from(value.clamp(min, max)), f64::from(min), f64::from(max));
     ((value - min) / (max - min) * 255.0).round() as u8
 }

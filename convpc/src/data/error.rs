@@ -10,9 +10,7 @@ use super::ImageShape;
 #[non_exhaustive]
 pub enum DataError {
     /// Nothing has this name.
-    #[error(
-        "there is no file or folder '{path}'; check the spelling and the folder that you are in"
-    )]
+    #[error("there is no file or folder '{path}'; check the spelling and the folder that you are in")]
     NotFound {
         /// The name that was given.
         path: PathBuf,
@@ -38,9 +36,7 @@ pub enum DataError {
         source: io::Error,
     },
     /// Writing failed; nothing was changed.
-    #[error(
-        "cannot write '{path}': {source}; check that the folder exists, is writable and has room"
-    )]
+    #[error("cannot write '{path}': {source}; check that the folder exists, is writable and has room")]
     Write {
         /// The file.
         path: PathBuf,
@@ -48,9 +44,7 @@ pub enum DataError {
         source: io::Error,
     },
     /// The file has no bytes.
-    #[error(
-        "'{path}' is empty (0 bytes); an earlier download or export probably failed: repeat it"
-    )]
+    #[error("'{path}' is empty (0 bytes); an earlier download or export probably failed: repeat it")]
     EmptyFile {
         /// The file.
         path: PathBuf,
@@ -106,9 +100,7 @@ pub enum DataError {
         shape: Vec<usize>,
     },
     /// The numbers have a type that is not read here.
-    #[error(
-        "'{path}' holds numbers of type {found}; expected {expected}: convert them, in numpy with .astype(...)"
-    )]
+    #[error("'{path}' holds numbers of type {found}; expected {expected}: convert them, in numpy with .astype(...)")]
     ElementType {
         /// The file.
         path: PathBuf,
@@ -136,9 +128,7 @@ pub enum DataError {
         shape: Vec<usize>,
     },
     /// An IDX file of labels in place of images.
-    #[error(
-        "'{path}' holds {count} labels, not images; expected the images file, whose name has 'images-idx3'"
-    )]
+    #[error("'{path}' holds {count} labels, not images; expected the images file, whose name has 'images-idx3'")]
     Labels {
         /// The file.
         path: PathBuf,
@@ -177,9 +167,7 @@ pub enum DataError {
         names: Vec<String>,
     },
     /// A folder without PNG files.
-    #[error(
-        "the folder '{path}' holds no PNG file; expected images whose names end in .png: check the folder"
-    )]
+    #[error("the folder '{path}' holds no PNG file; expected images whose names end in .png: check the folder")]
     NoPng {
         /// The folder.
         path: PathBuf,
@@ -230,26 +218,18 @@ impl DataError {
             io::ErrorKind::NotFound => Self::NotFound { path },
             io::ErrorKind::PermissionDenied => Self::PermissionDenied { path },
             // Decompressors report damaged data with these kinds.
-            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
-                Self::corrupt(&path, source.to_string())
-            }
+            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => Self::corrupt(&path, source.to_string()),
             io::ErrorKind::UnexpectedEof => Self::corrupt(&path, "it ends in the middle"),
             _ => Self::Read { path, source },
         }
     }
 
     pub(super) fn corrupt(path: &Path, reason: impl Into<String>) -> Self {
-        Self::Corrupt {
-            path: path.to_path_buf(),
-            reason: reason.into(),
-        }
+        Self::Corrupt { path: path.to_path_buf(), reason: reason.into() }
     }
 
     pub(super) fn too_large(path: &Path, shape: &[usize]) -> Self {
-        Self::TooLarge {
-            path: path.to_path_buf(),
-            shape: shape.to_vec(),
-        }
+        Self::TooLarge { path: path.to_path_buf(), shape: shape.to_vec() }
     }
 }
 
@@ -270,36 +250,17 @@ mod tests {
     #[test]
     fn a_refusal_of_the_system_is_told_apart_from_damage() {
         let sort = |kind: io::ErrorKind| DataError::reading(Path::new("a.npy"), kind.into());
-        assert!(matches!(
-            sort(io::ErrorKind::PermissionDenied),
-            DataError::PermissionDenied { .. }
-        ));
-        assert!(matches!(
-            sort(io::ErrorKind::NotFound),
-            DataError::NotFound { .. }
-        ));
-        assert!(matches!(
-            sort(io::ErrorKind::InvalidData),
-            DataError::Corrupt { .. }
-        ));
-        assert!(matches!(
-            sort(io::ErrorKind::TimedOut),
-            DataError::Read { .. }
-        ));
+        assert!(matches!(sort(io::ErrorKind::PermissionDenied), DataError::PermissionDenied { .. }));
+        assert!(matches!(sort(io::ErrorKind::NotFound), DataError::NotFound { .. }));
+        assert!(matches!(sort(io::ErrorKind::InvalidData), DataError::Corrupt { .. }));
+        assert!(matches!(sort(io::ErrorKind::TimedOut), DataError::Read { .. }));
     }
 
     #[test]
     fn texts_name_the_file_and_the_remedy() {
-        let text = DataError::reading(Path::new("a.npy"), io::ErrorKind::PermissionDenied.into())
-            .to_string();
-        assert!(
-            text.contains("'a.npy'") && text.contains("make it readable"),
-            "{text}"
-        );
+        let text = DataError::reading(Path::new("a.npy"), io::ErrorKind::PermissionDenied.into()).to_string();
+        assert!(text.contains("'a.npy'") && text.contains("make it readable"), "{text}");
         let text = DataError::too_large(Path::new("b.npy"), &[3, 4]).to_string();
-        assert!(
-            text.contains("3 x 4") && text.contains("split it"),
-            "{text}"
-        );
+        assert!(text.contains("3 x 4") && text.contains("split it"), "{text}");
     }
 }

@@ -13,26 +13,16 @@ const UNSIGNED_BYTE: u8 = 0x08;
 pub(super) fn read(path: &Path, mut reader: impl Read) -> Result<Images, DataError> {
     let sizes = read_header(path, &mut reader)?;
     if let [count] = sizes[..] {
-        return Err(DataError::Labels {
-            path: path.to_path_buf(),
-            count,
-        });
+        return Err(DataError::Labels { path: path.to_path_buf(), count });
     }
     let layout = Layout::new(path, &sizes)?;
-    let count = layout
-        .rows
-        .checked_mul(layout.variables)
-        .ok_or_else(|| DataError::too_large(path, &sizes))?;
+    let count = layout.rows.checked_mul(layout.variables).ok_or_else(|| DataError::too_large(path, &sizes))?;
     let bytes = read_bytes(path, reader, count as u64)?;
     check_memory::<f32>(path, count, &sizes)?;
     let values = bytes.into_iter().map(f32::from).collect();
     let values = Array2::from_shape_vec((layout.rows, layout.variables), values)
         .map_err(|error| DataError::corrupt(path, error.to_string()))?;
-    Ok(Images {
-        values,
-        shape: layout.shape,
-        eight_bit: true,
-    })
+    Ok(Images { values, shape: layout.shape, eight_bit: true })
 }
 
 /// The size along each axis.
@@ -66,10 +56,7 @@ fn read_header(path: &Path, reader: &mut impl Read) -> Result<Vec<usize>, DataEr
 
 fn read_up_to(path: &Path, reader: &mut impl Read, limit: u64) -> Result<Vec<u8>, DataError> {
     let mut bytes = Vec::new();
-    reader
-        .take(limit)
-        .read_to_end(&mut bytes)
-        .map_err(|error| DataError::reading(path, error))?;
+    reader.take(limit).read_to_end(&mut bytes).map_err(|error| DataError::reading(path, error))?;
     Ok(bytes)
 }
 
@@ -79,11 +66,7 @@ fn read_bytes(path: &Path, mut reader: impl Read, declared: u64) -> Result<Vec<u
     let bytes = read_up_to(path, &mut reader, declared.saturating_add(1))?;
     let path = path.to_path_buf();
     match bytes.len() as u64 {
-        found if found < declared => Err(DataError::Truncated {
-            path,
-            declared,
-            found,
-        }),
+        found if found < declared => Err(DataError::Truncated { path, declared, found }),
         found if found > declared => Err(DataError::TooLong { path, declared }),
         _ => Ok(bytes),
     }

@@ -63,9 +63,7 @@ impl ImageShape {
     /// assert_eq!(shape.variables(), Some(784));
     /// ```
     pub fn variables(&self) -> Option<usize> {
-        self.height
-            .checked_mul(self.width)?
-            .checked_mul(self.colors)
+        self.height.checked_mul(self.width)?.checked_mul(self.colors)
     }
 }
 
@@ -100,21 +98,14 @@ impl fmt::Display for ImageShape {
 /// ```
 pub fn read(path: &Path) -> Result<Images, DataError> {
     let metadata = fs::metadata(path).map_err(|error| DataError::reading(path, error))?;
-    if metadata.is_dir() {
-        png::read_folder(path)
-    } else {
-        read_file(path)
-    }
+    if metadata.is_dir() { png::read_folder(path) } else { read_file(path) }
 }
 
 fn read_file(path: &Path) -> Result<Images, DataError> {
     let (mut file, length) = open(path)?;
     let mut start = Vec::new();
     let reading = |error| DataError::reading(path, error);
-    (&mut file)
-        .take(npy::MAGIC.len() as u64)
-        .read_to_end(&mut start)
-        .map_err(reading)?;
+    (&mut file).take(npy::MAGIC.len() as u64).read_to_end(&mut start).map_err(reading)?;
     file.rewind().map_err(reading)?;
     if start.starts_with(npy::MAGIC) {
         npy::read_images(path, BufReader::new(file), length)
@@ -134,16 +125,12 @@ fn open(path: &Path) -> Result<(File, u64), DataError> {
     let reading = |error| DataError::reading(path, error);
     // Asked before opening, because opening a pipe waits for its writer.
     if !fs::metadata(path).map_err(reading)?.is_file() {
-        return Err(DataError::NotAFile {
-            path: path.to_path_buf(),
-        });
+        return Err(DataError::NotAFile { path: path.to_path_buf() });
     }
     let file = File::open(path).map_err(reading)?;
     let length = file.metadata().map_err(reading)?.len();
     if length == 0 {
-        return Err(DataError::EmptyFile {
-            path: path.to_path_buf(),
-        });
+        return Err(DataError::EmptyFile { path: path.to_path_buf() });
     }
     Ok((file, length))
 }
@@ -158,18 +145,10 @@ struct Layout {
 impl Layout {
     /// Interprets the sizes along the axes of an array: rows x variables, or rows x height x width [x colors].
     fn new(path: &Path, sizes: &[usize]) -> Result<Self, DataError> {
-        let image = |height, width, colors| ImageShape {
-            height,
-            width,
-            colors,
-        };
+        let image = |height, width, colors| ImageShape { height, width, colors };
         let (rows, shape, variables) = match *sizes {
             [rows, variables] => (rows, None, Some(variables)),
-            [rows, height, width] => (
-                rows,
-                Some(image(height, width, 1)),
-                height.checked_mul(width),
-            ),
+            [rows, height, width] => (rows, Some(image(height, width, 1)), height.checked_mul(width)),
             [rows, height, width, colors] => {
                 let shape = image(height, width, colors);
                 (rows, Some(shape), shape.variables())
@@ -183,25 +162,16 @@ impl Layout {
             }
         };
         if sizes.contains(&0) {
-            return Err(DataError::NoValues {
-                path: path.to_path_buf(),
-                shape: sizes.to_vec(),
-            });
+            return Err(DataError::NoValues { path: path.to_path_buf(), shape: sizes.to_vec() });
         }
         let variables = variables.ok_or_else(|| DataError::too_large(path, sizes))?;
-        Ok(Self {
-            rows,
-            variables,
-            shape,
-        })
+        Ok(Self { rows, variables, shape })
     }
 }
 
 /// Fails, in place of aborting the process, where `count` numbers of type `T` find no memory.
 fn check_memory<T>(path: &Path, count: usize, sizes: &[usize]) -> Result<(), DataError> {
-    Vec::<T>::new()
-        .try_reserve_exact(count)
-        .map_err(|_| DataError::too_large(path, sizes))
+    Vec::<T>::new().try_reserve_exact(count).map_err(|_| DataError::too_large(path, sizes))
 }
 
 /// Writes a vector as a `.npy` file of f64, [atomically](crate::atomic::write).
@@ -247,8 +217,5 @@ where
             other => io::Error::other(other),
         })
     };
-    atomic::write(path, fill).map_err(|source| DataError::Write {
-        path: path.to_path_buf(),
-        source,
-    })
+    atomic::write(path, fill).map_err(|source| DataError::Write { path: path.to_path_buf(), source })
 }

@@ -19,31 +19,17 @@ const MAX_HEADER: usize = 10_000;
 const MAX_NESTING: usize = 6;
 
 /// Reads images from the beginning of an array that is `length` bytes long with its header.
-pub(super) fn read_images(
-    path: &Path,
-    reader: impl Read,
-    length: u64,
-) -> Result<Images, DataError> {
+pub(super) fn read_images(path: &Path, reader: impl Read, length: u64) -> Result<Images, DataError> {
     let array = Unread::open(path, reader, length)?;
     let layout = Layout::new(path, &array.sizes)?;
     let size = (layout.rows, layout.variables);
     let (values, eight_bit) = match array.element {
-        Element::Byte => (
-            table(path, array.load::<u8>()?, size)?.mapv(f32::from),
-            true,
-        ),
+        Element::Byte => (table(path, array.load::<u8>()?, size)?.mapv(f32::from), true),
         Element::Single => (table(path, array.load::<f32>()?, size)?, false),
-        Element::Double => (
-            rounded(path, &table(path, array.load::<f64>()?, size)?)?,
-            false,
-        ),
+        Element::Double => (rounded(path, &table(path, array.load::<f64>()?, size)?)?, false),
         Element::Bool | Element::Other => return Err(array.wrong_element("u8, f32 or f64")),
     };
-    Ok(Images {
-        values,
-        shape: layout.shape,
-        eight_bit,
-    })
+    Ok(Images { values, shape: layout.shape, eight_bit })
 }
 
 /// Reads a mask from a `.npy` file: for each variable of an image, whether it is missing and to be completed.
@@ -77,29 +63,14 @@ pub fn read_mask(path: &Path) -> Result<Vec<bool>, DataError> {
         });
     }
     if array.sizes.contains(&0) {
-        return Err(DataError::NoValues {
-            path: path.to_path_buf(),
-            shape: array.sizes,
-        });
+        return Err(DataError::NoValues { path: path.to_path_buf(), shape: array.sizes });
     }
     // An array iterates in the order of its indices, whatever its order in memory.
     Ok(match array.element {
         Element::Bool => array.load::<bool>()?.iter().copied().collect(),
-        Element::Byte => array
-            .load::<u8>()?
-            .iter()
-            .map(|&value| value != 0)
-            .collect(),
-        Element::Single => array
-            .load::<f32>()?
-            .iter()
-            .map(|&value| value != 0.0)
-            .collect(),
-        Element::Double => array
-            .load::<f64>()?
-            .iter()
-            .map(|&value| value != 0.0)
-            .collect(),
+        Element::Byte => array.load::<u8>()?.iter().map(|&value| value != 0).collect(),
+        Element::Single => array.load::<f32>()?.iter().map(|&value| value != 0.0).collect(),
+        Element::Double => array.load::<f64>()?.iter().map(|&value| value != 0.0).collect(),
         Element::Other => return Err(array.wrong_element("bool, u8, f32 or f64")),
     })
 }
@@ -132,9 +103,7 @@ impl<'a, R: Read> Unread<'a, R> {
         let bytes = read_header(path, &mut reader)?;
         let header = Header::from_reader(&mut &bytes[..]).map_err(|error| match error {
             ReadHeaderError::Io(error) => DataError::reading(path, error),
-            ReadHeaderError::Parse(error) => {
-                DataError::corrupt(path, format!("its .npy header is invalid ({error})"))
-            }
+            ReadHeaderError::Parse(error) => DataError::corrupt(path, format!("its .npy header is invalid ({error})")),
         })?;
         let descriptor = header.type_descriptor.to_string();
         let element = match header.type_descriptor.as_string().map(String::as_str) {
@@ -156,48 +125,24 @@ impl<'a, R: Read> Unread<'a, R> {
     }
 
     fn wrong_element(self, expected: &'static str) -> DataError {
-        DataError::ElementType {
-            path: self.path.to_path_buf(),
-            found: self.descriptor,
-            expected,
-        }
+        DataError::ElementType { path: self.path.to_path_buf(), found: self.descriptor, expected }
     }
 
     fn load<T: ReadableElement>(self) -> Result<ArrayD<T>, DataError> {
-        let Self {
-            path,
-            sizes,
-            available,
-            ..
-        } = self;
+        let Self { path, sizes, available, .. } = self;
         let too_large = || DataError::too_large(path, &sizes);
-        let count = sizes
-            .iter()
-            .try_fold(1_usize, |count, &size| count.checked_mul(size));
+        let count = sizes.iter().try_fold(1_usize, |count, &size| count.checked_mul(size));
         let count = count.ok_or_else(too_large)?;
         let declared = count.checked_mul(size_of::<T>()).ok_or_else(too_large)? as u64;
         if declared > available {
-            return Err(DataError::Truncated {
-                path: path.to_path_buf(),
-                declared,
-                found: available,
-            });
-        }
-        if declared < available {
-            return Err(DataError::TooLong {
-                path: path.to_path_buf(),
-                declared,
-            });
+            return Err(DataError::Truncated { path: path.to_path_buf(), declared, found: available });
         }
         check_memory::<T>(path, count, &sizes)?;
         // The decoder reads to the end to see whether there is more; one more byte tells it.
         let data = self.reader.take(declared.saturating_add(1));
         ArrayD::read_npy(Cursor::new(self.header).chain(data)).map_err(|error| match error {
             ReadNpyError::Io(error) => DataError::reading(path, error),
-            ReadNpyError::ExtraBytes(_) => DataError::TooLong {
-                path: path.to_path_buf(),
-                declared,
-            },
+            ReadNpyError::ExtraBytes(_) => DataError::TooLong { path: path.to_path_buf(), declared },
             other => DataError::corrupt(path, other.to_string()),
         })
     }
@@ -214,26 +159,20 @@ fn read_header(path: &Path, reader: &mut impl Read) -> Result<Vec<u8>, DataError
     // Version 1 has a length of two bytes, the later ones of four.
     let length_bytes = if header[MAGIC.len()] == 1 { 2 } else { 4 };
     let mut length = [0; 4];
-    reader
-        .read_exact(&mut length[..length_bytes])
-        .map_err(reading)?;
+    reader.read_exact(&mut length[..length_bytes]).map_err(reading)?;
     header.extend_from_slice(&length[..length_bytes]);
     let length = u32::from_le_bytes(length);
     let prefix = header.len();
     match usize::try_from(length) {
         Ok(length) if length <= MAX_HEADER => header.resize(prefix + length, 0),
         _ => {
-            let reason =
-                format!("its .npy header claims {length} bytes, expected at most {MAX_HEADER}");
+            let reason = format!("its .npy header claims {length} bytes, expected at most {MAX_HEADER}");
             return Err(DataError::corrupt(path, reason));
         }
     }
     reader.read_exact(&mut header[prefix..]).map_err(reading)?;
     if nesting(&header[prefix..]) > MAX_NESTING {
-        return Err(DataError::corrupt(
-            path,
-            "its .npy header is nested too deeply",
-        ));
+        return Err(DataError::corrupt(path, "its .npy header is nested too deeply"));
     }
     Ok(header)
 }
@@ -252,19 +191,9 @@ fn nesting(text: &[u8]) -> usize {
 }
 
 /// Brings an array into rows × variables, in C order.
-fn table<T: Clone>(
-    path: &Path,
-    array: ArrayD<T>,
-    size: (usize, usize),
-) -> Result<Array2<T>, DataError> {
-    let array = if array.is_standard_layout() {
-        array
-    } else {
-        array.as_standard_layout().into_owned()
-    };
-    array
-        .into_shape_with_order(size)
-        .map_err(|error| DataError::corrupt(path, error.to_string()))
+fn table<T: Clone>(path: &Path, array: ArrayD<T>, size: (usize, usize)) -> Result<Array2<T>, DataError> {
+    let array = if array.is_standard_layout() { array } else { array.as_standard_layout().into_owned() };
+    array.into_shape_with_order(size).map_err(|error| DataError::corrupt(path, error.to_string()))
 }
 
 fn rounded(path: &Path, values: &Array2<f64>) -> Result<Array2<f32>, DataError> {
@@ -272,11 +201,8 @@ fn rounded(path: &Path, values: &Array2<f64>) -> Result<Array2<f32>, DataError> 
     let mut pairs = values.indexed_iter().zip(&rounded);
     match pairs.find(|((_, wide), narrow)| wide.is_finite() && narrow.is_infinite()) {
         None => Ok(rounded),
-        Some((((row, variable), &value), _)) => Err(DataError::OutOfRange {
-            path: path.to_path_buf(),
-            row,
-            variable,
-            value,
-        }),
+        Some((((row, variable), &value), _)) => {
+            Err(DataError::OutOfRange { path: path.to_path_buf(), row, variable, value })
+        }
     }
 }

@@ -25,16 +25,10 @@ fn choose<'a>(path: &Path, entries: &'a [Entry]) -> Result<&'a Entry, DataError>
         [only] => Ok(only),
         _ => {
             let named = |name: &&str| entries.iter().find(|entry| array_name(entry) == *name);
-            NAMES
-                .iter()
-                .find_map(named)
-                .ok_or_else(|| DataError::AmbiguousArray {
-                    path: path(),
-                    names: entries
-                        .iter()
-                        .map(|entry| array_name(entry).to_owned())
-                        .collect(),
-                })
+            NAMES.iter().find_map(named).ok_or_else(|| DataError::AmbiguousArray {
+                path: path(),
+                names: entries.iter().map(|entry| array_name(entry).to_owned()).collect(),
+            })
         }
     }
 }

@@ -14,9 +14,7 @@ use super::{DataError, ImageShape, Images, check_memory};
 pub(super) fn read_folder(folder: &Path) -> Result<Images, DataError> {
     let paths = png_files(folder)?;
     let Some(first) = paths.first() else {
-        return Err(DataError::NoPng {
-            path: folder.to_path_buf(),
-        });
+        return Err(DataError::NoPng { path: folder.to_path_buf() });
     };
     let mut shape = None;
     let mut values: Vec<f32> = Vec::new();
@@ -39,11 +37,7 @@ pub(super) fn read_folder(folder: &Path) -> Result<Images, DataError> {
     }
     let values = Array2::from_shape_vec((paths.len(), values.len() / paths.len()), values)
         .map_err(|error| DataError::corrupt(folder, error.to_string()))?;
-    Ok(Images {
-        values,
-        shape,
-        eight_bit: true,
-    })
+    Ok(Images { values, shape, eight_bit: true })
 }
 
 /// The visible PNG files, sorted by name.
@@ -62,13 +56,8 @@ fn png_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
 
 /// Hidden files are left out: some systems put a `._name.png` that is no image beside each `name.png`.
 fn has_png_name(path: &Path) -> bool {
-    let hidden = path
-        .file_name()
-        .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-    !hidden
-        && path
-            .extension()
-            .is_some_and(|ending| ending.eq_ignore_ascii_case("png"))
+    let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    !hidden && path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png"))
 }
 
 /// The bytes of an image, without its alpha, and its shape.
@@ -77,8 +66,7 @@ fn read_image(path: &Path) -> Result<(Vec<u8>, ImageShape), DataError> {
     let file = File::open(path).map_err(|error| DataError::reading(path, error))?;
     // The default limits keep a false header from reserving all memory.
     let mut limits = Limits::default();
-    let mut decoder =
-        PngDecoder::with_limits(BufReader::new(file), limits.clone()).map_err(decoding)?;
+    let decoder = PngDecoder::with_limits(BufReader::new(file), limits.clone()).map_err(decoding)?;
     // Grey of less than 8 bits and palettes come out of the decoder as 8-bit grey and RGB.
     let (colors, has_alpha) = match decoder.color_type() {
         ColorType::L8 => (1, false),
@@ -88,21 +76,13 @@ fn read_image(path: &Path) -> Result<(Vec<u8>, ImageShape), DataError> {
         other => {
             return Err(DataError::PngSamples {
                 path: path.to_path_buf(),
-                found: format!(
-                    "{} bits",
-                    other.bits_per_pixel() / u16::from(other.channel_count())
-                ),
+                found: format!("{} bits", other.bits_per_pixel() / u16::from(other.channel_count())),
             });
         }
     };
     let (width, height) = decoder.dimensions();
-    let shape = ImageShape {
-        height: height as usize,
-        width: width as usize,
-        colors,
-    };
+    let shape = ImageShape { height: height as usize, width: width as usize, colors };
     limits.reserve(decoder.total_bytes()).map_err(decoding)?;
-    decoder.set_limits(limits).map_err(decoding)?;
     let length = decoder.total_bytes() as usize;
     check_memory::<u8>(path, length, &[shape.height, shape.width, colors])?;
     let mut pixels = vec![0; length];

@@ -40,23 +40,15 @@ pub(super) struct Entry {
 }
 
 /// Lists the files of an archive that is `length` bytes long.
-pub(super) fn entries(
-    path: &Path,
-    file: &mut (impl Read + Seek),
-    length: u64,
-) -> Result<Vec<Entry>, DataError> {
+pub(super) fn entries(path: &Path, file: &mut (impl Read + Seek), length: u64) -> Result<Vec<Entry>, DataError> {
     let damaged = || DataError::corrupt(path, "its ZIP directory is missing or invalid");
-    let directory = read_directory(file, length)
-        .map_err(|error| DataError::reading(path, error))?
-        .ok_or_else(damaged)?;
+    let directory =
+        read_directory(file, length).map_err(|error| DataError::reading(path, error))?.ok_or_else(damaged)?;
     let mut entries = Vec::new();
     let mut rest = &directory[..];
     while !rest.is_empty() {
         let (entry, length) = parse_entry(rest).ok_or_else(damaged)?;
-        // An entry that ends in a slash is a folder.
-        if !entry.name.ends_with('/') {
-            entries.push(entry);
-        }
+        entries.push(entry);
         rest = rest.get(length..).ok_or_else(damaged)?;
     }
     Ok(entries)
@@ -71,13 +63,8 @@ fn read_directory(file: &mut (impl Read + Seek), length: u64) -> io::Result<Opti
     };
     let field = |at| number(&tail, end + at, 4);
     let (mut size, mut offset) = (field(12), field(16));
-    if size == Some(IN_EXTENSION)
-        || offset == Some(IN_EXTENSION)
-        || number(&tail, end + 10, 2) == Some(0xffff)
-    {
-        let locator = end
-            .checked_sub(20)
-            .filter(|&at| tail[at..].starts_with(LOCATOR_64));
+    if size == Some(IN_EXTENSION) || offset == Some(IN_EXTENSION) || number(&tail, end + 10, 2) == Some(0xffff) {
+        let locator = end.checked_sub(20).filter(|&at| tail[at..].starts_with(LOCATOR_64));
         let Some(at) = locator.and_then(|locator| number(&tail, locator + 8, 8)) else {
             return Ok(None);
         };
@@ -98,8 +85,7 @@ fn read_directory(file: &mut (impl Read + Seek), length: u64) -> io::Result<Opti
 fn find_end(tail: &[u8]) -> Option<usize> {
     let fits = |&at: &usize| {
         tail[at..].starts_with(DIRECTORY_END)
-            && number(tail, at + 20, 2)
-                .is_some_and(|comment| comment == (tail.len() - at - 22) as u64)
+            && number(tail, at + 20, 2).is_some_and(|comment| comment == (tail.len() - at - 22) as u64)
     };
     (0..=tail.len().checked_sub(22)?).rev().find(fits)
 }
@@ -152,12 +138,7 @@ fn extension_64(mut extra: &[u8]) -> &[u8] {
 /// The little-endian number of `length` <= 8 bytes at `at`.
 fn number(bytes: &[u8], at: usize, length: usize) -> Option<u64> {
     let field = bytes.get(at..at.checked_add(length)?)?;
-    Some(
-        field
-            .iter()
-            .rev()
-            .fold(0, |value, &byte| value << 8 | u64::from(byte)),
-    )
+    Some(field.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
 }
 
 /// Up to `length` bytes; fewer at the end of the file.
@@ -179,13 +160,11 @@ pub(super) fn open<R: Read + Seek>(
     length: u64,
     entry: &Entry,
 ) -> Result<Contents<R>, DataError> {
-    let corrupt =
-        |reason: &str| DataError::corrupt(path, format!("its entry '{}' {reason}", entry.name));
+    let corrupt = |reason: &str| DataError::corrupt(path, format!("its entry '{}' {reason}", entry.name));
     if entry.encrypted {
         return Err(corrupt("is encrypted, which .npz files never are"));
     }
-    let header =
-        read_at(&mut file, entry.offset, 30).map_err(|error| DataError::reading(path, error))?;
+    let header = read_at(&mut file, entry.offset, 30).map_err(|error| DataError::reading(path, error))?;
     let (Some(name), Some(extra)) = (number(&header, 26, 2), number(&header, 28, 2)) else {
         return Err(corrupt("lies outside the file"));
     };
@@ -197,8 +176,7 @@ pub(super) fn open<R: Read + Seek>(
     if start.saturating_add(entry.compressed) > length {
         return Err(corrupt("goes on after the end of the file"));
     }
-    file.seek(SeekFrom::Start(start))
-        .map_err(|error| DataError::reading(path, error))?;
+    file.seek(SeekFrom::Start(start)).map_err(|error| DataError::reading(path, error))?;
     let stored = BufReader::new(file.take(entry.compressed));
     let unpacked = match entry.method {
         0 if entry.size == entry.compressed => Unpacked::Stored(stored),
@@ -207,15 +185,10 @@ pub(super) fn open<R: Read + Seek>(
         }
         0 | 8 => return Err(corrupt("claims a length that it cannot have")),
         _ => {
-            return Err(corrupt(
-                "is compressed by a method other than deflate, the one that numpy uses",
-            ));
+            return Err(corrupt("is compressed by a method other than deflate, the one that numpy uses"));
         }
     };
-    Ok(Contents {
-        reader: CrcReader::new(unpacked),
-        checksum: entry.checksum,
-    })
+    Ok(Contents { reader: CrcReader::new(unpacked), checksum: entry.checksum })
 }
 
 /// The decompressed bytes of an entry.
@@ -235,10 +208,7 @@ impl<R: Read> Contents<R> {
         if self.reader.crc().sum() == self.checksum {
             Ok(())
         } else {
-            Err(DataError::corrupt(
-                path,
-                "its checksum does not match its contents",
-            ))
+            Err(DataError::corrupt(path, "its checksum does not match its contents"))
         }
     }
 }

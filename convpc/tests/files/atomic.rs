@@ -69,10 +69,7 @@ fn what_cannot_be_written_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let error = write_text(folder.path(), "text").unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
-    assert!(
-        error.to_string().contains("name a file inside it"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("name a file inside it"), "{error}");
     let error = write_text(&folder.path().join("none").join("a.txt"), "text").unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
     let error = write_text(Path::new(""), "text").unwrap_err();
@@ -96,10 +93,12 @@ fn a_read_only_file_is_kept() {
 #[cfg(unix)]
 mod unix {
     use std::fs::{self, File, Permissions};
+    use std::os::fd::AsRawFd;
     use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+    use std::os::unix::net::UnixListener;
     use std::path::Path;
 
-    use super::write_text;
+    use super::{io, write, write_text};
     use crate::tools::names;
 
     fn mode(path: &Path) -> u32 {
@@ -111,10 +110,7 @@ mod unix {
         let folder = tempfile::tempdir().unwrap();
         File::create(folder.path().join("usual")).unwrap();
         write_text(&folder.path().join("a.txt"), "text").unwrap();
-        assert_eq!(
-            mode(&folder.path().join("a.txt")),
-            mode(&folder.path().join("usual"))
-        );
+        assert_eq!(mode(&folder.path().join("a.txt")), mode(&folder.path().join("usual")));
     }
 
     #[test]
@@ -141,14 +137,35 @@ mod unix {
         assert_eq!(names(folder.path()), ["file", "link"]);
     }
 
-    // The link keeps the device itself out of reach should the code be wrong.
+    // No test writes to a real device: a superuser whose build is wrong would replace it.
     #[test]
-    fn a_device_is_written_directly() {
+    fn a_pipe_is_written_directly() {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let path = format!("/dev/fd/{}", writer.as_raw_fd());
+        write_text(Path::new(&path), "text").unwrap();
+        drop(writer);
+        assert_eq!(std::io::read_to_string(&mut reader).unwrap(), "text");
+    }
+
+    #[test]
+    fn what_fails_while_the_buffer_is_flushed_is_an_error() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let path = format!("/dev/fd/{}", writer.as_raw_fd());
+        let error = write(Path::new(&path), |file| {
+            file.write_all(b"text")?;
+            drop(reader);
+            Ok(())
+        });
+        assert_eq!(error.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn a_socket_is_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
-        let link = folder.path().join("null");
-        symlink("/dev/null", &link).unwrap();
-        write_text(&link, "text").unwrap();
-        assert!(fs::metadata(&link).unwrap().file_type().is_char_device());
-        assert_eq!(names(folder.path()), ["null"]);
+        let path = folder.path().join("socket");
+        let _socket = UnixListener::bind(&path).unwrap();
+        assert!(write_text(&path, "text").is_err());
+        assert!(fs::metadata(&path).unwrap().file_type().is_socket());
+        assert_eq!(names(folder.path()), ["socket"]);
     }
 }

@@ -11,26 +11,16 @@ use crate::tools::{gzip, idx, store};
 
 fn npz(compressed: bool) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
-    let mut writer = if compressed {
-        NpzWriter::new_compressed(&mut bytes)
-    } else {
-        NpzWriter::new(&mut bytes)
-    };
-    writer
-        .add_array("x", &Array3::from_elem((2, 2, 3), 0.5_f32))
-        .unwrap();
-    writer
-        .add_array("labels", &Array3::from_elem((1, 1, 1), 1.0_f64))
-        .unwrap();
+    let mut writer = if compressed { NpzWriter::new_compressed(&mut bytes) } else { NpzWriter::new(&mut bytes) };
+    writer.add_array("x", &Array3::from_elem((2, 2, 3), 0.5_f32)).unwrap();
+    writer.add_array("labels", &Array3::from_elem((1, 1, 1), 1.0_f64)).unwrap();
     writer.finish().unwrap();
     bytes.into_inner()
 }
 
 fn files() -> Vec<Vec<u8>> {
     let mut npy = Vec::new();
-    Array3::from_elem((2, 2, 3), 0.5_f64)
-        .write_npy(&mut npy)
-        .unwrap();
+    Array3::from_elem((2, 2, 3), 0.5_f64).write_npy(&mut npy).unwrap();
     let idx = idx(&[2, 2, 3], &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
     vec![npy, npz(false), npz(true), gzip(&idx), idx]
 }

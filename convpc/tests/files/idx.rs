@@ -9,15 +9,9 @@ use crate::tools::{assert_says, gzip, idx, read_bytes, shape};
 fn images_plain_and_compressed() {
     let file = idx(&[2, 1, 3], &[0, 1, 2, 253, 254, 255]);
     // The ending of the name does not matter.
-    for (name, bytes) in [
-        ("images-idx3-ubyte", file.clone()),
-        ("images.npy", gzip(&file)),
-    ] {
+    for (name, bytes) in [("images-idx3-ubyte", file.clone()), ("images.npy", gzip(&file))] {
         let images = read_bytes(name, &bytes).unwrap();
-        assert_eq!(
-            images.values,
-            array![[0.0, 1.0, 2.0], [253.0, 254.0, 255.0]]
-        );
+        assert_eq!(images.values, array![[0.0, 1.0, 2.0], [253.0, 254.0, 255.0]]);
         assert_eq!(images.shape, shape(1, 3, 1));
         assert!(images.eight_bit);
     }
@@ -36,10 +30,7 @@ fn two_and_four_axes() {
 fn gzip_in_several_parts_is_one_file() {
     let file = idx(&[1, 2], &[7, 8]);
     let parts = [gzip(&file[..5]), gzip(&file[5..])].concat();
-    assert_eq!(
-        read_bytes("a.gz", &parts).unwrap().values,
-        array![[7.0, 8.0]]
-    );
+    assert_eq!(read_bytes("a.gz", &parts).unwrap().values, array![[7.0, 8.0]]);
 }
 
 #[test]
@@ -67,22 +58,9 @@ fn other_types_and_axes_are_errors() {
 fn too_few_and_too_many_bytes_are_errors() {
     for compress in [|bytes: &[u8]| bytes.to_vec(), gzip as fn(&[u8]) -> Vec<u8>] {
         let error = read_bytes("a", &compress(&idx(&[2, 2], &[0; 3]))).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                DataError::Truncated {
-                    declared: 4,
-                    found: 3,
-                    ..
-                }
-            ),
-            "{error}"
-        );
+        assert!(matches!(error, DataError::Truncated { declared: 4, found: 3, .. }), "{error}");
         let error = read_bytes("a", &compress(&idx(&[2, 2], &[0; 5]))).unwrap_err();
-        assert!(
-            matches!(error, DataError::TooLong { declared: 4, .. }),
-            "{error}"
-        );
+        assert!(matches!(error, DataError::TooLong { declared: 4, .. }), "{error}");
         let error = read_bytes("a", &compress(&[0, 0, 8, 3, 0, 0])).unwrap_err();
         assert_says(&error, &["inside its header"]);
     }
@@ -91,10 +69,7 @@ fn too_few_and_too_many_bytes_are_errors() {
 #[test]
 fn a_header_that_claims_too_much_is_an_error() {
     let error = read_bytes("a", &idx(&[u32::MAX, u32::MAX, 1], &[0; 8])).unwrap_err();
-    assert!(
-        matches!(error, DataError::Truncated { found: 8, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, DataError::Truncated { found: 8, .. }), "{error}");
     let error = read_bytes("a", &idx(&[u32::MAX; 4], &[0; 8])).unwrap_err();
     assert!(matches!(error, DataError::TooLarge { .. }), "{error}");
 }
@@ -109,10 +84,7 @@ fn decompression_stops_where_the_header_ends_the_data() {
     let end = packed.len();
     packed[end - 8..].fill(0xff);
     let error = read_bytes("a.gz", &packed).unwrap_err();
-    assert!(
-        matches!(error, DataError::TooLong { declared: 4, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, DataError::TooLong { declared: 4, .. }), "{error}");
 }
 
 #[test]

@@ -10,15 +10,9 @@ use crate::tools::{assert_says, npy_of, read_bytes, shape};
 
 fn archive(compressed: bool, names: &[&str]) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
-    let mut writer = if compressed {
-        NpzWriter::new_compressed(&mut bytes)
-    } else {
-        NpzWriter::new(&mut bytes)
-    };
+    let mut writer = if compressed { NpzWriter::new_compressed(&mut bytes) } else { NpzWriter::new(&mut bytes) };
     for (index, name) in names.iter().enumerate() {
-        writer
-            .add_array(*name, &Array2::from_elem((2, 3), index as f32))
-            .unwrap();
+        writer.add_array(*name, &Array2::from_elem((2, 3), index as f32)).unwrap();
     }
     writer.finish().unwrap();
     bytes.into_inner()
@@ -65,9 +59,7 @@ fn axes_and_bytes_are_as_in_npy() {
 #[test]
 fn unknown_names_are_listed() {
     let error = read(&archive(false, &["x_train", "y_train"])).unwrap_err();
-    assert!(
-        matches!(&error, DataError::AmbiguousArray { names, .. } if names == &["x_train", "y_train"])
-    );
+    assert!(matches!(&error, DataError::AmbiguousArray { names, .. } if names == &["x_train", "y_train"]));
     assert_says(&error, &["x_train, y_train", "x, data or images"]);
 }
 
@@ -163,20 +155,10 @@ fn damage_and_false_claims_are_errors() {
 
 #[test]
 fn an_array_that_claims_too_much_is_an_error() {
-    let error = read(&zip64(
-        &npy_of("<f4", "(1099511627776, 1)", &[0; 4]),
-        |_| (),
-    ))
-    .unwrap_err();
-    assert!(
-        matches!(error, DataError::Truncated { found: 4, .. }),
-        "{error}"
-    );
+    let error = read(&zip64(&npy_of("<f4", "(1099511627776, 1)", &[0; 4]), |_| ())).unwrap_err();
+    assert!(matches!(error, DataError::Truncated { found: 4, .. }), "{error}");
     let error = read(&zip64(&npy_of("|u1", "(1, 1)", &[0; 4]), |_| ())).unwrap_err();
-    assert!(
-        matches!(error, DataError::TooLong { declared: 1, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, DataError::TooLong { declared: 1, .. }), "{error}");
     let error = read(&zip64(b"no array at all", |_| ())).unwrap_err();
     assert_says(&error, &["not a .npy array"]);
 }

@@ -2,7 +2,7 @@
 
 use convpc::data::ImageShape;
 use convpc::picture::{BACKGROUND, GAP, MISSING, Picture, PictureError};
-use ndarray::{Array2, array};
+use ndarray::{Array2, array, aview0};
 
 use crate::tools::{assert_says, names};
 
@@ -10,11 +10,7 @@ const BLACK: [u8; 3] = [0; 3];
 const WHITE: [u8; 3] = [255; 3];
 
 fn shape(height: usize, width: usize, colors: usize) -> ImageShape {
-    ImageShape {
-        height,
-        width,
-        colors,
-    }
+    ImageShape { height, width, colors }
 }
 
 fn pixel(picture: &Picture, row: usize, column: usize) -> [u8; 3] {
@@ -24,9 +20,7 @@ fn pixel(picture: &Picture, row: usize, column: usize) -> [u8; 3] {
 
 /// The row of the picture as its pixels.
 fn line(picture: &Picture, row: usize) -> Vec<[u8; 3]> {
-    (0..picture.width())
-        .map(|column| pixel(picture, row, column))
-        .collect()
+    (0..picture.width()).map(|column| pixel(picture, row, column)).collect()
 }
 
 #[test]
@@ -49,16 +43,8 @@ fn a_pixel_is_drawn_as_a_square() {
     let picture = Picture::grid(images.view(), shape(2, 2, 1), (0.0, 1.0), 5, 3).unwrap();
     assert_eq!((picture.height(), picture.width()), (6, 6));
     for row in 0..6 {
-        let (left, right) = if row < 3 {
-            (BLACK, WHITE)
-        } else {
-            (MISSING, BLACK)
-        };
-        assert_eq!(
-            line(&picture, row),
-            [left, left, left, right, right, right],
-            "row {row}"
-        );
+        let (left, right) = if row < 3 { (BLACK, WHITE) } else { (MISSING, BLACK) };
+        assert_eq!(line(&picture, row), [left, left, left, right, right, right], "row {row}");
     }
 }
 
@@ -92,14 +78,9 @@ fn the_file_holds_the_picture() {
     assert_eq!(names(folder.path()), ["a.png"]);
     let read = image::open(&path).unwrap();
     assert_eq!(read.color(), image::ColorType::Rgb8);
-    assert_eq!(
-        (read.height() as usize, read.width() as usize),
-        (picture.height(), picture.width())
-    );
+    assert_eq!((read.height() as usize, read.width() as usize), (picture.height(), picture.width()));
     assert_eq!(read.as_bytes(), picture.rgb());
-    let error = picture
-        .write_png(&folder.path().join("none").join("a.png"))
-        .unwrap_err();
+    let error = picture.write_png(&folder.path().join("none").join("a.png")).unwrap_err();
     assert!(matches!(error, PictureError::Write { .. }));
     assert_says(&error, &["a.png", "check that the folder exists"]);
 }
@@ -107,25 +88,12 @@ fn the_file_holds_the_picture() {
 #[test]
 fn what_cannot_be_shown_is_an_error() {
     let images = Array2::zeros((2, 4));
-    let grid = |shape, range, columns, scale| {
-        Picture::grid(images.view(), shape, range, columns, scale).unwrap_err()
-    };
+    let grid = |shape, range, columns, scale| Picture::grid(images.view(), shape, range, columns, scale).unwrap_err();
     let (square, unit) = (shape(2, 2, 1), (0.0, 1.0));
-    assert_says(
-        &grid(shape(1, 2, 2), unit, 1, 1),
-        &["2 colors", "1 (grey) or 3 (RGB)"],
-    );
-    assert_says(
-        &grid(shape(2, 3, 1), unit, 1, 1),
-        &["4 variables", "2 x 3 x 1"],
-    );
+    assert_says(&grid(shape(1, 2, 2), unit, 1, 1), &["2 colors", "1 (grey) or 3 (RGB)"]);
+    assert_says(&grid(shape(2, 3, 1), unit, 1, 1), &["4 variables", "2 x 3 x 1"]);
     assert_says(&grid(shape(usize::MAX, 3, 1), unit, 1, 1), &["4 variables"]);
-    for range in [
-        (1.0, 1.0),
-        (1.0, 0.0),
-        (f32::NAN, 1.0),
-        (0.0, f32::INFINITY),
-    ] {
+    for range in [(1.0, 1.0), (1.0, 0.0), (f32::NAN, 1.0), (0.0, f32::INFINITY)] {
         let error = grid(square, range, 1, 1);
         assert!(matches!(error, PictureError::Range { .. }), "{error}");
     }
@@ -137,6 +105,11 @@ fn what_cannot_be_shown_is_an_error() {
         let error = grid(square, unit, 1, scale);
         assert!(matches!(error, PictureError::TooLarge { .. }), "{error}");
     }
+    // One line of pixels that would fit in memory, but not in a PNG file. It takes none: all its values are one.
+    let wide = aview0(&0.0);
+    let wide = wide.broadcast((1, 1 << 31)).unwrap();
+    let error = Picture::grid(wide, shape(1, 1 << 31, 1), unit, 1, 1).unwrap_err();
+    assert!(matches!(error, PictureError::TooLarge { .. }), "{error}");
     for (rows, variables, shape) in [(0, 4, square), (1, 0, shape(2, 0, 1))] {
         let none = Array2::zeros((rows, variables));
         let error = Picture::grid(none.view(), shape, unit, 1, 1).unwrap_err();

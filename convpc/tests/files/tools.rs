@@ -19,10 +19,7 @@ pub(crate) fn store(name: &str, contents: &[u8]) -> Stored {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     fs::write(&path, contents).unwrap();
-    Stored {
-        _folder: folder,
-        path,
-    }
+    Stored { _folder: folder, path }
 }
 
 /// Reads contents by way of a file.
@@ -31,11 +28,7 @@ pub(crate) fn read_bytes(name: &str, contents: &[u8]) -> Result<Images, DataErro
 }
 
 pub(crate) fn shape(height: usize, width: usize, colors: usize) -> Option<ImageShape> {
-    Some(ImageShape {
-        height,
-        width,
-        colors,
-    })
+    Some(ImageShape { height, width, colors })
 }
 
 /// A `.npy` file with this dictionary for a header.
@@ -50,10 +43,7 @@ pub(crate) fn npy(header: &str, data: &[u8]) -> Vec<u8> {
 
 /// A `.npy` file in C order; `shape` as Python writes it.
 pub(crate) fn npy_of(descriptor: &str, shape: &str, data: &[u8]) -> Vec<u8> {
-    npy(
-        &format!("{{'descr': '{descriptor}', 'fortran_order': False, 'shape': {shape}, }}"),
-        data,
-    )
+    npy(&format!("{{'descr': '{descriptor}', 'fortran_order': False, 'shape': {shape}, }}"), data)
 }
 
 /// An IDX file of unsigned bytes.
@@ -73,10 +63,7 @@ pub(crate) fn gzip(contents: &[u8]) -> Vec<u8> {
 /// The names in a folder, sorted.
 pub(crate) fn names(folder: &Path) -> Vec<String> {
     let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
-    let mut names: Vec<String> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| name(entry.unwrap()))
-        .collect();
+    let mut names: Vec<String> = fs::read_dir(folder).unwrap().map(|entry| name(entry.unwrap())).collect();
     names.sort();
     names
 }
