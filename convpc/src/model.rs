@@ -1,0 +1,179 @@
+//! Model files: safetensors with one float64 tensor `layer/N` for each layer that has parameters, and the structure as JSON
+//! in the metadata. Saving and loading is bit-exact.
+
+use std::{collections::HashMap, fs, io, path::Path};
+
+use convpc_core::{Circuit, Layer, Parameters, Structure};
+use ndarray::{ArrayD, IxDyn};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+
+use crate::atomic;
+
+/// The version of the format that this library writes, and the only one it reads.
+pub const VERSION: &str = "1";
+
+/// What can be wrong with a model file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// The file cannot be read.
+    #[error("{path} cannot be read: {source}")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file cannot be written; what was there before still is.
+    #[error("{path} cannot be written: {source}; choose a folder that exists and is writable")]
+    Write {
+        /// The file.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not safetensors, or was cut off or damaged.
+    #[error("{path} is not a whole safetensors file ({problem}); it is damaged, cut off or of another kind")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What the parser found.
+        problem: String,
+    },
+    /// A safetensors file of something else.
+    #[error("{path} is no convpc model: its metadata lack format = convpc; `convpc import-spflow` reads SPFlow's")]
+    Foreign {
+        /// The file.
+        path: String,
+    },
+    /// A format of another version.
+    #[error(
+        "{path} has format version {given}, this library reads version {VERSION}; use a matching release of convpc"
+    )]
+    Version {
+        /// The file.
+        path: String,
+        /// The version found.
+        given: String,
+    },
+    /// The header's structure is not understood.
+    #[error("{path}: the structure in the header is not legal: {problem}")]
+    Structure {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A tensor is missing or of another type.
+    #[error("{path}: tensor {name} {problem}")]
+    Tensor {
+        /// The file.
+        path: String,
+        /// The tensor's name.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The tensors and the structure do not make a circuit.
+    #[error("{path}: {source}")]
+    Circuit {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        source: convpc_core::Error,
+    },
+}
+
+/// Writes a circuit, under a temporary name that is then renamed.
+///
+/// # Errors
+/// [`ModelError::Write`]; the file is then as it was.
+///
+/// ```
+/// use convpc::{ConvPc, Family, model};
+/// let circuit = ConvPc::new(4, 4, 1, Family::normal()).build(3)?;
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("model.safetensors");
+/// model::save(&path, &circuit)?;
+/// assert_eq!(model::load(&path)?, circuit);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn save(path: &Path, circuit: &Circuit) -> Result<(), ModelError> {
+    let write = |source| ModelError::Write { path: path.display().to_string(), source };
+    let structure = circuit.structure();
+    let json = serde_json::to_string(structure.layers()).map_err(|e| write(io::Error::other(e)))?;
+    let entry = |key: &str, value: String| (key.to_string(), value);
+    let metadata =
+        HashMap::from([entry("format", "convpc".into()), entry("version", VERSION.into()), entry("structure", json)]);
+    let bytes: Vec<Vec<u8>> = (0..structure.layers().len())
+        .map(|layer| circuit.parameters().slice(layer).iter().flat_map(|x| x.to_le_bytes()).collect())
+        .collect();
+    let mut tensors = Vec::new();
+    for (layer, bytes) in bytes.iter().enumerate().filter(|(_, bytes)| !bytes.is_empty()) {
+        let view = TensorView::new(Dtype::F64, structure.parameter_shape(layer), bytes);
+        tensors.push((format!("layer/{layer}"), view.map_err(|e| write(io::Error::other(e)))?));
+    }
+    let file = safetensors::serialize(tensors, Some(metadata)).map_err(|e| write(io::Error::other(e)))?;
+    atomic::write(path, |to| to.write_all(&file)).map_err(write)
+}
+
+/// Reads a circuit that [`save`] wrote.
+///
+/// # Errors
+/// A [`ModelError`] that says what is wrong with the file; a damaged one never makes a circuit.
+pub fn load(path: &Path) -> Result<Circuit, ModelError> {
+    let name = || path.display().to_string();
+    let bytes = read(path)?;
+    let (metadata, file) = parse(path, &bytes)?;
+    if metadata.get("format").map(String::as_str) != Some("convpc") {
+        return Err(ModelError::Foreign { path: name() });
+    }
+    let given = metadata.get("version").cloned().unwrap_or_default();
+    if given != VERSION {
+        return Err(ModelError::Version { path: name(), given });
+    }
+    let structure = |problem: String| ModelError::Structure { path: name(), problem };
+    let json = metadata.get("structure").ok_or_else(|| structure("it is missing".into()))?;
+    let layers: Vec<Layer> = serde_json::from_str(json).map_err(|e| structure(e.to_string()))?;
+    let layout = Structure::new(layers).map_err(|e| structure(e.to_string()))?;
+    let mut tensors = Vec::new();
+    for (layer, kind) in layout.layers().iter().enumerate() {
+        tensors.push(match kind {
+            Layer::ProdConv(_) => ArrayD::zeros(IxDyn(&[0])),
+            _ => tensor(path, &file, &format!("layer/{layer}"))?,
+        });
+    }
+    Circuit::new(layout, Parameters(tensors)).map_err(|source| ModelError::Circuit { path: name(), source })
+}
+
+/// The bytes of a file.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, ModelError> {
+    fs::read(path).map_err(|source| ModelError::Read { path: path.display().to_string(), source })
+}
+
+/// The metadata and the tensors of a safetensors file.
+pub(crate) fn parse<'a>(
+    path: &Path,
+    bytes: &'a [u8],
+) -> Result<(HashMap<String, String>, SafeTensors<'a>), ModelError> {
+    let damaged = |e: safetensors::SafeTensorError| ModelError::Damaged {
+        path: path.display().to_string(),
+        problem: e.to_string(),
+    };
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
+    let metadata = header.metadata().clone().unwrap_or_default();
+    Ok((metadata, SafeTensors::deserialize(bytes).map_err(damaged)?))
+}
+
+/// A float tensor, in float64.
+pub(crate) fn tensor(path: &Path, file: &SafeTensors, name: &str) -> Result<ArrayD<f64>, ModelError> {
+    let wrong =
+        |problem: String| ModelError::Tensor { path: path.display().to_string(), name: name.to_string(), problem };
+    let view = file.tensor(name).map_err(|_| wrong("is missing".into()))?;
+    let values = match view.dtype() {
+        Dtype::F64 => view.data().as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
+        Dtype::F32 => view.data().as_chunks().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect(),
+        other => return Err(wrong(format!("has type {other:?}, expected F64 or F32"))),
+    };
+    ArrayD::from_shape_vec(IxDyn(view.shape()), values).map_err(|e| wrong(format!("has an impossible shape: {e}")))
+}

@@ -1,0 +1,96 @@
+//! Model files and the import of SPFlow's.
+
+use std::{fs, path::PathBuf};
+
+use convpc::{
+    Backend, Circuit, ConvPc, Family, Reference, model,
+    spflow::{self, Import, LeafKind},
+};
+
+fn circuit() -> Circuit {
+    ConvPc::new(5, 6, 3, Family::categorical(4)).channels(3).repetitions(2).use_sum_conv(true).build(9).unwrap()
+}
+
+fn message(path: &std::path::Path) -> String {
+    let error = model::load(path).unwrap_err().to_string();
+    error.replace(&path.display().to_string(), "FILE")
+}
+
+#[test]
+fn saving_and_loading_is_bit_exact() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.safetensors");
+    let marginal = circuit().marginalize(&(0..40).collect(), true).unwrap();
+    for circuit in [circuit(), marginal] {
+        model::save(&path, &circuit).unwrap();
+        assert_eq!(model::load(&path).unwrap(), circuit);
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+}
+
+#[test]
+fn damaged_and_foreign_files_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.safetensors");
+    model::save(&path, &circuit()).unwrap();
+    let whole = fs::read(&path).unwrap();
+    for length in [0, 4, 100, whole.len() - 1] {
+        fs::write(&path, &whole[..length]).unwrap();
+        assert!(message(&path).contains("not a whole safetensors file"), "{length}: {}", message(&path));
+    }
+    let replaced = |from: &str, to: &str| {
+        assert_eq!(from.len(), to.len());
+        let at = whole.windows(from.len()).position(|w| w == from.as_bytes()).expect(from);
+        let mut bytes = whole.clone();
+        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+        fs::write(&path, bytes).unwrap();
+        message(&path)
+    };
+    assert!(replaced("convpc", "foreig").contains("is no convpc model"));
+    assert!(replaced("\"version\":\"1\"", "\"version\":\"7\"").contains("format version 7"));
+    assert!(replaced("sum_conv", "sum_cone").contains("structure in the header is not legal"));
+    assert!(replaced("\\\"channels\\\":3", "\\\"channels\\\":2").contains("expected"), "shape disagrees");
+    let mut weights = whole.clone();
+    let end = weights.len();
+    weights[end - 1] ^= 0x40;
+    fs::write(&path, weights).unwrap();
+    assert!(!message(&path).is_empty());
+}
+
+#[test]
+fn unwritable_output_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = model::save(&folder.path().join("no/such/folder/m"), &circuit()).unwrap_err().to_string();
+    assert!(error.contains("cannot be written"), "{error}");
+}
+
+#[test]
+fn spflow_circuits_are_imported() {
+    let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../testsuite/golden");
+    for (name, leaf, side, kernel_size) in [
+        ("normal_8x8_reps3", LeafKind::Normal, 8, 2),
+        ("bernoulli_8x8_reps2_sumconv", LeafKind::Bernoulli, 8, 2),
+        ("categorical_8x8_d2", LeafKind::Categorical, 8, 2),
+        ("binomial_8x8_d2_sumconv", LeafKind::Binomial, 8, 2),
+        ("normal_27x27_k3_d2_sumconv", LeafKind::Normal, 27, 3),
+        ("bernoulli_28x28_d5", LeafKind::Bernoulli, 28, 2),
+    ] {
+        let path = golden.join(format!("{name}.safetensors"));
+        let options = Import { leaf, height: side, width: side, colors: 1, kernel_size, levels: None };
+        let circuit = spflow::import(&path, &options).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let read = |name: &str| -> Vec<f64> {
+            file.tensor(name).unwrap().data().as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect()
+        };
+        let (x, expected) = (read("x"), read("ll"));
+        let x = ndarray::Array2::from_shape_vec((expected.len(), side * side), x).unwrap().mapv(|x| x as f32);
+        let given = Reference.load(&circuit).unwrap().log_likelihood(x.view()).unwrap();
+        for (a, b) in given.iter().zip(&expected) {
+            assert!((a - b).abs() < 1e-6 * b.abs(), "{name}: {a} instead of {b}");
+        }
+    }
+    let options = Import { leaf: LeafKind::Normal, height: 8, width: 8, colors: 1, kernel_size: 2, levels: None };
+    let error = spflow::import(&golden.join("categorical_8x8_d2.safetensors"), &options).unwrap_err();
+    assert!(error.to_string().contains("another leaf family"), "{error}");
+}
