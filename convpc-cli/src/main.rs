@@ -1,2 +1,97 @@
-//! convpc-cli
-fn main() {}
+//! The `convpc` command.
+#![forbid(unsafe_code)]
+
+mod commands;
+mod io;
+mod progress;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use convpc::{Backend, Cpu, Reference};
+
+/// What every command returns: the message of an error goes to stderr, the exit status is 1.
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// Learns images with convolutional probabilistic circuits: scores, samples and completes them exactly.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(flatten)]
+    shared: Shared,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What all commands take.
+#[derive(Args)]
+struct Shared {
+    /// What computes.
+    #[arg(long, global = true, value_enum, default_value_t = BackendName::Cpu)]
+    backend: BackendName,
+    /// Threads of the cpu backend; all cores unless given.
+    #[arg(long, global = true)]
+    threads: Option<usize>,
+    /// Seed of all random numbers.
+    #[arg(long, global = true, default_value_t = 0)]
+    seed: u64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum BackendName {
+    Cpu,
+    Reference,
+}
+
+impl Shared {
+    fn backend(&self) -> Result<Box<dyn Backend>, convpc::Error> {
+        Ok(match self.backend {
+            BackendName::Cpu => Box::new(Cpu::new(self.threads)?),
+            BackendName::Reference => Box::new(Reference),
+        })
+    }
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Learns the digits that are built in: scores, dreams and completes them.
+    Demo(commands::demo::Demo),
+    /// Learns a circuit from images by EM.
+    Train(commands::train::Train),
+    /// Prints the mean log-likelihood of images under a model.
+    Score(commands::query::Score),
+    /// Draws images from a model.
+    Sample(commands::query::Sample),
+    /// Completes the missing part of images.
+    Complete(commands::complete::Complete),
+    /// Makes a model of fewer variables.
+    Marginalize(commands::edit::Marginalize),
+    /// Prints the layers of a model.
+    Info {
+        /// The model file.
+        model: PathBuf,
+    },
+    /// Reads a SPFlow ConvPc, a state_dict saved as safetensors.
+    ImportSpflow(commands::edit::ImportSpflow),
+}
+
+fn main() -> ExitCode {
+    let Arguments { shared, command } = Arguments::parse();
+    let outcome = match command {
+        Command::Demo(demo) => demo.run(&shared),
+        Command::Train(train) => train.run(&shared),
+        Command::Score(score) => score.run(&shared),
+        Command::Sample(sample) => sample.run(&shared),
+        Command::Complete(complete) => complete.run(&shared),
+        Command::Marginalize(marginalize) => marginalize.run(),
+        Command::Info { model } => commands::edit::info(&model),
+        Command::ImportSpflow(import) => import.run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

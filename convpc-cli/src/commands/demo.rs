@@ -1,0 +1,127 @@
+use std::{
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use convpc::{ConvPc, Executable, Family, em, fit_leaves, model};
+use flate2::read::GzDecoder;
+use ndarray::{Array2, ArrayView2, Axis, concatenate};
+use plotters::prelude::*;
+
+use super::{complete::hidden, train::train_epoch};
+use crate::{Outcome, Shared, io};
+
+/// 1,797 handwritten digits of 8×8 pixels with the levels 0 to 16: 64 pixels a line, then the label.
+const DIGITS: &[u8] = include_bytes!("../../data/digits.csv.gz");
+const LEVELS: usize = 17;
+const TRAIN_ROWS: usize = 1500;
+const EPOCHS: usize = 40;
+
+/// Arguments of `demo`.
+#[derive(Args)]
+pub(crate) struct Demo {
+    /// The folder for the model and the pictures; made if it is not there.
+    #[arg(long, default_value = "convpc-demo")]
+    out: PathBuf,
+}
+
+impl Demo {
+    pub(crate) fn run(self, shared: &Shared) -> Outcome {
+        let digits = digits()?;
+        let (train, held_out) = digits.view().split_at(Axis(0), TRAIN_ROWS);
+        let out = |name: &str| self.out.join(name);
+        fs::create_dir_all(&self.out).map_err(|e| format!("{} cannot be made: {e}", self.out.display()))?;
+
+        let backend = shared.backend()?;
+        let start = ConvPc::new(8, 8, 1, Family::binomial(LEVELS - 1)).channels(32).depth(3).build(shared.seed)?;
+        let start = fit_leaves(&start, train, shared.seed)?;
+        println!("{start}on {}: {}\n", backend.name(), backend.description());
+        let mut executable = backend.load(&start)?;
+        let options = em::Options { pseudocount: 0.05, ..Default::default() };
+        let mut curve = Vec::new();
+        for _ in 0..EPOCHS {
+            train_epoch(&mut *executable, train, 500, &options)?;
+            curve.push([mean(&*executable, train)?, mean(&*executable, held_out)?]);
+        }
+        let baseline = [independent(train, train), independent(train, held_out)];
+        println!("mean log-likelihood (nats) and bits per dimension");
+        println!("                      train              held out");
+        for (name, [a, b]) in [("independent pixels", baseline), ("convpc", curve[EPOCHS - 1])] {
+            let bits = |mean| io::bits_per_dimension(mean, 64);
+            println!("{name:<20}  {a:>8.2}  {:>6.3}   {b:>8.2}  {:>6.3}", bits(a), bits(b));
+        }
+
+        let circuit = executable.circuit()?;
+        model::save(&out("model.safetensors"), &circuit)?;
+        io::write_picture(&out("samples.png"), &circuit, executable.sample(0..64, shared.seed)?.view(), 16)?;
+        // Masked, completed and true side by side, four triples a line.
+        let truth = held_out.split_at(Axis(0), 32).0;
+        let mut masked = truth.to_owned();
+        for (half, name) in ["left", "right", "top", "bottom"].into_iter().enumerate() {
+            for (column, _) in hidden(&circuit, name)?.into_iter().enumerate().filter(|(_, hidden)| *hidden) {
+                masked.column_mut(column).iter_mut().skip(half).step_by(4).for_each(|x| *x = f32::NAN);
+            }
+        }
+        let completed = executable.sample_conditional(masked.view(), shared.seed, 0)?;
+        let triples: Vec<ArrayView2<f32>> = (0..truth.nrows())
+            .flat_map(|row| [masked.view(), completed.view(), truth].map(|x| x.split_at(Axis(0), row).1))
+            .map(|rows| rows.split_at(Axis(0), 1).0)
+            .collect();
+        io::write_picture(&out("completions.png"), &circuit, concatenate(Axis(0), &triples)?.view(), 12)?;
+        draw_curve(&out("curve.svg"), &curve)?;
+        println!("\nwrote model.safetensors, samples.png, completions.png and curve.svg to {}", self.out.display());
+        Ok(())
+    }
+}
+
+fn mean(model: &dyn Executable, data: ArrayView2<f32>) -> convpc::Result<f64> {
+    Ok(model.log_likelihood(data)?.sum() / data.nrows() as f64)
+}
+
+fn digits() -> Result<Array2<f32>, Box<dyn std::error::Error>> {
+    let mut text = String::new();
+    GzDecoder::new(DIGITS).read_to_string(&mut text)?;
+    let pixels = text.lines().flat_map(|line| line.split(',').take(64).map(str::parse::<f32>));
+    let pixels = pixels.collect::<Result<Vec<f32>, _>>()?;
+    Ok(Array2::from_shape_vec((pixels.len() / 64, 64), pixels)?)
+}
+
+/// Mean log-likelihood of data under a table for each pixel, made from counts with a pseudocount.
+fn independent(train: ArrayView2<f32>, data: ArrayView2<f32>) -> f64 {
+    let pixel = |(train, data): (ndarray::ArrayView1<f32>, ndarray::ArrayView1<f32>)| {
+        let mut counts = [0.05; LEVELS];
+        train.iter().for_each(|x| counts[*x as usize] += 1.0);
+        let total: f64 = counts.iter().sum();
+        data.iter().map(|x| (counts[*x as usize] / total).ln()).sum::<f64>() / data.len() as f64
+    };
+    train.columns().into_iter().zip(data.columns()).map(pixel).sum()
+}
+
+fn draw_curve(path: &Path, curve: &[[f64; 2]]) -> Outcome {
+    let values = || curve.iter().flatten().copied();
+    let (low, high) = (values().fold(f64::MAX, f64::min), values().fold(f64::MIN, f64::max));
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, (640, 400)).into_drawing_area();
+        area.fill(&WHITE)?;
+        let mut chart = ChartBuilder::on(&area)
+            .margin(12)
+            .x_label_area_size(36)
+            .y_label_area_size(56)
+            .build_cartesian_2d(1..curve.len(), low..high)?;
+        chart.configure_mesh().x_desc("epoch").y_desc("mean log-likelihood (nats)").draw()?;
+        for (k, (name, color)) in [("train", BLUE), ("held out", RED)].into_iter().enumerate() {
+            let line = curve.iter().enumerate().map(|(epoch, point)| (epoch + 1, point[k]));
+            chart
+                .draw_series(LineSeries::new(line, color))?
+                .label(name)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color));
+        }
+        chart.configure_series_labels().border_style(BLACK).draw()?;
+        area.present()?;
+    }
+    convpc::atomic::write(path, |file| file.write_all(svg.as_bytes()))?;
+    Ok(())
+}

@@ -1,0 +1,127 @@
+use std::path::{Path, PathBuf};
+
+use clap::{ArgAction, Args, ValueEnum};
+use convpc::{
+    Circuit, Scope, model,
+    spflow::{self, Import, LeafKind},
+};
+
+use crate::Outcome;
+
+pub(crate) fn info(path: &Path) -> Outcome {
+    print!("{}", model::load(path)?);
+    Ok(())
+}
+
+/// Arguments of `marginalize`.
+#[derive(Args)]
+pub(crate) struct Marginalize {
+    /// The model file.
+    model: PathBuf,
+    /// Variables to sum out: a list like 0,5,10-20, or left, right, top, bottom.
+    #[arg(long)]
+    drop: String,
+    /// Keep the shapes of all layers.
+    #[arg(long = "no-prune", action = ArgAction::SetFalse)]
+    prune: bool,
+    /// The new model file.
+    #[arg(short)]
+    output: PathBuf,
+}
+
+impl Marginalize {
+    pub(crate) fn run(self) -> Outcome {
+        let circuit = model::load(&self.model)?;
+        let scope = variables(&circuit, &self.drop)?;
+        model::save(&self.output, &circuit.marginalize(&scope, self.prune)?)?;
+        Ok(())
+    }
+}
+
+/// Whether the pixel in a row and column of a height × width image is in the named part; `None` for an unknown name.
+pub(crate) fn part(name: &str, (row, column): (usize, usize), (height, width): (usize, usize)) -> Option<bool> {
+    Some(match name {
+        "left" => column < width / 2,
+        "right" => column >= width / 2,
+        "top" => row < height / 2,
+        "bottom" => row >= height / 2,
+        "center" => {
+            (height / 4..height - height / 4).contains(&row) && (width / 4..width - width / 4).contains(&column)
+        }
+        _ => return None,
+    })
+}
+
+fn variables(circuit: &Circuit, list: &str) -> Result<Scope, String> {
+    let leaf = circuit.structure().leaf();
+    let position = |slot: usize| (slot / leaf.colors / leaf.width, slot / leaf.colors % leaf.width);
+    if list != "center" && part(list, (0, 0), (1, 1)).is_some() {
+        let inside = |slot| part(list, position(slot), (leaf.height, leaf.width)) == Some(true);
+        return Ok(circuit.structure().columns().iter().filter(|c| inside(c.slot)).map(|c| c.variable).collect());
+    }
+    let wrong =
+        |entry: &str| format!("--drop: {entry:?} is neither a number, a range like 10-20, left, right, top nor bottom");
+    let mut all = Vec::new();
+    for entry in list.split(',') {
+        let (first, last) = entry.split_once('-').unwrap_or((entry, entry));
+        let number = |text: &str| text.trim().parse::<usize>().map_err(|_| wrong(entry));
+        let (first, last) = (number(first)?, number(last)?);
+        let end = circuit.scope().iter().last().unwrap_or(0);
+        if last > end || first > last {
+            return Err(format!("--drop: {entry:?} is not a range of variables between 0 and {end}"));
+        }
+        all.extend(first..=last);
+    }
+    Ok(all.into_iter().collect())
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum LeafName {
+    Normal,
+    Bernoulli,
+    Categorical,
+    Binomial,
+}
+
+/// Arguments of `import-spflow`.
+#[derive(Args)]
+pub(crate) struct ImportSpflow {
+    /// The state_dict.
+    state: PathBuf,
+    /// Its leaf family.
+    #[arg(long, value_enum)]
+    leaf: LeafName,
+    /// Rows of pixels.
+    #[arg(long)]
+    height: usize,
+    /// Columns of pixels.
+    #[arg(long)]
+    width: usize,
+    /// Variables a pixel.
+    #[arg(long, default_value_t = 1)]
+    colors: usize,
+    /// Side of the product patches.
+    #[arg(long, default_value_t = 2)]
+    kernel_size: usize,
+    /// Binomial without _total_count: trials + 1.
+    #[arg(long)]
+    levels: Option<usize>,
+    /// The model file.
+    #[arg(short)]
+    output: PathBuf,
+}
+
+impl ImportSpflow {
+    pub(crate) fn run(self) -> Outcome {
+        let leaf = match self.leaf {
+            LeafName::Normal => LeafKind::Normal,
+            LeafName::Bernoulli => LeafKind::Bernoulli,
+            LeafName::Categorical => LeafKind::Categorical,
+            LeafName::Binomial => LeafKind::Binomial,
+        };
+        let Self { height, width, colors, kernel_size, levels, .. } = self;
+        let circuit = spflow::import(&self.state, &Import { leaf, height, width, colors, kernel_size, levels })?;
+        model::save(&self.output, &circuit)?;
+        Ok(())
+    }
+}

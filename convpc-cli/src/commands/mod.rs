@@ -1,0 +1,7 @@
+//! One file for each group of verbs.
+
+pub(crate) mod complete;
+pub(crate) mod demo;
+pub(crate) mod edit;
+pub(crate) mod query;
+pub(crate) mod train;
