@@ -25,3 +25,7 @@ pub mod spflow;
 pub use convpc_core::*;
 #[cfg(feature = "cpu")]
 pub use convpc_cpu::Cpu;
+
+#[cfg(all(doctest, feature = "cpu"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -1,1 +1,110 @@
-//! testsuite
+//! What the checks share: the list of backends and SPFlow's golden vectors.
+
+use std::{fs, path::PathBuf};
+
+use convpc::{
+    Backend, Circuit, Cpu, Reference,
+    spflow::{self, Import, LeafKind},
+};
+use ndarray::{ArrayD, IxDyn};
+use safetensors::SafeTensors;
+
+/// A backend and how near it has to be to float64: |Δ| ≤ relative · |expected| + absolute.
+pub struct Subject {
+    /// The backend.
+    pub backend: Box<dyn Backend>,
+    /// Relative part.
+    pub relative: f64,
+    /// Absolute part.
+    pub absolute: f64,
+}
+
+/// Every backend that runs without a GPU.
+///
+/// # Panics
+/// If the threads cannot be started.
+pub fn subjects() -> Vec<Subject> {
+    let cpu = Cpu::new(Some(2)).expect("two threads");
+    vec![
+        Subject { backend: Box::new(Reference), relative: 1e-9, absolute: 1e-9 },
+        // The contract of the design for f32.
+        Subject { backend: Box::new(cpu), relative: 1e-5, absolute: 1e-4 },
+    ]
+}
+
+/// A file of SPFlow's numbers.
+pub struct Golden {
+    /// File name without its ending.
+    pub name: String,
+    /// The imported circuit.
+    pub circuit: Circuit,
+    /// The leaf family.
+    pub leaf: LeafKind,
+    bytes: Vec<u8>,
+}
+
+impl Golden {
+    /// All files.
+    ///
+    /// # Panics
+    /// If a file is not as the generator writes it.
+    pub fn all() -> Vec<Golden> {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden");
+        let mut paths: Vec<PathBuf> = fs::read_dir(folder).expect("golden").map(|e| e.expect("entry").path()).collect();
+        paths.sort();
+        let load = |path: PathBuf| {
+            let name = path.file_stem().and_then(|s| s.to_str()).expect("a name").to_string();
+            let bytes = fs::read(&path).expect("readable");
+            let (_, header) = SafeTensors::read_metadata(&bytes).expect("safetensors");
+            let config = header.metadata().as_ref().expect("metadata")["config"].clone();
+            let config: serde_json::Value = serde_json::from_str(&config).expect("JSON");
+            let number = |key: &str, default| config[key].as_u64().map_or(default, |n| n as usize);
+            let leaf = match config["leaf"].as_str().expect("a leaf") {
+                "normal" => LeafKind::Normal,
+                "bernoulli" => LeafKind::Bernoulli,
+                "categorical" => LeafKind::Categorical,
+                _ => LeafKind::Binomial,
+            };
+            let (height, width, kernel_size) = (number("h", 0), number("w", 0), number("kernel_size", 2));
+            let options = Import { leaf, height, width, colors: 1, kernel_size, levels: None };
+            Golden { name, circuit: spflow::import(&path, &options).expect("a circuit"), leaf, bytes }
+        };
+        paths.into_iter().map(load).collect()
+    }
+
+    /// A tensor, if the file has it.
+    pub fn get(&self, name: &str) -> Option<ArrayD<f64>> {
+        let file = SafeTensors::deserialize(&self.bytes).expect("safetensors");
+        let view = file.tensor(name).ok()?;
+        let values = view.data().as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect();
+        ArrayD::from_shape_vec(IxDyn(view.shape()), values).ok()
+    }
+
+    /// The tensors `group/inputs.….name` with the last name given, leaf (the deepest) first.
+    pub fn group(&self, group: &str, last: &[&str]) -> Vec<ArrayD<f64>> {
+        let file = SafeTensors::deserialize(&self.bytes).expect("safetensors");
+        let mut keys: Vec<&str> = file.names();
+        keys.retain(|key| {
+            key.strip_prefix(group).is_some_and(|k| last.contains(&k.rsplit(['.', '/']).next().unwrap_or("")))
+        });
+        keys.sort_by_key(|key| std::cmp::Reverse((key.matches("inputs.").count(), std::cmp::Reverse(*key))));
+        keys.into_iter().filter_map(|key| self.get(key)).collect()
+    }
+}
+
+/// Asserts |a − b| ≤ relative · |b| + absolute for all pairs, of which there are as many on both sides.
+///
+/// # Panics
+/// If one pair is farther apart, or the lengths differ.
+pub fn assert_close<'a>(
+    what: &str,
+    given: impl IntoIterator<Item = &'a f64>,
+    expected: impl IntoIterator<Item = &'a f64>,
+    (relative, absolute): (f64, f64),
+) {
+    let (given, expected): (Vec<_>, Vec<_>) = (given.into_iter().collect(), expected.into_iter().collect());
+    assert_eq!(given.len(), expected.len(), "{what}: another number of values");
+    for (i, (a, b)) in given.into_iter().zip(expected).enumerate() {
+        assert!((a - b).abs() <= relative * b.abs() + absolute || a == b, "{what}, value {i}: {a} instead of {b}");
+    }
+}
