@@ -131,7 +131,8 @@ impl Evaluation {
             }
             for edge in edges.of(f, d, r) {
                 let input = [edge.repetition, f, edge.channel, row];
-                let share = flow * weights[edge.weight] * (x[input] - y[[r, f, d, row]]).exp();
+                // In logarithms: beside a weight near the smallest number, exp(x − y) alone would overflow.
+                let share = flow * (weights[edge.weight].ln() + x[input] - y[[r, f, d, row]]).exp();
                 below[input] += share;
                 counts[edge.weight] += share;
             }

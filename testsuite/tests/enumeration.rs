@@ -1,0 +1,144 @@
+//! Small circuits against the sum over all assignments of their variables.
+
+use convpc::{Circuit, ConvPc, Family, Leaf, Mpe, Padding, ProdConv, Semiring, Structure};
+use ndarray::{Array2, Axis};
+use proptest::prelude::*;
+use statrs::distribution::{ChiSquared, ContinuousCDF};
+use testsuite::{assert_close, subjects};
+
+/// Random small circuits with at most 2^9 assignments.
+fn circuit() -> impl Strategy<Value = Circuit> {
+    let image = prop_oneof![Just((1, 1, 3)), Just((2, 3, 1)), Just((3, 2, 1)), Just((1, 5, 1)), Just((2, 1, 3))];
+    let family = prop_oneof![
+        Just(Family::bernoulli()),
+        Just(Family::categorical(2)),
+        Just(Family::categorical(3)),
+        Just(Family::binomial(2))
+    ];
+    let convpc = (image, family, 1..4usize, 1..4usize, 1..3usize, 1..4usize, any::<bool>(), any::<u64>());
+    convpc.prop_map(|((height, width, colors), family, channels, kernel, depth, repetitions, conv, seed)| {
+        ConvPc::new(height, width, colors, family)
+            .channels(channels)
+            .leaf_channels(2)
+            .kernel_size(kernel)
+            .depth(depth)
+            .repetitions(repetitions)
+            .use_sum_conv(conv)
+            .build(seed)
+            .unwrap()
+    })
+}
+
+/// All assignments of the variables, one a row.
+fn assignments(circuit: &Circuit) -> Array2<f32> {
+    let (values, n) = (circuit.structure().leaf().family.cardinality().unwrap(), circuit.variables());
+    Array2::from_shape_fn((values.pow(n as u32), n), |(row, v)| (row / values.pow(v as u32) % values) as f32)
+}
+
+fn agrees(row: ndarray::ArrayView1<f32>, evidence: ndarray::ArrayView1<f32>) -> bool {
+    row.iter().zip(evidence).all(|(x, e)| e.is_nan() || x == e)
+}
+
+/// Some rows with every other variable, the first half, and all variables missing.
+fn evidence(all: &Array2<f32>) -> Array2<f32> {
+    let mut rows = all.select(Axis(0), &[0, all.nrows() / 2, all.nrows() - 1]);
+    let n = rows.ncols();
+    rows.row_mut(0).iter_mut().step_by(2).for_each(|x| *x = f32::NAN);
+    rows.row_mut(1).iter_mut().take(n / 2).for_each(|x| *x = f32::NAN);
+    rows.row_mut(2).fill(f32::NAN);
+    rows
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn probabilities_marginals_and_maxima(circuit in circuit()) {
+        let (all, n) = (assignments(&circuit), circuit.variables());
+        let evidence = evidence(&all);
+        for subject in subjects() {
+            let tolerance = (subject.relative.max(1e-5 * subject.absolute), subject.absolute);
+            let executable = subject.backend.load(&circuit).unwrap();
+            let p = executable.log_likelihood(all.view()).unwrap().mapv(f64::exp);
+            prop_assert!((p.sum() - 1.0).abs() < 10.0 * subject.absolute, "{}", p.sum());
+            let marginal = executable.log_likelihood(evidence.view()).unwrap();
+            let enumerated: Vec<f64> = evidence.outer_iter().map(|e| {
+                all.outer_iter().zip(&p).filter(|(row, _)| agrees(*row, e)).map(|(_, p)| p).sum::<f64>().ln()
+            }).collect();
+            assert_close("marginals", &marginal, &enumerated, (tolerance.0, 10.0 * tolerance.1));
+
+            // The maximum over values and latent choices is the largest that complete evidence reaches.
+            let best = |rows: &Array2<f32>| executable.evaluate(rows.view(), Semiring::MaxProduct).unwrap();
+            let joint = best(&all).log_likelihood();
+            let found = best(&executable.mpe(evidence.view(), Mpe::MaxProduct).unwrap()).log_likelihood();
+            let maxima: Vec<f64> = evidence.outer_iter().map(|e| {
+                let agreeing = all.outer_iter().zip(&joint).filter(|(row, _)| agrees(*row, e));
+                agreeing.map(|(_, ll)| *ll).fold(f64::NEG_INFINITY, f64::max)
+            }).collect();
+            assert_close("MaxProduct", &found, &maxima, tolerance);
+
+            for prune in [true, false] {
+                if n > 1 {
+                    let smaller = circuit.marginalize(&(0..n / 2).collect(), prune).unwrap();
+                    let kept: Vec<usize> = (n / 2..n).collect();
+                    let rows = all.select(Axis(1), &kept);
+                    let mut missing = all.clone();
+                    (0..n / 2).for_each(|v| missing.column_mut(v).fill(f32::NAN));
+                    let given = subject.backend.load(&smaller).unwrap().log_likelihood(rows.view()).unwrap();
+                    let expected = executable.log_likelihood(missing.view()).unwrap();
+                    assert_close("marginalize", &given, &expected, tolerance);
+                }
+            }
+        }
+    }
+}
+
+/// Samples follow the enumerated distribution, with and without evidence.
+#[test]
+fn samples_follow_the_distribution() {
+    const DRAWS: usize = 20_000;
+    let hand_made = Structure::builder(Leaf::new(2, 3, 1, Family::bernoulli(), 2))
+        .prod_conv(ProdConv::new(1, 2).padding(Padding { right: 1, ..Default::default() }))
+        .sum_conv(3, 2)
+        .prod_conv(ProdConv::new(2, 2))
+        .sum(1)
+        .build()
+        .unwrap();
+    let circuits = [
+        Circuit::random(hand_made, 3).unwrap(),
+        ConvPc::new(2, 2, 1, Family::categorical(3)).channels(2).repetitions(2).build(4).unwrap(),
+    ];
+    for circuit in circuits {
+        let all = assignments(&circuit);
+        let mut given = all.row(all.nrows() - 2).to_owned();
+        given.iter_mut().skip(1).for_each(|x| *x = f32::NAN);
+        let none = ndarray::Array1::from_elem(circuit.variables(), f32::NAN);
+        for subject in subjects() {
+            let executable = subject.backend.load(&circuit).unwrap();
+            let p = executable.log_likelihood(all.view()).unwrap().mapv(f64::exp);
+            for (evidence, drawn) in [
+                (&none, executable.sample(0..DRAWS as u64, 11).unwrap()),
+                (&given, {
+                    let rows = given.broadcast((DRAWS, given.len())).unwrap();
+                    executable.sample_conditional(rows, 12, 0).unwrap()
+                }),
+            ] {
+                let possible: Vec<usize> =
+                    (0..all.nrows()).filter(|&row| agrees(all.row(row), evidence.view())).collect();
+                let total: f64 = possible.iter().map(|&row| p[row]).sum();
+                let (mut statistic, mut cells) = (0.0, 0);
+                for row in possible {
+                    let expected = DRAWS as f64 * p[row] / total;
+                    let seen = drawn.outer_iter().filter(|x| *x == all.row(row)).count() as f64;
+                    if expected >= 5.0 {
+                        statistic += (seen - expected) * (seen - expected) / expected;
+                        cells += 1;
+                    }
+                }
+                assert!(cells > 3, "too few cells to tell");
+                let tail = 1.0 - ChiSquared::new(f64::from(cells - 1)).unwrap().cdf(statistic);
+                assert!(tail > 1e-4, "{}: chi-square {statistic} of {cells} cells", subject.backend.name());
+            }
+        }
+    }
+}
