@@ -4,7 +4,7 @@ use std::path::Path;
 
 use convpc::{
     Circuit, Executable, Leaf,
-    data::{self, ImageShape},
+    data::{self, ImageShape, Images},
     picture::Picture,
 };
 use ndarray::{Array1, Array2, ArrayView2, Axis};
@@ -13,6 +13,23 @@ use crate::{Outcome, progress};
 
 /// Rows that are computed between two steps of the progress bar.
 pub(crate) const BATCH: usize = 1024;
+
+/// Images that fit a circuit: the shape, where the file tells it, the number of variables and the support.
+///
+/// All rows are checked here, so that an error names the row of the file and not of a batch.
+pub(crate) fn read_images(path: &Path, circuit: &Circuit) -> Result<Images, Box<dyn std::error::Error>> {
+    let images = data::read(path)?;
+    let leaf = circuit.structure().leaf();
+    let expected = ImageShape { height: leaf.height, width: leaf.width, colors: leaf.colors };
+    if let Some(given) = images.shape.filter(|given| leaf.kept.is_none() && *given != expected) {
+        let path = path.display();
+        return Err(
+            format!("{path} has images of {given}, the model is of {expected}; give images of that size").into()
+        );
+    }
+    convpc::evidence::check(circuit.structure(), images.values.view())?;
+    Ok(images)
+}
 
 /// The log-likelihood of each row.
 pub(crate) fn log_likelihood(model: &dyn Executable, data: ArrayView2<f32>) -> convpc::Result<Array1<f64>> {
@@ -64,14 +81,20 @@ pub(crate) fn write_picture(path: &Path, circuit: &Circuit, rows: ArrayView2<f32
     Ok(())
 }
 
-/// Writes rows as .npy, or as a picture where the name ends in .png.
-pub(crate) fn write_rows(path: &Path, circuit: &Circuit, rows: ArrayView2<f32>) -> Outcome {
+/// An error unless [`write_rows`] can write to this name: asked before long work.
+pub(crate) fn check_output(path: &Path) -> Outcome {
     match path.extension().and_then(|e| e.to_str()) {
-        Some("png") => {
-            let columns = (rows.nrows() as f64).sqrt().ceil() as usize;
-            write_picture(path, circuit, rows, columns)
-        }
-        Some("npy") => Ok(data::write_npy_f32(path, rows.into_dyn())?),
+        Some("png" | "npy") => Ok(()),
         _ => Err(format!("{} ends in neither .npy nor .png; name the output so", path.display()).into()),
     }
+}
+
+/// Writes rows as .npy, or as a picture where the name ends in .png.
+pub(crate) fn write_rows(path: &Path, circuit: &Circuit, rows: ArrayView2<f32>) -> Outcome {
+    check_output(path)?;
+    if path.extension().is_some_and(|e| e == "npy") {
+        return Ok(data::write_npy_f32(path, rows.into_dyn())?);
+    }
+    let columns = (rows.nrows() as f64).sqrt().ceil() as usize;
+    write_picture(path, circuit, rows, columns)
 }

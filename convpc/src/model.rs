@@ -135,15 +135,34 @@ pub fn load(path: &Path) -> Result<Circuit, ModelError> {
     let structure = |problem: String| ModelError::Structure { path: name(), problem };
     let json = metadata.get("structure").ok_or_else(|| structure("it is missing".into()))?;
     let layers: Vec<Layer> = serde_json::from_str(json).map_err(|e| structure(e.to_string()))?;
+    check_variables(path, &layers, &file)?;
     let layout = Structure::new(layers).map_err(|e| structure(e.to_string()))?;
     let mut tensors = Vec::new();
     for (layer, kind) in layout.layers().iter().enumerate() {
         tensors.push(match kind {
             Layer::ProdConv(_) => ArrayD::zeros(IxDyn(&[0])),
-            _ => tensor(path, &file, &format!("layer/{layer}"))?,
+            _ => tensor(path, &file, &format!("layer/{layer}"), &[Dtype::F64])?,
         });
     }
     Circuit::new(layout, Parameters(tensors)).map_err(|source| ModelError::Circuit { path: name(), source })
+}
+
+/// A damaged header may name an image of any size: it must be that of the leaves that are there before it costs memory.
+fn check_variables(path: &Path, layers: &[Layer], file: &SafeTensors) -> Result<(), ModelError> {
+    let name = "layer/0";
+    let (Some(Layer::Leaf(leaf)), Ok(tensor)) = (layers.first(), file.tensor(name)) else {
+        return Ok(());
+    };
+    let given = tensor.shape().first().copied().unwrap_or(0);
+    let expected = match &leaf.kept {
+        Some(columns) => columns.len(),
+        None => leaf.height.saturating_mul(leaf.width).saturating_mul(leaf.colors),
+    };
+    if given == expected {
+        return Ok(());
+    }
+    let problem = format!("has {given} rows, expected one for each of the {expected} variables of the header's leaves");
+    Err(ModelError::Tensor { path: path.display().to_string(), name: name.into(), problem })
 }
 
 /// The bytes of a file.
@@ -165,15 +184,18 @@ pub(crate) fn parse<'a>(
     Ok((metadata, SafeTensors::deserialize(bytes).map_err(damaged)?))
 }
 
-/// A float tensor, in float64.
-pub(crate) fn tensor(path: &Path, file: &SafeTensors, name: &str) -> Result<ArrayD<f64>, ModelError> {
+/// A tensor of one of the float types `legal`, in float64.
+pub(crate) fn tensor(path: &Path, file: &SafeTensors, name: &str, legal: &[Dtype]) -> Result<ArrayD<f64>, ModelError> {
     let wrong =
         |problem: String| ModelError::Tensor { path: path.display().to_string(), name: name.to_string(), problem };
     let view = file.tensor(name).map_err(|_| wrong("is missing".into()))?;
+    if !legal.contains(&view.dtype()) {
+        let legal = legal.iter().map(Dtype::to_string).collect::<Vec<_>>().join(" or ");
+        return Err(wrong(format!("has type {}, expected {legal}; save it as that", view.dtype())));
+    }
     let values = match view.dtype() {
         Dtype::F64 => view.data().as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
-        Dtype::F32 => view.data().as_chunks().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect(),
-        other => return Err(wrong(format!("has type {other:?}, expected F64 or F32"))),
+        _ => view.data().as_chunks().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect(),
     };
     ArrayD::from_shape_vec(IxDyn(view.shape()), values).map_err(|e| wrong(format!("has an impossible shape: {e}")))
 }

@@ -4,9 +4,12 @@ use std::path::Path;
 
 use convpc_core::{Circuit, ConvPc, Family, Layer, Parameters, Structure};
 use ndarray::{ArrayD, Axis, IxDyn};
-use safetensors::SafeTensors;
+use safetensors::{Dtype, SafeTensors};
 
 use crate::model::{self, ModelError};
+
+/// What torch saves parameters as.
+const FLOATS: &[Dtype] = &[Dtype::F64, Dtype::F32];
 
 /// The leaf families that SPFlow's leaves are imported as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +110,8 @@ impl<'a> State<'a> {
             .names()
             .into_iter()
             .filter_map(|key| {
-                let name = key.strip_prefix(prefix)?;
+                // Gradients and the like, `grad/inputs.logits`, are no parameters.
+                let name = key.strip_prefix(prefix).filter(|name| !name.contains('/'))?;
                 let last = name.rsplit('.').next()?;
                 Some((name.matches("inputs.").count(), last.to_string(), key.to_string()))
             })
@@ -117,12 +121,25 @@ impl<'a> State<'a> {
         let mut leaf_keys = Vec::new();
         for (nesting, name, key) in keys {
             match name.as_str() {
-                "logits" => sums.push((nesting, model::tensor(path, file, &key)?)),
+                "logits" => sums.push((nesting, model::tensor(path, file, &key, FLOATS)?)),
                 "loc" | "log_scale" | "_logits" | "_total_count" => leaf_keys.push((name, key)),
                 _ => {}
             }
         }
-        Ok(State { path, file, leaf_keys, sums })
+        let state = State { path, file, leaf_keys, sums };
+        state.check_nesting()?;
+        Ok(state)
+    }
+
+    /// A sum is followed by a product, which has no entry: the sums are nested 1, 3, 5, … deep, a mixing 0 deep.
+    fn check_nesting(&self) -> Result<(), ModelError> {
+        let found: Vec<usize> = self.sums.iter().map(|(nesting, _)| *nesting).collect();
+        let below_mixing = found.strip_prefix(&[0]).unwrap_or(&found);
+        if below_mixing.iter().enumerate().all(|(level, nesting)| *nesting == 2 * level + 1) {
+            return Ok(());
+        }
+        let expected = "expected 1, 3, 5, … and 0 for a mixing of repetitions; is it the state_dict of a ConvPc?";
+        Err(self.wrong("logits", format!("occurs behind {found:?} times `inputs.`, {expected}")))
     }
 
     fn wrong(&self, name: &str, problem: String) -> ModelError {
@@ -133,7 +150,7 @@ impl<'a> State<'a> {
         let Some((_, key)) = self.leaf_keys.iter().find(|(n, _)| n == name) else {
             return Err(self.wrong(name, "is missing among the leaf's; is it another leaf family?".into()));
         };
-        let tensor = model::tensor(self.path, self.file, key)?;
+        let tensor = model::tensor(self.path, self.file, key, FLOATS)?;
         if tensor.ndim() != axes {
             return Err(self.wrong(name, format!("has shape {:?}, expected {axes} axes", tensor.shape())));
         }

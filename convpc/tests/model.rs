@@ -6,6 +6,7 @@ use convpc::{
     Backend, Circuit, ConvPc, Family, Reference, model,
     spflow::{self, Import, LeafKind},
 };
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 fn circuit() -> Circuit {
     ConvPc::new(5, 6, 3, Family::categorical(4)).channels(3).repetitions(2).use_sum_conv(true).build(9).unwrap()
@@ -50,11 +51,41 @@ fn damaged_and_foreign_files_are_refused() {
     assert!(replaced("\"version\":\"1\"", "\"version\":\"7\"").contains("format version 7"));
     assert!(replaced("sum_conv", "sum_cone").contains("structure in the header is not legal"));
     assert!(replaced("\\\"channels\\\":3", "\\\"channels\\\":2").contains("expected"), "shape disagrees");
+    let huge = replaced("\\\"height\\\":5,\\\"width\\\":6", "\\\"height\\\":9,\\\"width\\\":9");
+    assert!(huge.contains("90 rows, expected one for each of the 243 variables"), "{huge}");
     let mut weights = whole.clone();
     let end = weights.len();
     weights[end - 1] ^= 0x40;
     fs::write(&path, weights).unwrap();
-    assert!(!message(&path).is_empty());
+    assert!(message(&path).contains("weights"), "{}", message(&path));
+    fs::remove_file(&path).unwrap();
+    assert!(message(&path).contains("cannot be read"));
+}
+
+/// The message about a file with the tensors given and the metadata of a model.
+fn of_tensors(tensors: &[(&str, Dtype)]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.safetensors");
+    model::save(&path, &circuit()).unwrap();
+    let whole = fs::read(&path).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&whole).unwrap();
+    let views = tensors.iter().map(|(name, dtype)| {
+        let shape = if name.contains("layer") { vec![90, 3, 2, 4] } else { vec![540] };
+        let zeros: &'static [u8] = vec![0; 2160 * dtype.bitsize() / 8].leak();
+        let zeros = &zeros[..shape.iter().product::<usize>() * dtype.bitsize() / 8];
+        (name.to_string(), TensorView::new(*dtype, shape, zeros).unwrap())
+    });
+    safetensors::serialize_to_file(views, header.metadata().clone(), &path).unwrap();
+    message(&path)
+}
+
+#[test]
+fn tensors_of_another_type_or_name_are_refused() {
+    assert_eq!(
+        of_tensors(&[("layer/0", Dtype::F32)]),
+        "FILE: tensor layer/0 has type F32, expected F64; save it as that"
+    );
+    assert_eq!(of_tensors(&[("other", Dtype::F64)]), "FILE: tensor layer/0 is missing");
 }
 
 #[test]
@@ -79,7 +110,7 @@ fn spflow_circuits_are_imported() {
         let options = Import { leaf, height: side, width: side, colors: 1, kernel_size, levels: None };
         let circuit = spflow::import(&path, &options).unwrap();
         let bytes = fs::read(&path).unwrap();
-        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
         let read = |name: &str| -> Vec<f64> {
             file.tensor(name).unwrap().data().as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect()
         };
@@ -93,4 +124,36 @@ fn spflow_circuits_are_imported() {
     let options = Import { leaf: LeafKind::Normal, height: 8, width: 8, colors: 1, kernel_size: 2, levels: None };
     let error = spflow::import(&golden.join("categorical_8x8_d2.safetensors"), &options).unwrap_err();
     assert!(error.to_string().contains("another leaf family"), "{error}");
+    let options = Import { leaf: LeafKind::Categorical, height: 4, ..options };
+    let error = spflow::import(&golden.join("categorical_8x8_d2.safetensors"), &options).unwrap_err();
+    assert!(error.to_string().contains("shape"), "{error}");
+}
+
+/// A golden file's parameters under the keys that `state_dict` gives them, in float32, beside gradients.
+#[test]
+fn a_plain_state_dict_in_float32_is_imported() {
+    let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../testsuite/golden/normal_8x8_reps3.safetensors");
+    let bytes = fs::read(&golden).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let float32: Vec<(String, Vec<usize>, Vec<u8>)> = file
+        .iter()
+        .filter_map(|(key, view)| {
+            let name = key.strip_prefix("param/").or(key.starts_with("grad/").then_some(key))?;
+            let values = view.data().as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32);
+            Some((name.to_string(), view.shape().to_vec(), values.flat_map(f32::to_le_bytes).collect()))
+        })
+        .collect();
+    assert!(float32.iter().any(|(name, ..)| name.starts_with("grad/")));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.safetensors");
+    let views = float32
+        .iter()
+        .map(|(name, shape, bytes)| (name.clone(), TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
+    safetensors::serialize_to_file(views, None, &path).unwrap();
+    let options = Import { leaf: LeafKind::Normal, height: 8, width: 8, colors: 1, kernel_size: 2, levels: None };
+    let (plain, exact) = (spflow::import(&path, &options).unwrap(), spflow::import(&golden, &options).unwrap());
+    assert_eq!(plain.structure(), exact.structure());
+    for (a, b) in plain.parameters().0.iter().zip(&exact.parameters().0) {
+        assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5 * b.abs().max(1.0)));
+    }
 }

@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use convpc::{Circuit, Executable, Mpe, data, model};
+use convpc::{Circuit, Error, Executable, Mpe, data, model};
 use ndarray::{Array2, ArrayView2, Axis};
 
 use super::edit::part;
@@ -35,10 +35,10 @@ enum How {
 
 impl Complete {
     pub(crate) fn run(self, shared: &Shared) -> Outcome {
+        io::check_output(&self.output)?;
         let circuit = model::load(&self.model)?;
-        let mut values = data::read(&self.data)?.values;
+        let mut values = io::read_images(&self.data, &circuit)?.values;
         if let Some(mask) = &self.mask {
-            // The width of the data is judged by the backend, with a better message.
             for (mut column, hidden) in values.columns_mut().into_iter().zip(hidden(&circuit, mask)?) {
                 if hidden {
                     column.fill(f32::NAN);
@@ -64,11 +64,16 @@ impl Complete {
         seed: u64,
         first: u64,
     ) -> convpc::Result<Array2<f32>> {
-        match self.how {
+        let completed = match self.how {
             How::Sample => model.sample_conditional(rows, seed, first),
             How::Mpe => model.mpe(rows, Mpe::MaxProduct),
             How::Greedy => model.mpe(rows, Mpe::Greedy),
-        }
+        };
+        completed.map_err(|error| match error {
+            // The row of the file, not of the batch.
+            Error::ImpossibleEvidence { row } => Error::ImpossibleEvidence { row: row + first as usize },
+            other => other,
+        })
     }
 }
 

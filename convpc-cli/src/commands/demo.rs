@@ -1,6 +1,6 @@
 use std::{
     fs,
-    io::Read,
+    io::{Read, Write, stdout},
     path::{Path, PathBuf},
 };
 
@@ -11,7 +11,7 @@ use ndarray::{Array2, ArrayView2, Axis, concatenate};
 use plotters::prelude::*;
 
 use super::{complete::hidden, train::train_epoch};
-use crate::{Outcome, Shared, io};
+use crate::{Outcome, Shared, io, progress};
 
 /// 1,797 handwritten digits of 8×8 pixels with the levels 0 to 16: 64 pixels a line, then the label.
 const DIGITS: &[u8] = include_bytes!("../../data/digits.csv.gz");
@@ -31,31 +31,34 @@ impl Demo {
     pub(crate) fn run(self, shared: &Shared) -> Outcome {
         let digits = digits()?;
         let (train, held_out) = digits.view().split_at(Axis(0), TRAIN_ROWS);
-        let out = |name: &str| self.out.join(name);
+        let file = |name: &str| self.out.join(name);
+        let mut out = stdout();
         fs::create_dir_all(&self.out).map_err(|e| format!("{} cannot be made: {e}", self.out.display()))?;
 
         let backend = shared.backend()?;
         let start = ConvPc::new(8, 8, 1, Family::binomial(LEVELS - 1)).channels(32).depth(3).build(shared.seed)?;
         let start = fit_leaves(&start, train, shared.seed)?;
-        println!("{start}on {}: {}\n", backend.name(), backend.description());
+        writeln!(out, "{start}on {}: {}\n", backend.name(), backend.description())?;
         let mut executable = backend.load(&start)?;
         let options = em::Options { pseudocount: 0.05, ..Default::default() };
         let mut curve = Vec::new();
+        let bar = progress::bar(EPOCHS * TRAIN_ROWS, "learning");
         for _ in 0..EPOCHS {
-            train_epoch(&mut *executable, train, 500, &options)?;
+            train_epoch(&mut *executable, train, 500, &options, &bar)?;
             curve.push([mean(&*executable, train)?, mean(&*executable, held_out)?]);
         }
+        bar.finish_and_clear();
         let baseline = [independent(train, train), independent(train, held_out)];
-        println!("mean log-likelihood (nats) and bits per dimension");
-        println!("                      train              held out");
+        writeln!(out, "mean log-likelihood (nats) and bits per dimension")?;
+        writeln!(out, "                      train              held out")?;
         for (name, [a, b]) in [("independent pixels", baseline), ("convpc", curve[EPOCHS - 1])] {
             let bits = |mean| io::bits_per_dimension(mean, 64);
-            println!("{name:<20}  {a:>8.2}  {:>6.3}   {b:>8.2}  {:>6.3}", bits(a), bits(b));
+            writeln!(out, "{name:<20}  {a:>8.2}  {:>6.3}   {b:>8.2}  {:>6.3}", bits(a), bits(b))?;
         }
 
         let circuit = executable.circuit()?;
-        model::save(&out("model.safetensors"), &circuit)?;
-        io::write_picture(&out("samples.png"), &circuit, executable.sample(0..64, shared.seed)?.view(), 16)?;
+        model::save(&file("model.safetensors"), &circuit)?;
+        io::write_picture(&file("samples.png"), &circuit, executable.sample(0..64, shared.seed)?.view(), 16)?;
         // Masked, completed and true side by side, four triples a line.
         let truth = held_out.split_at(Axis(0), 32).0;
         let mut masked = truth.to_owned();
@@ -69,9 +72,13 @@ impl Demo {
             .flat_map(|row| [masked.view(), completed.view(), truth].map(|x| x.split_at(Axis(0), row).1))
             .map(|rows| rows.split_at(Axis(0), 1).0)
             .collect();
-        io::write_picture(&out("completions.png"), &circuit, concatenate(Axis(0), &triples)?.view(), 12)?;
-        draw_curve(&out("curve.svg"), &curve)?;
-        println!("\nwrote model.safetensors, samples.png, completions.png and curve.svg to {}", self.out.display());
+        io::write_picture(&file("completions.png"), &circuit, concatenate(Axis(0), &triples)?.view(), 12)?;
+        draw_curve(&file("curve.svg"), &curve)?;
+        writeln!(
+            out,
+            "\nwrote model.safetensors, samples.png, completions.png and curve.svg to {}",
+            self.out.display()
+        )?;
         Ok(())
     }
 }

@@ -1,4 +1,7 @@
-use std::path::{Path, PathBuf};
+use std::{
+    io::{Write, stdout},
+    path::{Path, PathBuf},
+};
 
 use clap::{ArgAction, Args, ValueEnum};
 use convpc::{
@@ -9,7 +12,7 @@ use convpc::{
 use crate::Outcome;
 
 pub(crate) fn info(path: &Path) -> Outcome {
-    print!("{}", model::load(path)?);
+    write!(stdout(), "{}", model::load(path)?)?;
     Ok(())
 }
 

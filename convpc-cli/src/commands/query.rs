@@ -1,9 +1,13 @@
-use std::path::PathBuf;
+use std::{
+    io::{Write, stdout},
+    path::PathBuf,
+};
 
 use clap::Args;
 use convpc::{data, model};
+use ndarray::{Array2, Axis};
 
-use crate::{Outcome, Shared, io};
+use crate::{Outcome, Shared, io, progress};
 
 /// Arguments of `score`.
 #[derive(Args)]
@@ -21,18 +25,22 @@ pub(crate) struct Score {
 impl Score {
     pub(crate) fn run(self, shared: &Shared) -> Outcome {
         let circuit = model::load(&self.model)?;
-        let images = data::read(&self.data)?;
+        let images = io::read_images(&self.data, &circuit)?;
         let executable = shared.backend()?.load(&circuit)?;
         let scores = io::log_likelihood(&*executable, images.values.view())?;
         let mean = scores.sum() / scores.len() as f64;
-        println!("rows                 {}", scores.len());
-        println!("mean log-likelihood  {mean:.4} nats");
-        println!("bits per dimension   {:.4}", io::bits_per_dimension(mean, circuit.variables()));
-        if circuit.structure().leaf().family.cardinality().is_none() {
-            println!("The leaves are continuous: these are densities per unit of the data as given (not rescaled).");
-        }
         if let Some(path) = self.output {
             data::write_npy_f64(&path, scores.view())?;
+        }
+        let mut out = stdout();
+        writeln!(out, "rows                 {}", scores.len())?;
+        writeln!(out, "mean log-likelihood  {mean:.4} nats")?;
+        writeln!(out, "bits per dimension   {:.4}", io::bits_per_dimension(mean, circuit.variables()))?;
+        if circuit.structure().leaf().family.cardinality().is_none() {
+            writeln!(
+                out,
+                "The leaves are continuous: these are densities per unit of the data as given (not rescaled)."
+            )?;
         }
         Ok(())
     }
@@ -44,7 +52,7 @@ pub(crate) struct Sample {
     /// The model file.
     model: PathBuf,
     /// How many images.
-    #[arg(short)]
+    #[arg(short, value_parser = clap::value_parser!(u64).range(1..))]
     n: u64,
     /// Where they go: .npy or .png.
     #[arg(short, default_value = "samples.png")]
@@ -53,8 +61,17 @@ pub(crate) struct Sample {
 
 impl Sample {
     pub(crate) fn run(self, shared: &Shared) -> Outcome {
+        io::check_output(&self.output)?;
         let circuit = model::load(&self.model)?;
-        let samples = shared.backend()?.load(&circuit)?.sample(0..self.n, shared.seed)?;
+        let executable = shared.backend()?.load(&circuit)?;
+        let mut samples = Array2::zeros((0, circuit.variables()));
+        let bar = progress::bar(self.n as usize, "sampling");
+        for first in (0..self.n).step_by(io::BATCH) {
+            let rows = first..self.n.min(first + io::BATCH as u64);
+            samples.append(Axis(0), executable.sample(rows, shared.seed)?.view())?;
+            bar.set_position(samples.nrows() as u64);
+        }
+        bar.finish_and_clear();
         io::write_rows(&self.output, &circuit, samples.view())
     }
 }

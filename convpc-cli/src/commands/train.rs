@@ -1,4 +1,8 @@
-use std::{ops::ControlFlow, path::PathBuf};
+use std::{
+    io::{Write, stdout},
+    ops::ControlFlow,
+    path::PathBuf,
+};
 
 use clap::Args;
 use convpc::{
@@ -6,6 +10,7 @@ use convpc::{
     data::{self, ImageShape, Images},
     em, fit_leaves, model,
 };
+use indicatif::ProgressBar;
 use ndarray::ArrayView2;
 
 use super::edit::LeafName;
@@ -45,8 +50,8 @@ pub(crate) struct Train {
     #[arg(long)]
     use_sum_conv: bool,
     /// EM steps, each over all data.
-    #[arg(long, default_value_t = 20)]
-    epochs: usize,
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    epochs: u32,
     /// Rows that are computed together; changes the speed, not the result.
     #[arg(long, default_value_t = 512)]
     batch_size: usize,
@@ -73,25 +78,26 @@ pub(crate) struct Train {
 impl Train {
     pub(crate) fn run(self, shared: &Shared) -> Outcome {
         let images = data::read(&self.data)?;
-        let valid = self.valid.as_deref().map(data::read).transpose()?;
         let circuit = if self.resume { model::load(&self.output)? } else { self.begin(&images, shared.seed)? };
+        let valid = self.valid.as_deref().map(|path| io::read_images(path, &circuit)).transpose()?;
         let mut executable = shared.backend()?.load(&circuit)?;
-        if let Some(valid) = &valid {
-            convpc::evidence::check(circuit.structure(), valid.values.view())?;
-        }
+        let mut out = stdout();
+        let new_bar = || progress::bar(images.values.nrows(), "learning");
         let options = em::Options { pseudocount: self.pseudocount, ..Default::default() };
         for epoch in 1..=self.epochs {
-            let mean = train_epoch(&mut *executable, images.values.view(), self.batch_size, &options)?;
+            let bar = new_bar();
+            let mean = train_epoch(&mut *executable, images.values.view(), self.batch_size, &options, &bar)?;
+            bar.finish_and_clear();
             model::save(&self.output, &executable.circuit()?)?;
             let bits = io::bits_per_dimension(mean, circuit.variables());
-            print!("epoch {epoch}  before the step {mean:.3} nats, {bits:.4} bits per dimension");
+            write!(out, "epoch {epoch}  before the step {mean:.3} nats, {bits:.4} bits per dimension")?;
             if let Some(valid) = &valid {
                 let scores = io::log_likelihood(&*executable, valid.values.view())?;
                 let mean = scores.sum() / scores.len() as f64;
                 let bits = io::bits_per_dimension(mean, circuit.variables());
-                print!("  held-out after it {mean:.3} nats, {bits:.4} bits per dimension");
+                write!(out, "  held-out after it {mean:.3} nats, {bits:.4} bits per dimension")?;
             }
-            println!();
+            writeln!(out)?;
         }
         Ok(())
     }
@@ -136,22 +142,22 @@ impl Train {
     }
 }
 
-/// One EM step over all data; returns the mean log-likelihood before it.
+/// One EM step over all data, each row a step of the bar; returns the mean log-likelihood before it.
 pub(crate) fn train_epoch(
     executable: &mut dyn Executable,
     data: ArrayView2<f32>,
     batch_size: usize,
     options: &em::Options,
+    bar: &ProgressBar,
 ) -> convpc::Result<f64> {
-    let bar = progress::bar(data.nrows(), "learning");
+    let start = bar.position();
     let mut mean = f64::NAN;
     em::fit(executable, data, 1, batch_size, options, &mut |progress| {
         match progress {
-            em::Progress::Batch { rows, .. } => bar.set_position(rows as u64),
+            em::Progress::Batch { rows, .. } => bar.set_position(start + rows as u64),
             em::Progress::Epoch { mean_log_likelihood, .. } => mean = mean_log_likelihood,
         }
         ControlFlow::Continue(())
     })?;
-    bar.finish_and_clear();
     Ok(mean)
 }

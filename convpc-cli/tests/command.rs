@@ -1,0 +1,247 @@
+//! The command as its users meet it: what it writes, what it says, how it exits.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use convpc::data::{self, read, write_npy_f32};
+use ndarray::{Array2, Array3, s};
+use tempfile::TempDir;
+
+/// A folder that the command runs in.
+struct Bench(TempDir);
+
+impl Bench {
+    fn new() -> Self {
+        let bench = Bench(tempfile::tempdir().unwrap());
+        // 4×4 pixels with 3 levels: stripes whose phase depends on the row.
+        let images = Array3::from_shape_fn((30, 4, 4), |(row, i, j)| ((row + i + 2 * j) % 3) as f32);
+        write_npy_f32(&bench.path("x.npy"), images.view().into_dyn()).unwrap();
+        bench
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn run(&self, arguments: &str) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_convpc"));
+        command.current_dir(self.0.path()).args(arguments.split_whitespace()).output().unwrap()
+    }
+
+    /// What a run that must succeed prints.
+    fn prints(&self, arguments: &str) -> String {
+        let output = self.run(arguments);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{arguments}: {errors}");
+        assert_eq!(errors, "", "{arguments}: no progress bar where no terminal is");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The message of a run that must fail with this exit status, and print nothing else.
+    fn fails(&self, status: i32, arguments: &str) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(status), "{arguments}");
+        assert!(output.stdout.is_empty(), "{arguments}");
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(message.starts_with("error: "), "{message}");
+        message
+    }
+
+    fn train(&self) {
+        self.prints(TRAIN);
+    }
+}
+
+const TRAIN: &str = "train --data x.npy --leaf categorical --levels 3 --channels 4 --epochs 5 -o m";
+
+/// The number behind a label in a text.
+fn number(text: &str, label: &str) -> f64 {
+    let rest = text.split_once(label).unwrap_or_else(|| panic!("no {label:?} in {text}")).1;
+    rest.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+fn values(path: &Path) -> Array2<f32> {
+    read(path).unwrap().values
+}
+
+#[test]
+fn training_raises_the_likelihood_and_resumes() {
+    let bench = Bench::new();
+    let printed = bench.prints(&format!("{TRAIN} --valid x.npy"));
+    assert_eq!(printed.lines().count(), 5);
+    let (first, last) = (printed.lines().next().unwrap(), printed.lines().last().unwrap());
+    assert!(number(last, "before the step") > number(first, "before the step") + 1.0, "{printed}");
+    let resumed = bench.prints(&format!("{TRAIN} --resume --valid x.npy"));
+    let (before, after) = (number(&resumed, "before the step"), number(last, "held-out after it"));
+    assert!((before - after).abs() < 1e-2, "{before} is not {after}");
+}
+
+#[test]
+fn score_prints_what_it_writes() {
+    let bench = Bench::new();
+    bench.train();
+    let cpu = bench.prints("score m --data x.npy -o ll.npy --threads 2");
+    let reference = bench.prints("--backend reference score m --data x.npy");
+    assert_eq!(number(&cpu, "rows"), 30.0);
+    let mean = number(&cpu, "mean log-likelihood");
+    assert!((mean - number(&reference, "mean log-likelihood")).abs() < 1e-2);
+    let bits = -mean / (16.0 * std::f64::consts::LN_2);
+    assert!((number(&cpu, "bits per dimension") - bits).abs() < 1e-4);
+    assert!(!cpu.contains("densities"));
+    let bytes = std::fs::read(bench.path("ll.npy")).unwrap();
+    assert!(String::from_utf8_lossy(&bytes).contains("'<f8'"));
+    let written: f64 = bytes[bytes.len() - 240..].as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).sum();
+    assert!((written / 30.0 - mean).abs() < 1e-3);
+}
+
+#[test]
+fn scores_of_continuous_leaves_are_called_densities() {
+    let bench = Bench::new();
+    bench.prints("train --data x.npy --leaf normal --channels 2 --epochs 2 -o m");
+    assert!(bench.prints("score m --data x.npy").contains("densities"));
+}
+
+#[test]
+fn samples_depend_on_the_seed_alone() {
+    let bench = Bench::new();
+    bench.train();
+    bench.prints("sample m -n 1500 --seed 4 -o a.npy --threads 1");
+    bench.prints("sample m -n 3 --seed 4 -o b.npy --threads 2");
+    bench.prints("sample m -n 3 --seed 5 -o c.npy");
+    let (a, b, c) = (values(&bench.path("a.npy")), values(&bench.path("b.npy")), values(&bench.path("c.npy")));
+    assert_eq!(a.dim(), (1500, 16));
+    assert_eq!(a.slice(s![..3, ..]), b);
+    assert_ne!(b, c);
+    assert!(a.iter().all(|x| [0.0, 1.0, 2.0].contains(x)));
+    bench.prints("sample m -n 3");
+    assert!(bench.path("samples.png").is_file());
+}
+
+#[test]
+fn completions_keep_what_was_seen() {
+    let bench = Bench::new();
+    bench.train();
+    let mut data = values(&bench.path("x.npy"));
+    data[[0, 15]] = f32::NAN;
+    write_npy_f32(&bench.path("holes.npy"), data.view().into_dyn()).unwrap();
+    let mask = Array2::from_shape_fn((4, 4), |(i, _)| f32::from(u8::from(i == 0)));
+    write_npy_f32(&bench.path("mask.npy"), mask.view().into_dyn()).unwrap();
+    for (mask, seen) in [("left", 2..4), ("right", 0..2), ("mask.npy", 0..4), ("top", 0..4), ("bottom", 0..0)] {
+        for how in ["sample", "mpe", "greedy"] {
+            bench.prints(&format!("complete m --data holes.npy --mask {mask} --how {how} -o y.npy"));
+            let completed = values(&bench.path("y.npy"));
+            assert_eq!(completed.dim(), (30, 16));
+            assert!(completed.iter().all(|x| !x.is_nan()), "{mask} {how}");
+            // Row 2 of pixels is never hidden by `top` or the mask's first row.
+            for column in seen.clone().map(|j| 8 + j) {
+                assert_eq!(completed.column(column), data.column(column), "{mask} {how}");
+            }
+        }
+    }
+    bench.prints("complete m --data holes.npy --mask center -o y.png");
+    assert!(bench.path("y.png").is_file());
+}
+
+#[test]
+fn marginals_score_as_missing_values_do() {
+    let bench = Bench::new();
+    bench.train();
+    let mut data = values(&bench.path("x.npy"));
+    let top = data.slice(s![.., ..8]).to_owned();
+    write_npy_f32(&bench.path("top.npy"), top.view().into_dyn()).unwrap();
+    data.slice_mut(s![.., 8..]).fill(f32::NAN);
+    write_npy_f32(&bench.path("holes.npy"), data.view().into_dyn()).unwrap();
+    let expected = number(&bench.prints("score m --data holes.npy"), "mean log-likelihood");
+    for drop in ["bottom", "8-15", "8-15 --no-prune", "8,9,10,11,12-14,15"] {
+        bench.prints(&format!("marginalize m --drop {drop} -o m2"));
+        let given = number(&bench.prints("score m2 --data top.npy"), "mean log-likelihood");
+        assert!((given - expected).abs() < 1e-3, "{drop}: {given} is not {expected}");
+        assert!(bench.prints("info m2").starts_with("ConvPc over 8 variables"));
+    }
+}
+
+#[test]
+fn a_circuit_of_spflow_scores_as_it_did() {
+    let bench = Bench::new();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testsuite/golden/normal_8x8_reps3.safetensors");
+    std::fs::copy(golden, bench.path("state")).unwrap();
+    bench.prints("import-spflow state --leaf normal --height 8 --width 8 -o m");
+    assert!(bench.prints("info m").starts_with("ConvPc over 64 variables (8×8, 1 color), normal leaves"));
+    let message = bench.fails(1, "import-spflow state --leaf bernoulli --height 8 --width 8 -o m");
+    assert!(message.contains("another leaf family"), "{message}");
+    bench.fails(1, "import-spflow state --leaf normal --height 6 --width 8 -o m");
+    bench.fails(1, "import-spflow x.npy --leaf normal --height 8 --width 8 -o m");
+}
+
+#[test]
+fn usage_errors_exit_with_2() {
+    let bench = Bench::new();
+    let message = bench.fails(2, "--backend gpu score m --data x.npy");
+    assert!(message.contains("'gpu'") && message.contains("cpu, reference"), "{message}");
+    for wrong in [
+        "score m",
+        "sample m -n 0",
+        "train --data x.npy -o m --leaf cauchy",
+        "dream",
+        "train --data x.npy --epochs 0 -o m",
+    ] {
+        bench.fails(2, wrong);
+    }
+}
+
+#[test]
+fn other_errors_exit_with_1_and_say_what_to_do() {
+    let bench = Bench::new();
+    bench.train();
+    write_npy_f32(&bench.path("wide.npy"), Array3::zeros((2, 2, 8)).view().into_dyn()).unwrap();
+    write_npy_f32(&bench.path("flat.npy"), Array2::zeros((2, 5)).view().into_dyn()).unwrap();
+    write_npy_f32(&bench.path("high.npy"), Array2::from_elem((2, 16), 7.0).view().into_dyn()).unwrap();
+    for (arguments, expected) in [
+        ("score none --data x.npy", "cannot be read"),
+        ("score x.npy --data x.npy", "not a whole safetensors file"),
+        ("score m --data none.npy", "none.npy"),
+        ("score m --data flat.npy", "5"),
+        ("score m --data wide.npy", "images of 2 x 8 x 1, the model is of 4 x 4 x 1"),
+        ("score m --data high.npy", "7"),
+        ("score m --data x.npy -o no/such/folder.npy", "no/such/folder.npy"),
+        ("score m --data x.npy --threads 0", "threads"),
+        ("sample m -n 2 -o x.gif", "neither .npy nor .png"),
+        ("complete m --data x.npy --mask none.npy -o y.npy", "none.npy"),
+        ("complete m --data x.npy --mask flat.npy -o y.npy", "flat.npy"),
+        ("marginalize m --drop 3-99 -o m2", "between 0 and 15"),
+        ("marginalize m --drop middle -o m2", "neither a number"),
+        ("marginalize m --drop 0-15 -o m2", "variable"),
+        ("train --data flat.npy -o m", "--height"),
+        ("train --data x.npy --levels 3 --channels 0 -o m", "channels"),
+        ("train --data x.npy --levels 3 --depth 0 -o m", "depth"),
+        ("train --data x.npy --levels 3 --kernel-size 0 -o m", "kernel_size"),
+        ("train --data x.npy --levels 3 --batch-size 0 -o m", "batch_size"),
+        ("train --data x.npy --levels 3 --pseudocount=-1 -o m", "pseudocount"),
+        ("train --data x.npy --leaf bernoulli -o m", "2"),
+        ("train --data x.npy --resume -o none", "cannot be read"),
+    ] {
+        let message = bench.fails(1, arguments);
+        assert!(message.contains(expected), "{arguments}: {message}");
+    }
+    // The model survives all of this.
+    assert_eq!(data::read(&bench.path("x.npy")).unwrap().values.nrows(), 30);
+    bench.prints("score m --data x.npy");
+}
+
+#[test]
+fn the_demo_beats_independent_pixels_and_writes_its_files() {
+    let bench = Bench::new();
+    let printed = bench.prints("demo --out made/here");
+    // Behind a name: nats and bits of the training data, nats and bits of the held-out data.
+    let held_out = |name: &str| -> f64 {
+        let line = printed.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{printed}"));
+        line[name.len()..].split_whitespace().nth(2).unwrap().parse().unwrap()
+    };
+    assert!(held_out("convpc  ") > held_out("independent pixels") + 15.0, "{printed}");
+    for file in ["model.safetensors", "samples.png", "completions.png", "curve.svg"] {
+        assert!(bench.path("made/here").join(file).is_file(), "{file}");
+    }
+    assert!(bench.prints("info made/here/model.safetensors").starts_with("ConvPc over 64 variables"));
+}
