@@ -1,11 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use crate::{
-    error::{Error, Result},
-    parameters::Parameters,
-    scope::Scope,
-    structure::Structure,
-};
+use crate::{error::Result, parameters::Parameters, scope::Scope, structure::Structure};
 
 /// A convolutional probabilistic circuit: a validated [`Structure`] with legal [`Parameters`].
 ///
@@ -79,23 +74,6 @@ impl Circuit {
         let (shape, n) = (self.structure.shape(0), self.structure.leaf().family.parameters());
         let start = ((column * shape.channels + channel) * shape.repetitions + repetition) * n;
         &self.parameters.slice(0)[start..start + n]
-    }
-
-    /// An error unless `variables` data columns fit this circuit.
-    pub(crate) fn check_columns(structure: &Structure, given: usize) -> Result<()> {
-        let expected = structure.variables();
-        if given == expected {
-            return Ok(());
-        }
-        let leaf = structure.leaf();
-        let hint = format!(
-            "a row holds the variables of a {}×{} image with {} colors, (row · width + column) · colors + color{}",
-            leaf.height,
-            leaf.width,
-            leaf.colors,
-            if leaf.kept.is_some() { ", less the marginalised ones" } else { "" }
-        );
-        Err(Error::VariableCount { given, expected, hint })
     }
 }
 

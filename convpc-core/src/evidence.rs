@@ -3,7 +3,6 @@
 use ndarray::ArrayView2;
 
 use crate::{
-    circuit::Circuit,
     error::{Error, Result},
     structure::Structure,
 };
@@ -14,7 +13,7 @@ use crate::{
 /// # Errors
 /// Which row, variable and value is wrong, and what would be right.
 pub fn check(structure: &Structure, data: ArrayView2<f32>) -> Result<()> {
-    Circuit::check_columns(structure, data.ncols())?;
+    check_columns(structure, data.ncols())?;
     if data.nrows() == 0 {
         return Err(Error::EmptyBatch);
     }
@@ -36,4 +35,21 @@ pub fn check(structure: &Structure, data: ArrayView2<f32>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// An error unless `given` data columns fit.
+fn check_columns(structure: &Structure, given: usize) -> Result<()> {
+    let expected = structure.variables();
+    if given == expected {
+        return Ok(());
+    }
+    let leaf = structure.leaf();
+    let hint = format!(
+        "a row holds the variables of a {}×{} image with {} colors, (row · width + column) · colors + color{}",
+        leaf.height,
+        leaf.width,
+        leaf.colors,
+        if leaf.kept.is_some() { ", less the marginalised ones" } else { "" }
+    );
+    Err(Error::VariableCount { given, expected, hint })
 }

@@ -161,7 +161,7 @@ impl Walk<'_> {
         match &model.structure.layers()[layer] {
             Layer::Leaf(_) => {
                 for column in model.structure.pixel_columns(feature) {
-                    let x = &self.work.data.as_ref()[column * self.n..][..self.n];
+                    let x = column_of(&self.work.data, column, self.n);
                     model.leaves.upward(model.isa, (column, repetition), x, self.semiring, out);
                 }
             }
@@ -259,7 +259,7 @@ impl Walk<'_> {
         match &model.structure.layers()[layer] {
             Layer::Leaf(_) => {
                 for column in model.structure.pixel_columns(feature) {
-                    let x = &self.work.data.as_ref()[column * self.n..][..self.n];
+                    let x = column_of(&self.work.data, column, self.n);
                     let counts = &mut self.work.counts[0];
                     model.leaves.downward(model.isa, (column, repetition), x, flow, counts);
                 }
@@ -334,6 +334,11 @@ impl Walk<'_> {
             }
         });
     }
+}
+
+/// The values of one data column in a tile `[column][n]`.
+fn column_of(tile: &Aligned, column: usize, n: usize) -> &[f32] {
+    &tile.as_ref()[column * n..][..n]
 }
 
 /// `log w_k + x[k · stride + at]`, in float64.

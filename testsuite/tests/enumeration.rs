@@ -4,7 +4,7 @@ use convpc::{Circuit, ConvPc, Family, Leaf, Mpe, Padding, ProdConv, Semiring, St
 use ndarray::{Array2, Axis};
 use proptest::prelude::*;
 use statrs::distribution::{ChiSquared, ContinuousCDF};
-use testsuite::{assert_close, subjects};
+use testsuite::{agrees, assert_close, assignments, subjects};
 
 /// Random small circuits with at most 2^9 assignments.
 fn circuit() -> impl Strategy<Value = Circuit> {
@@ -27,16 +27,6 @@ fn circuit() -> impl Strategy<Value = Circuit> {
             .build(seed)
             .unwrap()
     })
-}
-
-/// All assignments of the variables, one a row.
-fn assignments(circuit: &Circuit) -> Array2<f32> {
-    let (values, n) = (circuit.structure().leaf().family.cardinality().unwrap(), circuit.variables());
-    Array2::from_shape_fn((values.pow(n as u32), n), |(row, v)| (row / values.pow(v as u32) % values) as f32)
-}
-
-fn agrees(row: ndarray::ArrayView1<f32>, evidence: ndarray::ArrayView1<f32>) -> bool {
-    row.iter().zip(evidence).all(|(x, e)| e.is_nan() || x == e)
 }
 
 /// Some rows with every other variable, the first half, and all variables missing.

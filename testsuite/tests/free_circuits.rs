@@ -1,9 +1,9 @@
 //! Hand-made chains with odd kernels and paddings against the sum over all assignments of their variables.
 
 use convpc::{Circuit, Family, Leaf, Mpe, Padding, ProdConv, Scope, Semiring, Structure};
-use ndarray::{Array2, ArrayView1, Axis};
+use ndarray::{Array2, Axis};
 use proptest::prelude::*;
-use testsuite::{assert_close, subjects};
+use testsuite::{agrees, assert_close, assignments, subjects};
 
 /// At most this many assignments.
 const MOST: usize = 1024;
@@ -53,16 +53,6 @@ fn circuit() -> impl Strategy<Value = Circuit> {
             }
             Circuit::random(chain.build().unwrap(), seed).unwrap()
         })
-}
-
-/// All assignments of the variables, one a row.
-fn assignments(circuit: &Circuit) -> Array2<f32> {
-    let (values, n) = (circuit.structure().leaf().family.cardinality().unwrap(), circuit.variables());
-    Array2::from_shape_fn((values.pow(n as u32), n), |(row, v)| (row / values.pow(v as u32) % values) as f32)
-}
-
-fn agrees(row: ArrayView1<f32>, evidence: ArrayView1<f32>) -> bool {
-    row.iter().zip(evidence).all(|(x, e)| e.is_nan() || x == e)
 }
 
 proptest! {
