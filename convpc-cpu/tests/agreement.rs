@@ -109,6 +109,11 @@ fn em_steps_follow_the_reference() {
         let expected = step(&mut *Reference.load(&circuit).unwrap());
         for cpu in backends() {
             let given = step(&mut *cpu.load(&circuit).unwrap());
+            for (layer, tensor) in circuit.structure().layers().iter().zip(&given.0) {
+                let Some(axis) = layer.normalized_axis() else { continue };
+                let sums = tensor.sum_axis(Axis(axis));
+                assert!(sums.iter().all(|sum| (sum - 1.0).abs() < 1e-14), "weights of f32 sum to one in float64");
+            }
             for (layer, (a, b)) in given.0.into_iter().zip(expected.0.clone()).enumerate() {
                 close(&format!("{} layer {layer}", cpu.description()), a, b, 1e-4);
             }

@@ -128,10 +128,14 @@ fn impossible_values_are_minus_infinity_and_gaps_survive() {
         assert_eq!(error, Error::ImpossibleEvidence { row: 0 });
 
         // Each channel is 11,250 nats behind the other at one of the two pixels; the outputs keep both.
-        let executable = subject.backend.load(&far).unwrap();
+        let mut executable = subject.backend.load(&far).unwrap();
         let log_tau = (2.0 * std::f64::consts::PI).ln();
         let ll = executable.log_likelihood(array![[0.0, 150.0], [0.0, 0.0]].view()).unwrap();
         let expected = [-11_250.0 - log_tau, -log_tau - 2f64.ln()];
         assert_close(subject.backend.name(), &ll, &expected, (subject.relative, subject.absolute));
+        // The first row is explained by either channel alike, each of which is far behind at one of the pixels.
+        executable.accumulate(array![[0.0, 150.0]].view()).unwrap();
+        let flows = executable.statistics().unwrap().counts[0].clone().index_axis_move(Axis(3), 0);
+        assert_close(subject.backend.name(), &flows, &[0.5; 4], (subject.relative, 0.0));
     }
 }
