@@ -22,9 +22,8 @@ pub trait Inputs {
     fn structure(&self) -> &Structure;
 
     /// Appends, for every edge of the sum node at (layer, feature, channel, repetition) in the order of
-    /// [`Edges`](crate::Edges), the logarithm of its weight plus its input's log-likelihood, in nats; the scores of a node
-    /// may all be off by a common constant.
-    fn scores(&self, layer: usize, feature: usize, channel: usize, repetition: usize, scores: &mut Vec<f64>);
+    /// [`Edges`](crate::Edges), its weight and its input's log-likelihood in nats.
+    fn edges(&self, layer: usize, feature: usize, channel: usize, repetition: usize, edges: &mut Vec<(f64, f64)>);
 
     /// Appends the parameters of the leaf at (data column, channel, repetition).
     fn leaf_parameters(&self, column: usize, channel: usize, repetition: usize, parameters: &mut Vec<f64>);
@@ -34,7 +33,7 @@ pub trait Inputs {
 /// is why they agree. `row` is the row's number in the random numbers' counter.
 pub fn descend(inputs: &impl Inputs, choice: Choice, row: u64, values: &mut [f64]) {
     let root = inputs.structure().layers().len() - 1;
-    let mut walk = Walk { inputs, choice, row, values, buffer: Vec::new() };
+    let mut walk = Walk { inputs, choice, row, values, edges: Vec::new(), parameters: Vec::new() };
     walk.visit(root, 0, 0, 0);
 }
 
@@ -43,7 +42,8 @@ struct Walk<'a, I> {
     choice: Choice,
     row: u64,
     values: &'a mut [f64],
-    buffer: Vec<f64>,
+    edges: Vec<(f64, f64)>,
+    parameters: Vec<f64>,
 }
 
 impl<I: Inputs> Walk<'_, I> {
@@ -61,8 +61,8 @@ impl<I: Inputs> Walk<'_, I> {
                 }
             }
             _ => {
-                self.buffer.clear();
-                self.inputs.scores(layer, feature, channel, repetition, &mut self.buffer);
+                self.edges.clear();
+                self.inputs.edges(layer, feature, channel, repetition, &mut self.edges);
                 let k = self.choose(structure.node(layer, feature));
                 let edges = structure.edges(layer).expect("a sum");
                 let edge = edges.edge(feature, channel, repetition, k);
@@ -71,15 +71,16 @@ impl<I: Inputs> Walk<'_, I> {
         }
     }
 
-    /// The index of the chosen score.
-    fn choose(&mut self, node: u32) -> usize {
+    /// The number of the chosen edge.
+    fn choose(&self, node: u32) -> usize {
         match self.choice {
-            Choice::ArgMax => rng::arg_max(self.buffer.iter().copied()),
+            Choice::ArgMax => rng::arg_max(self.edges.iter().map(|(w, x)| w.ln() + x)),
             Choice::Sample { seed } => {
-                let max = self.buffer.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                self.buffer.iter_mut().for_each(|s| *s = (*s - max).exp());
+                // The largest input that counts: relative to it nothing overflows, and something stays above zero.
+                let inputs = self.edges.iter().filter(|(w, _)| *w > 0.0).map(|(_, x)| *x);
+                let max = inputs.fold(f64::NEG_INFINITY, f64::max);
                 let [u, _] = rng::uniforms(seed, self.row, node, Use::Edge);
-                rng::pick(self.buffer.iter().copied(), u)
+                rng::pick(self.edges.iter().map(|(w, x)| if *w > 0.0 { w * (x - max).exp() } else { 0.0 }), u)
             }
         }
     }
@@ -91,13 +92,13 @@ impl<I: Inputs> Walk<'_, I> {
             if !self.values[column].is_nan() {
                 continue;
             }
-            self.buffer.clear();
-            self.inputs.leaf_parameters(column, channel, repetition, &mut self.buffer);
+            self.parameters.clear();
+            self.inputs.leaf_parameters(column, channel, repetition, &mut self.parameters);
             self.values[column] = match self.choice {
-                Choice::ArgMax => family.mode(&self.buffer),
+                Choice::ArgMax => family.mode(&self.parameters),
                 // Columns, not pixels: the colors of a pixel are independent given its channel.
                 Choice::Sample { seed } => {
-                    family.sample(&self.buffer, rng::uniforms(seed, self.row, column as u32, Use::Value))
+                    family.sample(&self.parameters, rng::uniforms(seed, self.row, column as u32, Use::Value))
                 }
             };
         }

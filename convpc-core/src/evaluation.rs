@@ -202,16 +202,13 @@ impl Inputs for InputsOfRow<'_> {
         self.evaluation.circuit.structure()
     }
 
-    fn scores(&self, layer: usize, feature: usize, channel: usize, repetition: usize, scores: &mut Vec<f64>) {
+    fn edges(&self, layer: usize, feature: usize, channel: usize, repetition: usize, edges: &mut Vec<(f64, f64)>) {
         let structure = self.structure();
         let weights = self.evaluation.circuit.parameters().slice(layer);
         let x = &self.evaluation.activations[layer - 1];
-        let edges = structure.edges(layer).expect("a sum");
-        scores.extend(
-            edges
-                .of(feature, channel, repetition)
-                .map(|e| weights[e.weight].ln() + x[[e.repetition, feature, e.channel, self.row]]),
-        );
+        let wiring = structure.edges(layer).expect("a sum");
+        let all = wiring.of(feature, channel, repetition);
+        edges.extend(all.map(|e| (weights[e.weight], x[[e.repetition, feature, e.channel, self.row]])));
     }
 
     fn leaf_parameters(&self, column: usize, channel: usize, repetition: usize, parameters: &mut Vec<f64>) {
@@ -227,10 +224,10 @@ impl Inputs for Prior<'_> {
         self.0.structure()
     }
 
-    fn scores(&self, layer: usize, feature: usize, channel: usize, repetition: usize, scores: &mut Vec<f64>) {
+    fn edges(&self, layer: usize, feature: usize, channel: usize, repetition: usize, edges: &mut Vec<(f64, f64)>) {
         let weights = self.0.parameters().slice(layer);
-        let edges = self.0.structure().edges(layer).expect("a sum");
-        scores.extend(edges.of(feature, channel, repetition).map(|e| weights[e.weight].ln()));
+        let wiring = self.0.structure().edges(layer).expect("a sum");
+        edges.extend(wiring.of(feature, channel, repetition).map(|e| (weights[e.weight], 0.0)));
     }
 
     fn leaf_parameters(&self, column: usize, channel: usize, repetition: usize, parameters: &mut Vec<f64>) {

@@ -91,3 +91,26 @@ pub fn fit_leaves(circuit: &Circuit, data: ArrayView2<f32>, seed: u64) -> Result
     }
     Circuit::new(structure.clone(), parameters)
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    use super::*;
+    use crate::{ConvPc, Family};
+
+    #[test]
+    fn fitted_leaves_are_near_the_data_differ_between_channels_and_agree_between_pixels() {
+        let circuit = ConvPc::new(2, 2, 1, Family::normal()).channels(4).build(0).unwrap();
+        // The same value at all pixels of a row, 100 to 139.
+        let data = Array2::from_shape_fn((40, 4), |(row, _)| 100.0 + row as f32);
+        let fitted = fit_leaves(&circuit, data.view(), 3).unwrap();
+        let mean = |pixel, channel| fitted.leaf_parameters(pixel, channel, 0)[0];
+        for channel in 0..4 {
+            assert!((100.0..139.0).contains(&mean(0, channel)));
+            assert!((1..4).all(|pixel| (mean(pixel, channel) - mean(0, channel)).abs() < 1e-9));
+            assert!((0..channel).all(|other| (mean(0, channel) - mean(0, other)).abs() > 0.1));
+        }
+        assert_eq!(fitted.parameters().0[2], circuit.parameters().0[2], "the sums stay as they are");
+    }
+}

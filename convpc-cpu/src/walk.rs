@@ -366,18 +366,19 @@ impl Inputs for Row<'_> {
         &self.model.structure
     }
 
-    fn scores(&self, layer: usize, feature: usize, channel: usize, repetition: usize, scores: &mut Vec<f64>) {
+    fn edges(&self, layer: usize, feature: usize, channel: usize, repetition: usize, edges: &mut Vec<(f64, f64)>) {
         let weights = self.model.sums[layer].as_ref().expect("a sum layer");
         let w = &weights.of(feature, repetition)[channel * weights.inputs..][..weights.inputs];
         match self.tape {
-            None => scores.extend(w.iter().map(|w| f64::from(*w).ln())),
+            None => edges.extend(w.iter().map(|w| (f64::from(*w), 0.0))),
             Some((work, n, row)) => {
                 let node = &work.tape[layer].as_ref()[self.model.node_start(layer, feature, repetition, n)..];
                 let (at, stride) = match weights.mixes_repetitions() {
                     true => (channel * n + row, weights.outputs * n),
                     false => (row, n),
                 };
-                scores.extend(log_terms(node, w, at, stride));
+                let all = w.iter().enumerate();
+                edges.extend(all.map(|(k, w)| (f64::from(*w), f64::from(node[k * stride + at]))));
             }
         }
     }
