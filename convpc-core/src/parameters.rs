@@ -75,7 +75,7 @@ fn check_weights(index: usize, layer: &Layer, tensor: &ArrayD<f64>) -> Result<()
         let sum = weights.sum();
         let problem = match weights.iter().find(|w| w.is_nan() || **w < 0.0) {
             Some(w) => format!("include {w}"),
-            None if (sum - 1.0).abs() > 1e-6 => format!("sum to {sum}"),
+            None if (sum - 1.0).abs() > 1e-6 => format!("sum to {sum:?}"),
             None => continue,
         };
         return Err(Error::Weights { layer: index, kind: layer.kind(), index: group, problem });

@@ -1,18 +1,22 @@
 //! Model files and the import of SPFlow's.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use convpc::{
     Backend, Circuit, ConvPc, Family, Reference, model,
     spflow::{self, Import, LeafKind},
 };
+use insta::assert_snapshot;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 fn circuit() -> Circuit {
     ConvPc::new(5, 6, 3, Family::categorical(4)).channels(3).repetitions(2).use_sum_conv(true).build(9).unwrap()
 }
 
-fn message(path: &std::path::Path) -> String {
+fn message(path: &Path) -> String {
     let error = model::load(path).unwrap_err().to_string();
     error.replace(&path.display().to_string(), "FILE")
 }
@@ -39,6 +43,7 @@ fn damaged_and_foreign_files_are_refused() {
         fs::write(&path, &whole[..length]).unwrap();
         assert!(message(&path).contains("not a whole safetensors file"), "{length}: {}", message(&path));
     }
+    assert_snapshot!(message(&path), @"FILE is not a whole safetensors file (incomplete metadata, file not fully covered); it is damaged, cut off or of another kind");
     let replaced = |from: &str, to: &str| {
         assert_eq!(from.len(), to.len());
         let at = whole.windows(from.len()).position(|w| w == from.as_bytes()).expect(from);
@@ -47,19 +52,23 @@ fn damaged_and_foreign_files_are_refused() {
         fs::write(&path, bytes).unwrap();
         message(&path)
     };
-    assert!(replaced("convpc", "foreig").contains("is no convpc model"));
-    assert!(replaced("\"version\":\"1\"", "\"version\":\"7\"").contains("format version 7"));
-    assert!(replaced("sum_conv", "sum_cone").contains("structure in the header is not legal"));
-    assert!(replaced("\\\"channels\\\":3", "\\\"channels\\\":2").contains("expected"), "shape disagrees");
+    let foreign = replaced("convpc", "foreig");
+    assert_snapshot!(foreign, @"FILE is no convpc model: its metadata lack format = convpc; `convpc import-spflow` reads SPFlow's");
+    let newer = replaced("\"version\":\"1\"", "\"version\":\"7\"");
+    assert_snapshot!(newer, @"FILE has format version 7, this library reads version 1; use a matching release of convpc");
+    let unknown = replaced("sum_conv", "sum_cone");
+    assert_snapshot!(unknown, @"FILE: the structure in the header is not legal: unknown variant `sum_cone`, expected one of `leaf`, `prod_conv`, `sum`, `sum_conv`, `repetition_mixing` at line 1 column 232");
+    let shape = replaced("\\\"channels\\\":3", "\\\"channels\\\":2");
+    assert_snapshot!(shape, @"FILE: layer 0 (Leaf): parameters have shape [90, 3, 2, 4], expected [90, 2, 2, 4]");
     let huge = replaced("\\\"height\\\":5,\\\"width\\\":6", "\\\"height\\\":9,\\\"width\\\":9");
-    assert!(huge.contains("90 rows, expected one for each of the 243 variables"), "{huge}");
+    assert_snapshot!(huge, @"FILE: tensor layer/0 has 90 rows, expected one for each of the 243 variables of the header's leaves");
     let mut weights = whole.clone();
     let end = weights.len();
     weights[end - 1] ^= 0x40;
     fs::write(&path, weights).unwrap();
-    assert!(message(&path).contains("weights"), "{}", message(&path));
+    assert_snapshot!(message(&path), @"FILE: layer 9 (RepetitionMixing): the weights of output 0 sum to 7.635009391908914e307; weights are linear (not logits), at least 0 and sum to 1 within 1e-6");
     fs::remove_file(&path).unwrap();
-    assert!(message(&path).contains("cannot be read"));
+    assert_snapshot!(message(&path), @"FILE cannot be read: No such file or directory (os error 2)");
 }
 
 /// The message about a file with the tensors given and the metadata of a model.
@@ -91,8 +100,14 @@ fn tensors_of_another_type_or_name_are_refused() {
 #[test]
 fn unwritable_output_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
-    let error = model::save(&folder.path().join("no/such/folder/m"), &circuit()).unwrap_err().to_string();
-    assert!(error.contains("cannot be written"), "{error}");
+    let error = |path: &Path| {
+        model::save(path, &circuit()).unwrap_err().to_string().replace(&folder.path().display().to_string(), "FOLDER")
+    };
+    // The rest names the temporary file.
+    let missing = error(&folder.path().join("no/such/folder/m"));
+    assert!(missing.starts_with("FOLDER/no/such/folder/m cannot be written: No such file or directory"), "{missing}");
+    assert_snapshot!(error(folder.path()), @"FOLDER cannot be written: 'FOLDER' is a folder; name a file inside it; choose a folder that exists and is writable");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]
