@@ -11,8 +11,9 @@ use ndarray::{Array1, Array2, Array4, ArrayView2, ArrayViewMut2, Axis};
 use rayon::{ThreadPool, prelude::*};
 
 use crate::{
+    model::Model,
     simd::Isa,
-    walk::{Model, Row, Walk, Workspace},
+    walk::{Done, Row, Walk, Workspace},
 };
 
 /// Rows of a tile: enough that a weight read from memory is used often, few enough that a node's buffers stay in the
@@ -21,6 +22,9 @@ const TILE: Range<usize> = 16..128;
 
 /// Bytes that one thread's tape may take: what the way up leaves for the way down.
 const TAPE_BYTES: usize = 256 << 20;
+
+/// Shares of the subtrees for each thread, so that none waits long for the last.
+const SHARES: usize = 4;
 
 pub(crate) struct CpuExecutable {
     model: Model,
@@ -60,12 +64,44 @@ impl CpuExecutable {
             work.prepare(&self.model, *rows, n, record);
             let mut root = vec![0.0; n];
             let layer = self.model.sums.len() - 1;
-            Walk { model: &self.model, work: &mut work, n, semiring, record }.upward(layer, 0, 0, &mut root);
+            Walk { model: &self.model, work: &mut work, n, semiring, record, done: None }
+                .upward(layer, 0, 0, &mut root);
             let result = then(&mut work, n, index * n, &root[..rows.nrows()]);
             self.push_workspace(work);
             result
         };
         self.pool.install(|| tiles.par_iter().map(tile).collect())
+    }
+
+    /// The log-likelihoods of rows that are too few to give each thread a tile: threads take subtrees, one of them the rest.
+    fn by_subtrees(&self, data: ArrayView2<f32>, layer: usize) -> Vec<f32> {
+        let model = &self.model;
+        let (n, semiring) = (data.nrows().next_multiple_of(TILE.start), Semiring::SumProduct);
+        let nodes = model.nodes(layer);
+        let share = nodes.len().div_ceil(SHARES * self.pool.current_num_threads());
+        let values = model.structure.shape(layer).channels * n;
+        let walk = |share: &[(usize, usize)]| {
+            let mut work = self.pop_workspace();
+            work.prepare(model, data, n, false);
+            let mut walk = Walk { model, work: &mut work, n, semiring, record: false, done: None };
+            let all = share.iter().map(|&(feature, repetition)| {
+                let mut out = vec![0.0; values];
+                walk.upward(layer, feature, repetition, &mut out);
+                out
+            });
+            let all: Vec<_> = all.collect();
+            self.push_workspace(work);
+            all
+        };
+        let nodes = self.pool.install(|| nodes.par_chunks(share).flat_map_iter(walk).collect());
+        let mut work = self.pop_workspace();
+        work.prepare(model, data, n, false);
+        let mut root = vec![0.0; n];
+        let done = Some(&Done { layer, nodes });
+        Walk { model, work: &mut work, n, semiring, record: false, done }.upward(model.sums.len() - 1, 0, 0, &mut root);
+        self.push_workspace(work);
+        root.truncate(data.nrows());
+        root
     }
 
     fn pop_workspace(&self) -> Workspace {
@@ -181,6 +217,11 @@ impl Executable for CpuExecutable {
 
     fn log_likelihood(&self, data: ArrayView2<f32>) -> Result<Array1<f64>> {
         evidence::check(self.structure(), data)?;
+        let threads = self.pool.current_num_threads();
+        let few = data.nrows().div_ceil(TILE.start) < threads && data.nrows() <= TILE.end;
+        if let Some(layer) = few.then(|| self.model.layer_with(SHARES * threads)).flatten() {
+            return Ok(self.by_subtrees(data, layer).into_iter().map(f64::from).collect());
+        }
         let tiles = self.for_tiles(data, Semiring::SumProduct, false, |_, _, _, root| root.to_vec());
         Ok(tiles.into_iter().flatten().map(f64::from).collect())
     }
@@ -198,7 +239,7 @@ impl Executable for CpuExecutable {
             for (r, mut features) in tensor.outer_iter_mut().enumerate() {
                 for (feature, mut node) in features.outer_iter_mut().enumerate() {
                     let mut out = vec![0.0; shape.channels * n];
-                    let mut walk = Walk { model: &self.model, work: &mut work, n, semiring, record: false };
+                    let mut walk = Walk { model: &self.model, work: &mut work, n, semiring, record: false, done: None };
                     walk.upward(layer, feature, r, &mut out);
                     copy_rows(&out, n, &mut node);
                 }
@@ -220,7 +261,7 @@ impl Executable for CpuExecutable {
             let mut flow = vec![0.0; n];
             flow.iter_mut().zip(log_likelihood).for_each(|(f, ll)| *f = f32::from(*ll > f32::NEG_INFINITY));
             let semiring = Semiring::SumProduct;
-            Walk { model: &self.model, work, n, semiring, record: true }.downward(root, 0, 0, &flow);
+            Walk { model: &self.model, work, n, semiring, record: true, done: None }.downward(root, 0, 0, &flow);
             Accumulated {
                 rows: log_likelihood.len() as u64,
                 impossible_rows: log_likelihood.iter().filter(|ll| **ll == f32::NEG_INFINITY).count() as u64,

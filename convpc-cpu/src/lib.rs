@@ -7,6 +7,7 @@
 mod executable;
 mod leaf;
 mod memory;
+mod model;
 mod simd;
 mod walk;
 mod weights;

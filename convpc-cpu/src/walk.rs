@@ -1,34 +1,15 @@
 //! The depth-first walk over a tile of rows: up for likelihoods, down for flows.
 
-use std::sync::Arc;
-
 use convpc_core::{Inputs, Layer, Semiring, Structure};
 
 use crate::{
-    leaf::Leaves,
     memory::Aligned,
+    model::Model,
     simd::{
-        Isa, Matrix, matmul,
+        Matrix, matmul,
         ops::{Exponentials, LogAdd, MaxPlus, Multiply, Quotients, SMALLEST_SUM, Transposed},
     },
-    weights::Weights,
 };
-
-/// A circuit laid out for the walk.
-#[derive(Debug)]
-pub(crate) struct Model {
-    pub(crate) structure: Arc<Structure>,
-    /// Leaf parameters in float64, as in the circuit.
-    pub(crate) leaf_tensor: Vec<f64>,
-    pub(crate) leaves: Leaves,
-    /// One a layer; `None` for leaves and products.
-    pub(crate) sums: Vec<Option<Weights>>,
-    /// `[layer][feature]`: children with a scope.
-    children: Vec<Vec<Vec<usize>>>,
-    /// `[layer][feature]`: its number among the features with a scope.
-    number: Vec<Vec<usize>>,
-    pub(crate) isa: Isa,
-}
 
 /// What one thread works in. Every buffer of the walk is `[channel][row]`.
 #[derive(Debug, Default)]
@@ -60,59 +41,17 @@ pub(crate) struct Walk<'a> {
     pub(crate) semiring: Semiring,
     /// Whether sums are written to the tape.
     pub(crate) record: bool,
+    /// A layer whose nodes other threads have walked already.
+    pub(crate) done: Option<&'a Done>,
 }
 
-impl Model {
-    pub(crate) fn new(structure: &Arc<Structure>, parameters: &convpc_core::Parameters, isa: Isa) -> Self {
-        let layers = structure.layers().len();
-        let features = |layer: usize| 0..structure.shape(layer).features();
-        let children =
-            (0..layers).map(|layer| features(layer).map(|f| structure.children(layer, f)).collect()).collect();
-        let number = (0..layers)
-            .map(|layer| {
-                let mut next = 0;
-                let count = |f| {
-                    next += usize::from(!structure.is_empty(layer, f));
-                    next.saturating_sub(1)
-                };
-                features(layer).map(count).collect()
-            })
-            .collect();
-        Model {
-            structure: structure.clone(),
-            leaf_tensor: parameters.slice(0).to_vec(),
-            leaves: Leaves::new(structure, parameters.slice(0)),
-            sums: (0..layers).map(|layer| Weights::new(structure, layer, parameters.slice(layer))).collect(),
-            children,
-            number,
-            isa,
-        }
-    }
-
-    /// Values of the tape for one node of a sum layer at `n` rows: inputs, sums, maxima.
-    fn node_len(&self, layer: usize, n: usize) -> usize {
-        let channels = self.structure.input_shape(layer).channels;
-        self.sums[layer].as_ref().map_or(0, |w| match w.mixes_repetitions() {
-            true => w.inputs * w.outputs * n,
-            false => (channels + w.outputs + 1) * n,
-        })
-    }
-
-    fn node_start(&self, layer: usize, feature: usize, repetition: usize, n: usize) -> usize {
-        let number = &self.number[layer];
-        let occupied = number.last().map_or(0, |last| last + 1);
-        (repetition * occupied + number[feature]) * self.node_len(layer, n)
-    }
-
-    /// Values of the whole tape of one row.
-    pub(crate) fn tape_len(&self) -> usize {
-        (0..self.sums.len()).map(|layer| self.layer_tape_len(layer, 1)).sum()
-    }
-
-    fn layer_tape_len(&self, layer: usize, n: usize) -> usize {
-        let occupied = self.number[layer].last().map_or(0, |last| last + 1);
-        self.structure.shape(layer).repetitions * occupied * self.node_len(layer, n)
-    }
+/// The log-likelihoods of all nodes of a sum layer, `[node][channel][row]`; see [`Model::nodes`] for the nodes.
+///
+/// A sum layer, because a sum adds one number to what is above it, and so the result is the same to the last bit.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) layer: usize,
+    pub(crate) nodes: Vec<Vec<f32>>,
 }
 
 impl Workspace {
@@ -157,6 +96,10 @@ impl Walk<'_> {
         let model = self.model;
         if model.structure.is_empty(layer, feature) {
             return;
+        }
+        if let Some(done) = self.done.filter(|done| done.layer == layer) {
+            let y = &done.nodes[model.node_number(layer, feature, repetition)];
+            return out.iter_mut().zip(y).for_each(|(out, y)| *out += y);
         }
         match &model.structure.layers()[layer] {
             Layer::Leaf(_) => {
