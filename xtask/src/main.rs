@@ -1,9 +1,17 @@
-//! Chores of the workspace: `cargo xtask ci` checks everything.
-#![forbid(unsafe_code)]
+//! Chores of the workspace: `cargo xtask ci` checks everything, `cargo xtask ptx` compiles the kernels.
 
-use std::process::{Command, ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+
+mod bindings;
+mod ci;
+mod nvrtc;
+mod ptx;
+mod ptxas;
+mod table;
+mod tools;
+mod workspace;
 
 /// Chores of the convpc workspace.
 #[derive(Parser)]
@@ -14,43 +22,52 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Tests, format, lints and documentation, as the continuous integration checks them.
+    /// Tests, format, lints, documentation, PTX and bindings, as the continuous integration checks them.
     Ci {
         /// Leave out the tests, where they were run before.
         #[arg(long)]
         skip_tests: bool,
     },
+    /// Compile kernels/*.cu into convpc-cuda/ptx and rewrite the table of registers, kernels/ptxas.md.
+    Ptx(PtxArguments),
+    /// Write convpc-cuda/src/params.rs from kernels/include/params.h.
+    Bindings {
+        /// Write nothing; fail if the committed file differs.
+        #[arg(long)]
+        check: bool,
+    },
 }
 
-/// A step: its name and the arguments for cargo.
-const TEST: (&str, &[&str]) = ("tests", &["test", "--workspace"]);
-const CHECKS: [(&str, &[&str]); 3] = [
-    ("format", &["fmt", "--all", "--check"]),
-    ("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
-    ("documentation", &["doc", "--workspace", "--no-deps"]),
-];
+#[derive(clap::Args)]
+struct PtxArguments {
+    /// Write nothing; fail if what is committed differs or a kernel spills registers.
+    #[arg(long, conflicts_with_all = ["defines", "out", "kernel"])]
+    check: bool,
+    /// Compile this file only: the name of kernels/NAME.cu.
+    #[arg(long, value_name = "NAME")]
+    kernel: Option<String>,
+    /// A macro for the compiler, for experiments.
+    #[arg(long = "define", value_name = "NAME=VALUE", requires = "out")]
+    defines: Vec<String>,
+    /// Write the PTX into this folder and print the table, for experiments.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
 
 fn main() -> ExitCode {
-    let Chore::Ci { skip_tests } = Arguments::parse().chore;
-    let steps = (!skip_tests).then_some(TEST).into_iter().chain(CHECKS);
-    for (name, arguments) in steps {
-        println!("== {name}: cargo {}", arguments.join(" "));
-        let mut cargo = Command::new("cargo");
-        if arguments[0] == "doc" {
-            cargo.env("RUSTDOCFLAGS", "-D warnings");
+    let done = match Arguments::parse().chore {
+        Chore::Ci { skip_tests } => ci::run_all(skip_tests),
+        Chore::Ptx(PtxArguments { check: true, .. }) => ptx::check(),
+        Chore::Ptx(PtxArguments { kernel, defines, out, .. }) => {
+            ptx::write(kernel.as_deref(), &defines, out.as_deref())
         }
-        match cargo.args(arguments).status() {
-            Ok(status) if status.success() => {}
-            Ok(_) => {
-                eprintln!("{name} failed");
-                return ExitCode::FAILURE;
-            }
-            Err(error) => {
-                eprintln!("cargo could not be started: {error}");
-                return ExitCode::FAILURE;
-            }
+        Chore::Bindings { check } => bindings::run(check),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
         }
     }
-    println!("all checks passed");
-    ExitCode::SUCCESS
 }
