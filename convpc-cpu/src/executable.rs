@@ -7,13 +7,13 @@ use convpc_core::{
     Accumulated, Choice, Circuit, Error, Evaluation, Executable, Mpe, Parameters, Result, Semiring, Statistics,
     Structure, descend, em, evidence,
 };
-use ndarray::{Array1, Array2, Array4, ArrayView2, ArrayViewMut2, Axis};
+use ndarray::{Array1, Array2, Array4, ArrayView2, Axis};
 use rayon::{ThreadPool, prelude::*};
 
 use crate::{
     model::Model,
     simd::Isa,
-    walk::{Done, Row, Walk, Workspace},
+    walk::{Done, Node, Row, Walk, Workspace},
 };
 
 /// Rows of a tile: enough that a weight read from memory is used often, few enough that a node's buffers stay in the
@@ -55,18 +55,16 @@ impl CpuExecutable {
         data: ArrayView2<f32>,
         semiring: Semiring,
         record: bool,
-        then: impl Fn(&mut Workspace, usize, usize, &[f32]) -> T + Sync,
+        then: impl Fn(&mut Workspace, usize, usize, &[f64]) -> T + Sync,
     ) -> Vec<T> {
         let n = self.tile_rows(data.nrows(), record);
         let tiles: Vec<(usize, ArrayView2<f32>)> = data.axis_chunks_iter(Axis(0), n).enumerate().collect();
         let tile = |(index, rows): &(usize, ArrayView2<f32>)| {
             let mut work = self.pop_workspace();
             work.prepare(&self.model, *rows, n, record);
-            let mut root = vec![0.0; n];
-            let layer = self.model.sums.len() - 1;
-            Walk { model: &self.model, work: &mut work, n, semiring, record, done: None }
-                .upward(layer, 0, 0, &mut root);
-            let result = then(&mut work, n, index * n, &root[..rows.nrows()]);
+            let walk = Walk { model: &self.model, work: &mut work, n, semiring, record, done: None };
+            let log_likelihood = walk.log_likelihood(rows.nrows());
+            let result = then(&mut work, n, index * n, &log_likelihood);
             self.push_workspace(work);
             result
         };
@@ -74,34 +72,27 @@ impl CpuExecutable {
     }
 
     /// The log-likelihoods of rows that are too few to give each thread a tile: threads take subtrees, one of them the rest.
-    fn by_subtrees(&self, data: ArrayView2<f32>, layer: usize) -> Vec<f32> {
+    fn by_subtrees(&self, data: ArrayView2<f32>, layer: usize) -> Vec<f64> {
         let model = &self.model;
         let (n, semiring) = (data.nrows().next_multiple_of(TILE.start), Semiring::SumProduct);
         let nodes = model.nodes(layer);
         let share = nodes.len().div_ceil(SHARES * self.pool.current_num_threads());
-        let values = model.structure.shape(layer).channels * n;
         let walk = |share: &[(usize, usize)]| {
             let mut work = self.pop_workspace();
             work.prepare(model, data, n, false);
             let mut walk = Walk { model, work: &mut work, n, semiring, record: false, done: None };
-            let all = share.iter().map(|&(feature, repetition)| {
-                let mut out = vec![0.0; values];
-                walk.upward(layer, feature, repetition, &mut out);
-                out
-            });
-            let all: Vec<_> = all.collect();
+            let all: Vec<Node> = share.iter().map(|&(feature, r)| walk.node(layer, feature, r)).collect();
             self.push_workspace(work);
             all
         };
         let nodes = self.pool.install(|| nodes.par_chunks(share).flat_map_iter(walk).collect());
         let mut work = self.pop_workspace();
         work.prepare(model, data, n, false);
-        let mut root = vec![0.0; n];
         let done = Some(&Done { layer, nodes });
-        Walk { model, work: &mut work, n, semiring, record: false, done }.upward(model.sums.len() - 1, 0, 0, &mut root);
+        let walk = Walk { model, work: &mut work, n, semiring, record: false, done };
+        let log_likelihood = walk.log_likelihood(data.nrows());
         self.push_workspace(work);
-        root.truncate(data.nrows());
-        root
+        log_likelihood
     }
 
     fn pop_workspace(&self) -> Workspace {
@@ -123,7 +114,7 @@ impl CpuExecutable {
         evidence::check(self.structure(), data.view())?;
         let tiles = self.for_tiles(data.view(), semiring, true, |work, n, first, log_likelihood| {
             let rows = log_likelihood.iter().enumerate().map(|(row, ll)| {
-                if *ll == f32::NEG_INFINITY {
+                if *ll == f64::NEG_INFINITY {
                     return Err(Error::ImpossibleEvidence { row: first + row });
                 }
                 let inputs = Row { model: &self.model, tape: Some((work, n, row)) };
@@ -220,10 +211,10 @@ impl Executable for CpuExecutable {
         let threads = self.pool.current_num_threads();
         let few = data.nrows().div_ceil(TILE.start) < threads && data.nrows() <= TILE.end;
         if let Some(layer) = few.then(|| self.model.layer_with(SHARES * threads)).flatten() {
-            return Ok(self.by_subtrees(data, layer).into_iter().map(f64::from).collect());
+            return Ok(self.by_subtrees(data, layer).into());
         }
         let tiles = self.for_tiles(data, Semiring::SumProduct, false, |_, _, _, root| root.to_vec());
-        Ok(tiles.into_iter().flatten().map(f64::from).collect())
+        Ok(tiles.into_iter().flatten().collect())
     }
 
     fn evaluate(&self, data: ArrayView2<f32>, semiring: Semiring) -> Result<Evaluation> {
@@ -237,11 +228,12 @@ impl Executable for CpuExecutable {
             let shape = structure.shape(layer);
             let mut tensor = Array4::zeros((shape.repetitions, shape.features(), shape.channels, data.nrows()));
             for (r, mut features) in tensor.outer_iter_mut().enumerate() {
-                for (feature, mut node) in features.outer_iter_mut().enumerate() {
-                    let mut out = vec![0.0; shape.channels * n];
+                for (feature, mut channels) in features.outer_iter_mut().enumerate() {
                     let mut walk = Walk { model: &self.model, work: &mut work, n, semiring, record: false, done: None };
-                    walk.upward(layer, feature, r, &mut out);
-                    copy_rows(&out, n, &mut node);
+                    let node = walk.node(layer, feature, r);
+                    for (c, mut rows) in channels.outer_iter_mut().enumerate() {
+                        rows.iter_mut().zip(node.channel(c)).for_each(|(to, y)| *to = y);
+                    }
                 }
             }
             activations.push(tensor);
@@ -259,13 +251,13 @@ impl Executable for CpuExecutable {
             }
             // A row of probability zero has no posterior, and the rows that fill up the tile are none.
             let mut flow = vec![0.0; n];
-            flow.iter_mut().zip(log_likelihood).for_each(|(f, ll)| *f = f32::from(*ll > f32::NEG_INFINITY));
+            flow.iter_mut().zip(log_likelihood).for_each(|(f, ll)| *f = f32::from(*ll > f64::NEG_INFINITY));
             let semiring = Semiring::SumProduct;
             Walk { model: &self.model, work, n, semiring, record: true, done: None }.downward(root, 0, 0, &flow);
             Accumulated {
                 rows: log_likelihood.len() as u64,
-                impossible_rows: log_likelihood.iter().filter(|ll| **ll == f32::NEG_INFINITY).count() as u64,
-                log_likelihood: log_likelihood.iter().map(|ll| f64::from(*ll)).sum(),
+                impossible_rows: log_likelihood.iter().filter(|ll| **ll == f64::NEG_INFINITY).count() as u64,
+                log_likelihood: log_likelihood.iter().sum(),
             }
         });
         self.gather_counts();
@@ -346,12 +338,5 @@ impl Executable for CpuExecutable {
 
     fn mpe(&self, data: ArrayView2<f32>, method: Mpe) -> Result<Array2<f32>> {
         self.complete(data.to_owned(), method.semiring(), Choice::ArgMax, 0)
-    }
-}
-
-/// The rows of a tile `[channel][n]` that hold data.
-fn copy_rows(tile: &[f32], n: usize, node: &mut ArrayViewMut2<f64>) {
-    for (mut channel, values) in node.outer_iter_mut().zip(tile.chunks_exact(n)) {
-        channel.iter_mut().zip(values).for_each(|(to, from)| *to = f64::from(*from));
     }
 }

@@ -1,4 +1,8 @@
 //! The depth-first walk over a tile of rows: up for likelihoods, down for flows.
+//!
+//! The log-likelihoods of a node's channels are kept as one offset a row, in float64, and what each channel differs from it
+//! by, in f32. A sum moves its largest input into the offset, so that the differences stay near zero: flows and choices
+//! depend on them alone, and f32 would round log-likelihoods of a thousand nats to a ten-thousandth.
 
 use convpc_core::{Inputs, Layer, Semiring, Structure};
 
@@ -31,6 +35,7 @@ struct Scratch {
     sum: Aligned,
     max: Aligned,
     transposed: Aligned,
+    offset: Vec<f64>,
 }
 
 /// A way through the circuit for a tile of `n` rows.
@@ -45,13 +50,33 @@ pub(crate) struct Walk<'a> {
     pub(crate) done: Option<&'a Done>,
 }
 
-/// The log-likelihoods of all nodes of a sum layer, `[node][channel][row]`; see [`Model::nodes`] for the nodes.
+/// The log-likelihoods of all nodes of a sum layer; see [`Model::nodes`] for the nodes.
 ///
 /// A sum layer, because a sum adds one number to what is above it, and so the result is the same to the last bit.
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) layer: usize,
-    pub(crate) nodes: Vec<Vec<f32>>,
+    pub(crate) nodes: Vec<Node>,
+}
+
+/// The log-likelihoods of one node: `values[channel][row] + offset[row]`.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) values: Vec<f32>,
+    pub(crate) offset: Vec<f64>,
+}
+
+impl Node {
+    /// What nothing was added to yet.
+    pub(crate) fn zeros(channels: usize, n: usize) -> Self {
+        Node { values: vec![0.0; channels * n], offset: vec![0.0; n] }
+    }
+
+    /// The log-likelihoods of one channel.
+    pub(crate) fn channel(&self, channel: usize) -> impl Iterator<Item = f64> {
+        let n = self.offset.len();
+        self.values[channel * n..][..n].iter().zip(&self.offset).map(|(v, offset)| f64::from(*v) + offset)
+    }
 }
 
 impl Workspace {
@@ -91,15 +116,28 @@ impl Workspace {
 }
 
 impl Walk<'_> {
-    /// Adds the log-likelihoods of a node's channels to `out`.
-    pub(crate) fn upward(&mut self, layer: usize, feature: usize, repetition: usize, out: &mut [f32]) {
+    /// The log-likelihoods of the first `rows` rows.
+    pub(crate) fn log_likelihood(mut self, rows: usize) -> Vec<f64> {
+        self.node(self.model.sums.len() - 1, 0, 0).channel(0).take(rows).collect()
+    }
+
+    /// The log-likelihoods of a node.
+    pub(crate) fn node(&mut self, layer: usize, feature: usize, repetition: usize) -> Node {
+        let mut node = Node::zeros(self.model.structure.shape(layer).channels, self.n);
+        self.upward(layer, feature, repetition, &mut node.values, &mut node.offset);
+        node
+    }
+
+    /// Adds the log-likelihoods of a node's channels to `out` and `offset`.
+    fn upward(&mut self, layer: usize, feature: usize, repetition: usize, out: &mut [f32], offset: &mut [f64]) {
         let model = self.model;
         if model.structure.is_empty(layer, feature) {
             return;
         }
         if let Some(done) = self.done.filter(|done| done.layer == layer) {
-            let y = &done.nodes[model.node_number(layer, feature, repetition)];
-            return out.iter_mut().zip(y).for_each(|(out, y)| *out += y);
+            let node = &done.nodes[model.node_number(layer, feature, repetition)];
+            out.iter_mut().zip(&node.values).for_each(|(out, y)| *out += y);
+            return offset.iter_mut().zip(&node.offset).for_each(|(offset, o)| *offset += o);
         }
         match &model.structure.layers()[layer] {
             Layer::Leaf(_) => {
@@ -110,11 +148,11 @@ impl Walk<'_> {
             }
             Layer::ProdConv(_) => {
                 for &child in &model.children[layer][feature] {
-                    self.upward(layer - 1, child, repetition, out);
+                    self.upward(layer - 1, child, repetition, out, offset);
                 }
             }
-            Layer::RepetitionMixing(_) => self.mix(layer, feature, out),
-            Layer::Sum(_) | Layer::SumConv(_) => self.sum(layer, feature, repetition, out),
+            Layer::RepetitionMixing(_) => self.mix(layer, feature, out, offset),
+            Layer::Sum(_) | Layer::SumConv(_) => self.sum(layer, feature, repetition, out, offset),
         }
     }
 
@@ -142,8 +180,8 @@ impl Walk<'_> {
         self.work.scratch[layer] = scratch;
     }
 
-    /// `y = m + log(W · exp(x − m))`
-    fn sum(&mut self, layer: usize, feature: usize, repetition: usize, out: &mut [f32]) {
+    /// `y = m + log(W · exp(x − m))`, the m going to the offset.
+    fn sum(&mut self, layer: usize, feature: usize, repetition: usize, out: &mut [f32], offset: &mut [f64]) {
         let (model, n) = (self.model, self.n);
         let weights = model.sums[layer].as_ref().expect("a sum layer");
         let (inputs, outputs) = (weights.inputs, weights.outputs);
@@ -152,36 +190,52 @@ impl Walk<'_> {
             let (x, rest) = node.split_at_mut(inputs * n);
             let (sum, max) = rest.split_at_mut(outputs * n);
             x.fill(0.0);
-            walk.upward(layer - 1, feature, repetition, x);
+            scratch.offset.clear();
+            scratch.offset.resize(n, 0.0);
+            walk.upward(layer - 1, feature, repetition, x, &mut scratch.offset);
             if walk.semiring == Semiring::MaxProduct {
                 for (d, w) in w.chunks_exact(inputs).enumerate() {
                     let log_w: Vec<f32> = w.iter().map(|w| w.ln()).collect();
                     model.isa.dispatch(MaxPlus { x, log_w: &log_w, out: &mut out[d * n..][..n] });
                 }
-                return;
+                return offset.iter_mut().zip(&scratch.offset).for_each(|(offset, below)| *offset += below);
             }
             let e = scratch.e.at_least(inputs * n);
             model.isa.dispatch(Exponentials { x, e, max, n });
             let a = Matrix { data: w, row_stride: inputs, col_stride: 1 };
             matmul(model.isa, a, e, n, sum, n, outputs, n, inputs, false);
-            if model.isa.dispatch(LogAdd { sum, max, out, n }) {
+            if model.isa.dispatch(LogAdd { sum, out }) {
                 for at in (0..outputs * n).filter(|&at| sum[at] < SMALLEST_SUM) {
-                    out[at] += log_sum(x, &w[at / n * inputs..][..inputs], at % n, n) as f32;
+                    let y = log_sum(x, &w[at / n * inputs..][..inputs], at % n, n);
+                    out[at] += (y - f64::from(max[at % n])) as f32;
                 }
             }
+            let below = scratch.offset.iter().zip(&*max);
+            offset.iter_mut().zip(below).for_each(|(offset, (below, max))| *offset += below + f64::from(*max));
         });
     }
 
     /// `y[c] = log sum_r w[c,r] exp x[c,r]`; few enough to be done in logarithms and float64.
-    fn mix(&mut self, layer: usize, feature: usize, out: &mut [f32]) {
+    fn mix(&mut self, layer: usize, feature: usize, out: &mut [f32], offset: &mut [f64]) {
         let (model, n) = (self.model, self.n);
         let weights = model.sums[layer].as_ref().expect("a sum layer");
         let (repetitions, channels) = (weights.inputs, weights.outputs);
         let w = weights.of(feature, 0);
-        self.with_node(layer, feature, 0, |walk, _, x| {
+        self.with_node(layer, feature, 0, |walk, scratch, x| {
             x.fill(0.0);
+            let offsets = &mut scratch.offset;
+            offsets.clear();
+            offsets.resize(repetitions * n, 0.0);
             for (r, x) in x.chunks_exact_mut(channels * n).enumerate() {
-                walk.upward(layer - 1, feature, r, x);
+                walk.upward(layer - 1, feature, r, x, &mut offsets[r * n..][..n]);
+            }
+            for (row, offset) in offset.iter_mut().enumerate() {
+                let of_row = || offsets.iter().skip(row).step_by(n);
+                let largest = of_row().copied().fold(f64::NEG_INFINITY, f64::max);
+                for (own, x) in of_row().zip(x.chunks_exact_mut(channels * n)) {
+                    x.iter_mut().skip(row).step_by(n).for_each(|x| *x += (own - largest) as f32);
+                }
+                *offset += largest;
             }
             for (at, out) in out.iter_mut().enumerate() {
                 let w = &w[at / n * repetitions..][..repetitions];

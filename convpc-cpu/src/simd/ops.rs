@@ -43,16 +43,12 @@ impl Kernel for Exponentials<'_> {
     }
 }
 
-/// `out += max + log(sum)` where the sum can be trusted; returns whether there are others.
+/// `out += log(sum)` where the sum can be trusted; returns whether there are others.
 pub struct LogAdd<'a> {
     /// `[channels][n]`
     pub sum: &'a [f32],
-    /// `[n]`
-    pub max: &'a [f32],
-    /// `[channels][n]`
+    /// As many values.
     pub out: &'a mut [f32],
-    /// Rows of the tile.
-    pub n: usize,
 }
 
 impl Kernel for LogAdd<'_> {
@@ -60,18 +56,17 @@ impl Kernel for LogAdd<'_> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) -> bool {
-        let Self { sum, max, out, n } = self;
-        assert!(n.is_multiple_of(L::LEN) && sum.len() == out.len() && sum.len().is_multiple_of(n) && max.len() == n);
+        let Self { sum, out } = self;
+        assert!(sum.len() == out.len() && sum.len().is_multiple_of(L::LEN));
         let mut untrusted = false;
         for at in (0..sum.len()).step_by(L::LEN) {
-            // SAFETY: at + L::LEN <= sum.len() == out.len(), and at % n + L::LEN <= n.
+            // SAFETY: at + L::LEN <= sum.len() == out.len().
             unsafe {
                 let s = L::load(sum.as_ptr().add(at));
                 let small = s.lt(L::splat(SMALLEST_SUM));
                 untrusted |= L::any(small);
-                let y = math::log(s).add(L::load(max.as_ptr().add(at % n)));
                 let to = out.as_mut_ptr().add(at);
-                L::load(to).add(L::select(small, L::splat(0.0), y)).store(to);
+                L::load(to).add(L::select(small, L::splat(0.0), math::log(s))).store(to);
             }
         }
         untrusted
