@@ -16,7 +16,6 @@ mod idx;
 mod npy;
 mod npz;
 mod png;
-mod zip;
 
 use std::fmt;
 use std::fs::{self, File};
@@ -109,7 +108,7 @@ fn read_file(path: &Path) -> Result<Images, DataError> {
     file.rewind().map_err(reading)?;
     if start.starts_with(npy::MAGIC) {
         npy::read_images(path, BufReader::new(file), length)
-    } else if start.starts_with(zip::MAGIC) {
+    } else if start.starts_with(npz::MAGIC) {
         npz::read(path, file, length)
     } else if start.starts_with(&GZIP_MAGIC) {
         idx::read(path, MultiGzDecoder::new(BufReader::new(file)))

@@ -80,6 +80,7 @@ fn zip64(contents: &[u8], edit: impl FnOnce(&mut Fields)) -> Vec<u8> {
         size: contents.len() as u64,
         compressed: contents.len() as u64,
         offset: 0,
+        entries: 1,
     };
     edit(&mut fields);
     let mut bytes = b"PK\x03\x04".to_vec();
@@ -106,8 +107,10 @@ fn zip64(contents: &[u8], edit: impl FnOnce(&mut Fields)) -> Vec<u8> {
     }
     bytes.push(b'!');
     let end = bytes.len() as u64;
-    bytes.extend(b"PK\x06\x06");
-    bytes.extend([0; 36]);
+    bytes.extend(b"PK\x06\x06\x2c\0\0\0\0\0\0\0\x2d\0\x2d\0");
+    bytes.extend([0; 8]);
+    // The number of entries, on this disk and on all.
+    bytes.extend([fields.entries.to_le_bytes(); 2].concat());
     bytes.extend((end - directory).to_le_bytes());
     bytes.extend(directory.to_le_bytes());
     bytes.extend(b"PK\x06\x07\0\0\0\0");
@@ -127,6 +130,7 @@ struct Fields {
     size: u64,
     compressed: u64,
     offset: u64,
+    entries: u64,
 }
 
 #[test]
@@ -144,13 +148,25 @@ fn damage_and_false_claims_are_errors() {
     assert_says(&edit(|fields| fields.method = 14), &["'x.npy'", "deflate"]);
     assert_says(&edit(|fields| fields.size += 1), &["claims a length"]);
     assert_says(&edit(|fields| fields.offset = 1), &["does not begin"]);
-    assert_says(&edit(|fields| fields.offset = u64::MAX - 3), &["x.npy"]);
+    assert_says(&edit(|fields| fields.offset = 1 << 62), &["x.npy", "after the end of the file"]);
+    assert_says(&edit(|fields| fields.offset = u64::MAX - 3), &["ZIP directory"]);
     let error = edit(|fields| fields.compressed = u64::MAX);
     assert_says(&error, &["after the end of the file"]);
     // A deflated entry cannot expand by more than a thousandfold.
     let error = edit(|fields| (fields.method, fields.size) = (8, 1 << 40));
     assert_says(&error, &["claims a length"]);
+    assert_says(&edit(|fields| fields.entries = 1 << 40), &["ZIP directory"]);
     assert_says(&read(b"PK\x03\x04").unwrap_err(), &["ZIP directory"]);
+}
+
+#[test]
+fn checksums_are_compared() {
+    for compressed in [false, true] {
+        let mut bytes = archive(compressed, &["x"]);
+        let entry = bytes.windows(4).position(|bytes| bytes == b"PK\x01\x02").unwrap();
+        bytes[entry + 16] ^= 1;
+        assert_says(&read(&bytes).unwrap_err(), &["checksum"]);
+    }
 }
 
 #[test]
