@@ -6,10 +6,12 @@ use clap::{Parser, Subcommand};
 
 mod bindings;
 mod ci;
+mod mutants;
 mod nvrtc;
 mod ptx;
 mod ptxas;
 mod table;
+mod testrun;
 mod tools;
 mod workspace;
 
@@ -35,6 +37,15 @@ enum Chore {
         /// Write nothing; fail if the committed file differs.
         #[arg(long)]
         check: bool,
+    },
+    /// Break the kernels one way at a time, as kernels/mutants.toml says, and see that the tests notice.
+    Mutants {
+        /// Run this one only.
+        #[arg(long, value_name = "NAME")]
+        only: Option<String>,
+        /// List them, run none.
+        #[arg(long)]
+        list: bool,
     },
 }
 
@@ -62,6 +73,7 @@ fn main() -> ExitCode {
             ptx::write(kernel.as_deref(), &defines, out.as_deref())
         }
         Chore::Bindings { check } => bindings::run(check),
+        Chore::Mutants { only, list } => mutants::run(only.as_deref(), list),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
