@@ -1,0 +1,206 @@
+/*
+ * What the host passes to the kernels. Plain C: the kernels include it, and `cargo xtask bindings` makes Rust of it.
+ *
+ * Activations lie in memory as [repetition][feature][channel][row], offsets as [repetition][feature][row]; the
+ * log-likelihood of a channel is its activation plus the offset. `rows` is always a multiple of every tile: rows that fill
+ * up the last tile hold missing values.
+ */
+#ifndef CONVPC_PARAMS_H
+#define CONVPC_PARAMS_H
+
+#include <stdint.h>
+
+#ifdef __CUDACC_RTC__
+#define CONVPC_POINTER(type) type *
+#else
+/* A device address: the host never follows it. */
+#define CONVPC_POINTER(type) uint64_t
+#endif
+
+/** Threads of a block, in every kernel. */
+#define CONVPC_THREADS 128
+
+/** The rows of a batch are filled up to a multiple of this: the widest tile. */
+#define CONVPC_ROW_MULTIPLE 128
+
+/** Output channels that `lse_rows` and `max_rows` keep in registers. */
+#define CONVPC_ROWS_OUTPUTS 8
+
+/** Columns and rows of a tile of `transpose`. */
+#define CONVPC_TRANSPOSE_TILE 32
+
+/** Values added to a row of an operand in shared memory, so that the lanes of a fragment hit 32 banks. */
+#define CONVPC_OPERAND_PADDING 8
+
+/** Output channels of a tensor-core tile. */
+#define CONVPC_TILE_OUTPUTS 16
+
+/** Operand rows of a tensor-core step: values, or pairs of bf16. */
+#define CONVPC_STEP_ROWS 8
+
+/** The inputs are activations of a layer below. */
+#define CONVPC_SOURCE_NODES 0
+/** The inputs are Normal leaves: parameters mean, 1/std, log-density at the mean, 0. */
+#define CONVPC_SOURCE_LOCATION_SCALE 1
+/** The inputs are tables: the log-density of each value, then that of the mode. */
+#define CONVPC_SOURCE_TABLE 2
+/** The inputs are exponential families: eta, then -A, then the log-density of the mode. */
+#define CONVPC_SOURCE_NATURAL 3
+
+/** 3xTF32: each operand as a sum of two tf32 numbers, and three products. */
+#define CONVPC_PRECISION_F32 0
+/** Operands rounded to tf32. */
+#define CONVPC_PRECISION_TF32 1
+/** Operands rounded to bf16. */
+#define CONVPC_PRECISION_BF16 2
+
+/** Where the inputs of a node come from: a list of features of a layer below, or of data columns. */
+typedef struct ConvpcSource {
+    /** [repetition][feature][channel][row]; null for leaves. */
+    CONVPC_POINTER(const float) values;
+    /** [repetition][feature][row]; null for leaves. */
+    CONVPC_POINTER(const float) offsets;
+    /** [column][row], NaN = missing; null for nodes. */
+    CONVPC_POINTER(const float) data;
+    /** [column][repetition][channel][leaf_stride]; null for nodes. */
+    CONVPC_POINTER(const float) leaves;
+    /** Natural form: [value][statistics + 1], T(x) and then h(x). */
+    CONVPC_POINTER(const float) sufficient;
+    /** Features or columns; steps and nodes name ranges of it. */
+    CONVPC_POINTER(const uint32_t) list;
+    /** CONVPC_SOURCE_... */
+    uint32_t kind;
+    /** Channels of each input. */
+    uint32_t channels;
+    /** Features of `values`. */
+    uint32_t features;
+    /** Repetitions of `values` and `leaves`. */
+    uint32_t repetitions;
+    /** Rows of the batch, filled up. */
+    uint32_t rows;
+    /** Parameters of one leaf. */
+    uint32_t leaf_stride;
+    /** Natural form: sufficient statistics. */
+    uint32_t statistics;
+    /** Whether a missing value adds the log-density of its mode (max-product) instead of 0. */
+    uint32_t max_product;
+} ConvpcSource;
+
+/** A range of a source's list, and the output feature that it makes. */
+typedef struct ConvpcNode {
+    /** Output feature. */
+    uint32_t feature;
+    /** Which weights: one matrix a group and repetition. */
+    uint32_t group;
+    /** Where the node's inputs begin in the source's list. */
+    uint32_t first;
+    /** How many they are. */
+    uint32_t count;
+} ConvpcNode;
+
+/** The outputs of a launch. */
+typedef struct ConvpcOutput {
+    /** [repetition][feature][channel][row] */
+    CONVPC_POINTER(float) values;
+    /** [repetition][feature][row] */
+    CONVPC_POINTER(float) offsets;
+    /** Features of `values`. */
+    uint32_t features;
+    /** Channels of `values`. */
+    uint32_t channels;
+} ConvpcOutput;
+
+/** A sum layer within a fused launch. */
+typedef struct ConvpcLevel {
+    /** Weights as tensor-core fragments, [matrix][output tile][step][part][lane][4]; see pack.cu. */
+    CONVPC_POINTER(const uint32_t) packed;
+    /** The same weights, [matrix][output][input], for sums too small to be trusted. */
+    CONVPC_POINTER(const float) linear;
+    /** Input channels. */
+    uint32_t inputs;
+    /** Output channels. */
+    uint32_t outputs;
+    /** Where its inputs are in the accumulators (not for level 0), in values. */
+    uint32_t from;
+    /** Where its outputs are added in the accumulators (not for the last level), in values. */
+    uint32_t to;
+} ConvpcLevel;
+
+/** One sum node of a fused launch; children come before their parent. */
+typedef struct ConvpcStep {
+    /** Its level: 0 reads the source, the last writes the output. */
+    uint32_t level;
+    /** Which weights: one matrix a group and repetition. */
+    uint32_t group;
+    /** Level 0: where its inputs begin in the source's list. */
+    uint32_t first;
+    /** Level 0: how many they are. */
+    uint32_t count;
+    /** Whether it is its parent's first child, whose outputs replace what the accumulator holds. */
+    uint32_t fresh;
+} ConvpcStep;
+
+/** lse_fused_*: one block takes a tile of rows through a subtree of sums. */
+typedef struct ConvpcFused {
+    ConvpcSource source;
+    ConvpcOutput output;
+    /** [levels] */
+    CONVPC_POINTER(const ConvpcLevel) levels;
+    /** All steps, by output node. */
+    CONVPC_POINTER(const ConvpcStep) steps;
+    /** Output nodes: `first` and `count` are a range of the steps, `group` is not read. */
+    CONVPC_POINTER(const ConvpcNode) nodes;
+    uint32_t node_count;
+    uint32_t level_count;
+    uint32_t row_tiles;
+    /** Values of the operand in shared memory. */
+    uint32_t operand;
+    /** Values of the accumulators in shared memory. */
+    uint32_t accumulators;
+} ConvpcFused;
+
+/** lse_rows, max_rows, gather: a thread takes a row through one node. */
+typedef struct ConvpcRows {
+    ConvpcSource source;
+    ConvpcOutput output;
+    CONVPC_POINTER(const ConvpcNode) nodes;
+    /** [matrix][output][input]; not read by gather. */
+    CONVPC_POINTER(const float) linear;
+    uint32_t node_count;
+    uint32_t row_tiles;
+} ConvpcRows;
+
+/** mix: repetitions become one. The weights are [feature][channel][repetition]. */
+typedef struct ConvpcMix {
+    ConvpcSource source;
+    ConvpcOutput output;
+    CONVPC_POINTER(const ConvpcNode) nodes;
+    CONVPC_POINTER(const float) linear;
+    uint32_t node_count;
+    uint32_t row_tiles;
+} ConvpcMix;
+
+/** transpose: data come as [row][column] and are read as [column][row]. */
+typedef struct ConvpcTranspose {
+    /** [given][columns] */
+    CONVPC_POINTER(const float) from;
+    /** [columns][rows] */
+    CONVPC_POINTER(float) to;
+    uint32_t columns;
+    /** Rows that there are. */
+    uint32_t given;
+    /** Rows to write; those beyond `given` become NaN. */
+    uint32_t rows;
+} ConvpcTranspose;
+
+/** pack_*: linear weights become fragments. */
+typedef struct ConvpcPack {
+    /** [matrix][output][input] */
+    CONVPC_POINTER(const float) linear;
+    CONVPC_POINTER(uint32_t) packed;
+    uint32_t matrices;
+    uint32_t outputs;
+    uint32_t inputs;
+} ConvpcPack;
+
+#endif

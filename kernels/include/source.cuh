@@ -1,0 +1,123 @@
+// The inputs of a node: sums over its children (a product, in logarithms), read from activations or computed from data.
+// One type a kind of source, so that a loop over channels decides nothing.
+#pragma once
+#include "numbers.cuh"
+#include "params.h"
+
+// A node's children are `list[0..count]`; x is defined for each channel, the offset is common to all.
+struct Nodes {
+    const ConvpcSource &s;
+    const uint32_t *list;
+    uint32_t count, repetition, row;
+
+    __device__ __forceinline__ float operator()(uint32_t c) const {
+        float x = 0.0f;
+#pragma unroll 1
+        for (uint32_t i = 0; i < count; ++i)
+            x += s.values[((uint64_t)(repetition * s.features + list[i]) * s.channels + c) * s.rows + row];
+        return x;
+    }
+    __device__ __forceinline__ float offset() const {
+        float o = 0.0f;
+#pragma unroll 1
+        for (uint32_t i = 0; i < count; ++i) o += s.offsets[(uint64_t)(repetition * s.features + list[i]) * s.rows + row];
+        return o;
+    }
+};
+
+struct Leaves {
+    const ConvpcSource &s;
+    const uint32_t *list;
+    uint32_t count, repetition, row;
+
+    __device__ __forceinline__ float value(uint32_t column) const { return s.data[(uint64_t)column * s.rows + row]; }
+    __device__ __forceinline__ const float *parameters(uint32_t column, uint32_t c) const {
+        return s.leaves + ((uint64_t)(column * s.repetitions + repetition) * s.channels + c) * s.leaf_stride;
+    }
+    __device__ __forceinline__ float offset() const { return 0.0f; }
+};
+
+// bias - z^2 / 2 with z = (x - mean) / std; the natural form would cancel where std is small against the mean.
+struct LocationScale : Leaves {
+    __device__ __forceinline__ float operator()(uint32_t c) const {
+        float y = 0.0f;
+#pragma unroll 1
+        for (uint32_t i = 0; i < count; ++i) {
+            const float x = value(list[i]);
+            const float4 p = *reinterpret_cast<const float4 *>(parameters(list[i], c));
+            const float z = (x - p.x) * p.y;
+            y += isnan(x) ? (s.max_product ? p.z : 0.0f) : fmaf(-0.5f * z, z, p.z);
+        }
+        return y;
+    }
+};
+
+struct Table : Leaves {
+    __device__ __forceinline__ float operator()(uint32_t c) const {
+        float y = 0.0f;
+#pragma unroll 1
+        for (uint32_t i = 0; i < count; ++i) {
+            const float x = value(list[i]);
+            const bool missing = isnan(x);
+            // The entry after the last value is the mode.
+            const uint32_t at = missing ? s.leaf_stride - 1 : (uint32_t)x;
+            if (!missing || s.max_product) y += parameters(list[i], c)[at];
+        }
+        return y;
+    }
+};
+
+struct Natural : Leaves {
+    __device__ __forceinline__ float operator()(uint32_t c) const {
+        float y = 0.0f;
+#pragma unroll 1
+        for (uint32_t i = 0; i < count; ++i) {
+            const float x = value(list[i]);
+            const float *p = parameters(list[i], c);
+            if (isnan(x)) {
+                if (s.max_product) y += p[s.statistics + 1];
+                continue;
+            }
+            const float *t = s.sufficient + (uint64_t)(uint32_t)x * (s.statistics + 1);
+            float inner = 0.0f;
+            // 0 · (-inf) = 0: a statistic of 0 says nothing, whatever its parameter.
+#pragma unroll 1
+            for (uint32_t k = 0; k < s.statistics; ++k)
+                if (t[k] != 0.0f) inner = fmaf(p[k], t[k], inner);
+            y += inner + p[s.statistics] + t[s.statistics];
+        }
+        return y;
+    }
+};
+
+// Calls f with the source's inputs for one node and row.
+template <class F>
+__device__ __forceinline__ void with_inputs(const ConvpcSource &s, uint32_t first, uint32_t count, uint32_t repetition,
+                                            uint32_t row, F f) {
+    const uint32_t *list = s.list + first;
+    switch (s.kind) {
+        case CONVPC_SOURCE_NODES: f(Nodes{s, list, count, repetition, row}); break;
+        case CONVPC_SOURCE_LOCATION_SCALE: f(LocationScale{{s, list, count, repetition, row}}); break;
+        case CONVPC_SOURCE_TABLE: f(Table{{s, list, count, repetition, row}}); break;
+        default: f(Natural{{s, list, count, repetition, row}}); break;
+    }
+}
+
+// log sum_c w[c] exp x(c), in logarithms throughout: for the few sums that the fast way cannot be trusted with.
+template <class X>
+__device__ float log_sum(const X &x, const float *w, uint32_t inputs) {
+    Terms terms;
+#pragma unroll 1
+    for (uint32_t c = 0; c < inputs; ++c) terms.add(logarithm(w[c]) + x(c));
+    return terms.log_sum();
+}
+
+__device__ __forceinline__ uint64_t value_index(const ConvpcOutput &o, uint32_t rows, uint32_t repetition, uint32_t feature,
+                                                uint32_t channel, uint32_t row) {
+    return ((uint64_t)(repetition * o.features + feature) * o.channels + channel) * rows + row;
+}
+
+__device__ __forceinline__ uint64_t offset_index(const ConvpcOutput &o, uint32_t rows, uint32_t repetition,
+                                                 uint32_t feature, uint32_t row) {
+    return (uint64_t)(repetition * o.features + feature) * rows + row;
+}

@@ -1,0 +1,40 @@
+// Repetitions become one: y[c] = log sum_r w[c,r] exp x[c,r], or the largest term. Each repetition has an offset of its own;
+// the largest becomes the node's, and what the others differ by is added to their values.
+//
+// A thread takes one row of one node. Few numbers are mixed, so all is done in logarithms.
+#include "source.cuh"
+
+namespace {
+
+// Calls f with the inputs of one repetition.
+template <class F>
+__device__ __forceinline__ void of_repetition(const ConvpcMix &p, const ConvpcNode &node, uint32_t r, uint32_t row, F f) {
+    with_inputs(p.source, node.first, node.count, r, row, f);
+}
+
+template <bool MAX>
+__device__ __forceinline__ void mix_rows(const ConvpcMix &p) {
+    const ConvpcNode node = p.nodes[blockIdx.x / p.row_tiles];
+    const uint32_t row = blockIdx.x % p.row_tiles * CONVPC_THREADS + threadIdx.x;
+    const uint32_t repetitions = p.source.repetitions;
+    float base = negative_infinity();
+#pragma unroll 1
+    for (uint32_t r = 0; r < repetitions; ++r)
+        of_repetition(p, node, r, row, [&](const auto &x) { base = fmaxf(base, x.offset()); });
+#pragma unroll 1
+    for (uint32_t c = 0; c < p.source.channels; ++c) {
+        const float *w = p.linear + ((uint64_t)node.group * p.source.channels + c) * repetitions;
+        Terms terms;
+#pragma unroll 1
+        for (uint32_t r = 0; r < repetitions; ++r)
+            of_repetition(p, node, r, row, [&](const auto &x) { terms.add(logarithm(w[r]) + x(c) + (x.offset() - base)); });
+        p.output.values[value_index(p.output, p.source.rows, 0, node.feature, c, row)] = MAX ? terms.largest : terms.log_sum();
+    }
+    p.output.offsets[offset_index(p.output, p.source.rows, 0, node.feature, row)] = base;
+}
+
+}  // namespace
+
+extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) mix(const ConvpcMix p) { mix_rows<false>(p); }
+
+extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) mix_max(const ConvpcMix p) { mix_rows<true>(p); }

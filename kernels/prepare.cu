@@ -1,0 +1,65 @@
+// What data and weights go through once before the upward pass reads them.
+#include "params.h"
+#include "ptx.cuh"
+
+// [row][column] to [column][row]. A tile goes through shared memory, so that both sides are read and written in whole lines;
+// the extra column keeps the lanes of a warp on different banks.
+extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) transpose(const ConvpcTranspose p) {
+    constexpr uint32_t TILE = CONVPC_TRANSPOSE_TILE, LANES = CONVPC_THREADS / TILE;
+    __shared__ float tile[TILE][TILE + 1];
+    const uint32_t row_tiles = p.rows / TILE;
+    const uint32_t row0 = blockIdx.x % row_tiles * TILE, column0 = blockIdx.x / row_tiles * TILE;
+    const uint32_t lane = threadIdx.x % TILE, part = threadIdx.x / TILE;
+    for (uint32_t i = part; i < TILE; i += LANES) {
+        const uint32_t row = row0 + i, column = column0 + lane;
+        const bool inside = row < p.given && column < p.columns;
+        tile[i][lane] = inside ? p.from[(uint64_t)row * p.columns + column] : __int_as_float(0x7fffffff);
+    }
+    __syncthreads();
+    for (uint32_t i = part; i < TILE; i += LANES)
+        if (column0 + i < p.columns) p.to[(uint64_t)(column0 + i) * p.rows + row0 + lane] = tile[lane][i];
+}
+
+namespace {
+
+// Weight (output, input) of a matrix; 0 beyond it, so that every tile is whole.
+__device__ __forceinline__ float weight(const ConvpcPack &p, uint32_t matrix, uint32_t output, uint32_t input) {
+    return output < p.outputs && input < p.inputs ? p.linear[((uint64_t)matrix * p.outputs + output) * p.inputs + input] : 0.0f;
+}
+
+// A thread writes the four registers of one lane of one fragment (and of its low part), which a warp of lse_fused then reads
+// as one coalesced load of 16 bytes a lane. The maps are those of ptx::mma_tf32.
+template <int PRECISION>
+__device__ __forceinline__ void pack(const ConvpcPack &p) {
+    constexpr uint32_t PARTS = PRECISION == CONVPC_PRECISION_F32 ? 2 : 1;
+    constexpr uint32_t PAIR = PRECISION == CONVPC_PRECISION_BF16 ? 2 : 1;  // inputs of an operand row
+    const uint32_t tiles = (p.outputs + CONVPC_TILE_OUTPUTS - 1) / CONVPC_TILE_OUTPUTS;
+    const uint32_t steps = (p.inputs + PAIR * CONVPC_STEP_ROWS - 1) / (PAIR * CONVPC_STEP_ROWS);
+    const uint64_t at = (uint64_t)blockIdx.x * CONVPC_THREADS + threadIdx.x;
+    const uint32_t lane = at % 32, g = lane / 4, t = lane % 4;
+    const uint64_t fragment = at / 32;
+    if (fragment >= (uint64_t)p.matrices * tiles * steps) return;
+    const uint32_t step = fragment % steps, tile = fragment / steps % tiles, matrix = fragment / steps / tiles;
+    uint32_t high[4], low[4];
+#pragma unroll
+    for (uint32_t r = 0; r < 4; ++r) {
+        const uint32_t output = tile * CONVPC_TILE_OUTPUTS + g + r % 2 * 8;
+        const uint32_t input = (step * CONVPC_STEP_ROWS + t + r / 2 * 4) * PAIR;
+        const float w = weight(p, matrix, output, input);
+        if (PRECISION == CONVPC_PRECISION_BF16) {
+            high[r] = ptx::to_bf16x2(w, weight(p, matrix, output, input + 1));
+        } else {
+            high[r] = ptx::to_tf32(w);
+            low[r] = ptx::to_tf32(w - __uint_as_float(high[r]));
+        }
+    }
+    uint4 *to = reinterpret_cast<uint4 *>(p.packed) + fragment * PARTS * 32 + lane;
+    to[0] = make_uint4(high[0], high[1], high[2], high[3]);
+    if (PARTS == 2) to[32] = make_uint4(low[0], low[1], low[2], low[3]);
+}
+
+}  // namespace
+
+extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) pack_f32(const ConvpcPack p) { pack<CONVPC_PRECISION_F32>(p); }
+extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) pack_tf32(const ConvpcPack p) { pack<CONVPC_PRECISION_TF32>(p); }
+extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) pack_bf16(const ConvpcPack p) { pack<CONVPC_PRECISION_BF16>(p); }

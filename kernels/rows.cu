@@ -1,0 +1,93 @@
+// A thread takes one row through one node: sums with few outputs (the root, small circuits), the max-product semiring, and
+// products or leaves written out as they are.
+//
+// Nothing is shared between threads; neighbouring threads read neighbouring rows, and every weight is a broadcast. A sum
+// reads its inputs twice, once for the maximum; where outputs do not fit the registers they are read again.
+#include "source.cuh"
+
+namespace {
+
+// Which node, repetition and row a thread works on: row tiles innermost, so that blocks that run together share weights.
+struct Place {
+    ConvpcNode node;
+    uint32_t repetition, row;
+
+    __device__ explicit Place(const ConvpcRows &p) {
+        const uint32_t at = blockIdx.x / p.row_tiles;
+        node = p.nodes[at % p.node_count];
+        repetition = at / p.node_count;
+        row = blockIdx.x % p.row_tiles * CONVPC_THREADS + threadIdx.x;
+    }
+};
+
+template <class X>
+__device__ __forceinline__ float largest(const X &x, uint32_t inputs) {
+    float m = negative_infinity();
+#pragma unroll 1
+    for (uint32_t c = 0; c < inputs; ++c) m = fmaxf(m, x(c));
+    return m == negative_infinity() ? 0.0f : m;
+}
+
+// One node's outputs in the semiring of `MAX`; `m` is the largest input.
+template <bool MAX, class X>
+__device__ __forceinline__ void outputs(const ConvpcRows &p, const Place &place, const X &x, float m) {
+    const uint32_t inputs = p.source.channels, n = p.output.channels;
+    const float *w = p.linear + (uint64_t)(place.node.group * p.source.repetitions + place.repetition) * n * inputs;
+    float *to = p.output.values + value_index(p.output, p.source.rows, place.repetition, place.node.feature, 0, place.row);
+#pragma unroll 1
+    for (uint32_t d0 = 0; d0 < n; d0 += CONVPC_ROWS_OUTPUTS) {
+        float y[CONVPC_ROWS_OUTPUTS];
+#pragma unroll
+        for (uint32_t j = 0; j < CONVPC_ROWS_OUTPUTS; ++j) y[j] = MAX ? negative_infinity() : 0.0f;
+#pragma unroll 1
+        for (uint32_t c = 0; c < inputs; ++c) {
+            const float v = MAX ? x(c) - m : exponential(x(c) - m);
+#pragma unroll
+            for (uint32_t j = 0; j < CONVPC_ROWS_OUTPUTS; ++j) {
+                if (d0 + j >= n) break;
+                const float weight = w[(d0 + j) * inputs + c];
+                y[j] = MAX ? fmaxf(y[j], logarithm(weight) + v) : fmaf(weight, v, y[j]);
+            }
+        }
+#pragma unroll
+        for (uint32_t j = 0; j < CONVPC_ROWS_OUTPUTS; ++j)
+            if (d0 + j < n) to[(uint64_t)(d0 + j) * p.source.rows] = MAX ? y[j] : logarithm(y[j]);
+        if (MAX) continue;
+        bool untrusted = false;
+#pragma unroll
+        for (uint32_t j = 0; j < CONVPC_ROWS_OUTPUTS; ++j) untrusted |= d0 + j < n && y[j] < SMALLEST_SUM;
+        if (!untrusted) continue;
+#pragma unroll 1
+        for (uint32_t d = d0; d < min(d0 + CONVPC_ROWS_OUTPUTS, n); ++d)
+            if (to[(uint64_t)d * p.source.rows] < -69.0f)  // log(SMALLEST_SUM) = -69.08
+                to[(uint64_t)d * p.source.rows] = log_sum(x, w + (uint64_t)d * inputs, inputs) - m;
+    }
+}
+
+template <bool MAX>
+__device__ __forceinline__ void sum_rows(const ConvpcRows &p) {
+    const Place place(p);
+    with_inputs(p.source, place.node.first, place.node.count, place.repetition, place.row, [&](const auto &x) {
+        const float m = largest(x, p.source.channels);
+        outputs<MAX>(p, place, x, m);
+        p.output.offsets[offset_index(p.output, p.source.rows, place.repetition, place.node.feature, place.row)] =
+            x.offset() + m;
+    });
+}
+
+}  // namespace
+
+extern "C" __global__ void __launch_bounds__(CONVPC_THREADS, 8) lse_rows(const ConvpcRows p) { sum_rows<false>(p); }
+
+extern "C" __global__ void __launch_bounds__(CONVPC_THREADS, 8) max_rows(const ConvpcRows p) { sum_rows<true>(p); }
+
+extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) gather(const ConvpcRows p) {
+    const Place place(p);
+    with_inputs(p.source, place.node.first, place.node.count, place.repetition, place.row, [&](const auto &x) {
+#pragma unroll 1
+        for (uint32_t c = 0; c < p.source.channels; ++c)
+            p.output.values[value_index(p.output, p.source.rows, place.repetition, place.node.feature, c, place.row)] = x(c);
+        p.output.offsets[offset_index(p.output, p.source.rows, place.repetition, place.node.feature, place.row)] =
+            x.offset();
+    });
+}
