@@ -12,7 +12,8 @@ use crate::{
 };
 
 /// Every GPU since Ampere runs it: the driver compiles PTX for the GPU at hand.
-const OPTIONS: [&str; 2] = ["--gpu-architecture=compute_80", "--std=c++17"];
+/// Generic lambdas in templates count as host code unless the default is the device.
+const OPTIONS: [&str; 3] = ["--gpu-architecture=compute_80", "--std=c++17", "--device-as-default-execution-space"];
 
 /// The compiler knows no system headers; this one is all that the kernels need.
 pub(crate) const STDINT: &str = "\
