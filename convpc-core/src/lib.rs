@@ -34,7 +34,7 @@ pub use error::{Error, Result};
 pub use evaluation::{Evaluation, Mpe, Semiring};
 pub use family::{Bernoulli, Binomial, Categorical, ExponentialFamily, Family, Form, LeafStep, Normal};
 pub use initialize::fit_leaves;
-pub use layer::{Column, Edge, Edges, Layer, Leaf, ProdConv, RepetitionMixing, Sum, SumConv};
+pub use layer::{Column, Edge, Edges, Layer, Leaf, ProdConv, RepetitionMixing, Sum, SumConv, WeightMatrices};
 pub use learn::em;
 pub use parameters::Parameters;
 pub use reference::Reference;

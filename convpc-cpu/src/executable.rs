@@ -192,9 +192,9 @@ impl Executable for CpuExecutable {
             // Rounded to f32, weights sum to one within 1e-7; here they do to the last bit of float64.
             let sums: Vec<f64> =
                 weights.values.chunks_exact(weights.inputs).map(|w| w.iter().map(|w| f64::from(*w)).sum()).collect();
-            weights.for_each_offset(|at, offset| {
+            for (at, offset) in weights.offsets().enumerate() {
                 tensor[offset] = f64::from(weights.values[at]) / sums[at / weights.inputs];
-            });
+            }
         }
         Ok(parameters)
     }
@@ -281,7 +281,7 @@ impl Executable for CpuExecutable {
         for (layer, counts) in self.counts.iter().enumerate() {
             let Some(tensor) = statistics.counts[layer].as_slice_mut() else { continue };
             match &self.model.sums[layer] {
-                Some(weights) => weights.for_each_offset(|at, offset| tensor[offset] = counts[at]),
+                Some(weights) => weights.offsets().zip(counts).for_each(|(offset, count)| tensor[offset] = *count),
                 None => counts.iter().enumerate().for_each(|(at, count)| {
                     tensor[self.model.leaves.statistics_offset(at)] = *count;
                 }),

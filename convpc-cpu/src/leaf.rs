@@ -7,8 +7,7 @@ use crate::simd::{
 
 /// Leaf parameters as the loops read them: for each (column, repetition) a few rows of `channels` values.
 ///
-/// LocationScale: mean, 1/std, log-density at the mean. Natural: eta, then −A. Table: one row a value. In all but the first a
-/// last row holds the log-density of the mode, which a missing value adds in the max-product semiring.
+/// The rows are the family's coefficients, the last of which a missing value adds in the max-product semiring.
 #[derive(Debug)]
 pub(crate) struct Leaves {
     family: Family,
@@ -23,38 +22,18 @@ pub(crate) struct Leaves {
 impl Leaves {
     pub(crate) fn new(structure: &Structure, tensor: &[f64]) -> Self {
         let (family, shape, columns) = (structure.leaf().family, structure.shape(0), structure.variables());
-        let (channels, repetitions, size) = (shape.channels, shape.repetitions, family.statistics());
-        let rows = match family.form() {
-            Form::LocationScale => 3,
-            Form::Natural => size + 2,
-            Form::Table { size } => size + 1,
-        };
+        let (channels, repetitions) = (shape.channels, shape.repetitions);
+        let rows = family.coefficient_count();
         let mut values = vec![0.0; columns * repetitions * rows * channels];
-        let mut eta = vec![0.0; size];
+        let mut coefficients = Vec::with_capacity(rows);
         for (index, p) in tensor.chunks_exact(family.parameters()).enumerate() {
             let (column, c, r) = (index / repetitions / channels, index / repetitions % channels, index % repetitions);
             let start = (column * repetitions + r) * rows * channels + c;
-            let mut put = |row: usize, v: f64| values[start + row * channels] = v as f32;
-            let mode = family.log_density(p, family.mode(p));
-            if family.form() == Form::LocationScale {
-                [p[0], 1.0 / p[1], mode].into_iter().enumerate().for_each(|(row, v)| put(row, v));
-                continue;
-            }
-            family.natural(p, &mut eta);
-            eta.iter().enumerate().for_each(|(row, v)| put(row, *v));
-            if family.form() == Form::Natural {
-                put(size, -family.log_normalizer(p));
-            }
-            put(rows - 1, mode);
+            coefficients.clear();
+            family.coefficients(p, &mut coefficients);
+            coefficients.iter().enumerate().for_each(|(row, v)| values[start + row * channels] = *v as f32);
         }
-        let mut sufficient = Vec::new();
-        if let (Form::Natural, Some(n)) = (family.form(), family.cardinality()) {
-            for x in 0..n {
-                family.sufficient(&tensor[..family.parameters()], x as f64, &mut eta);
-                sufficient.extend(eta.iter().map(|t| *t as f32));
-                sufficient.push(family.log_base(x as f64) as f32);
-            }
-        }
+        let sufficient = family.sufficient_table().unwrap_or_default().into_iter().map(|v| v as f32).collect();
         Leaves { family, channels, repetitions, rows, values, sufficient }
     }
 

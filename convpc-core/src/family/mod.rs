@@ -109,6 +109,45 @@ pub trait ExponentialFamily {
         inner - self.log_normalizer(parameters) + self.log_base(x)
     }
 
+    /// What a backend evaluates the log-density with, appended to `coefficients`; see [`coefficient_count`](Self::coefficient_count).
+    fn coefficients(&self, parameters: &[f64], coefficients: &mut Vec<f64>) {
+        let mode = self.log_density(parameters, self.mode(parameters));
+        if self.form() == Form::LocationScale {
+            coefficients.extend([parameters[0], 1.0 / parameters[1], mode]);
+            return;
+        }
+        let mut eta = vec![0.0; self.statistics()];
+        self.natural(parameters, &mut eta);
+        coefficients.extend(eta);
+        if self.form() == Form::Natural {
+            coefficients.push(-self.log_normalizer(parameters));
+        }
+        coefficients.push(mode);
+    }
+
+    /// The number of [`coefficients`](Self::coefficients). LocationScale: mean, 1/std, log-density at the mean. Natural:
+    /// eta, −A, log-density of the mode. Table: the log-density of each value, then that of the mode.
+    fn coefficient_count(&self) -> usize {
+        match self.form() {
+            Form::LocationScale => 3,
+            Form::Natural => self.statistics() + 2,
+            Form::Table { size } => size + 1,
+        }
+    }
+
+    /// For a discrete family in natural form: the statistics and then `h` of each value, row by row.
+    fn sufficient_table(&self) -> Option<Vec<f64>> {
+        let n = self.cardinality().filter(|_| self.form() == Form::Natural)?;
+        let mut table = Vec::with_capacity(n * (self.statistics() + 1));
+        let mut t = vec![0.0; self.statistics()];
+        for x in 0..n {
+            self.sufficient(&[], x as f64, &mut t);
+            table.extend_from_slice(&t);
+            table.push(self.log_base(x as f64));
+        }
+        Some(table)
+    }
+
     /// The maximum-likelihood (with a pseudocount: maximum-a-posteriori) step. `parameters` holds the current
     /// parameters, which the statistics were gathered at, and receives the new ones; they stay as they are where
     /// nothing was seen. `count` is the sum of flows, `statistics` the flow-weighted sum of `T(x)`.

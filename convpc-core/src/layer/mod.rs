@@ -1,10 +1,12 @@
 //! The kinds of layer, as plain data: what is computed, not the parameters it is computed with.
 
 mod leaf;
+mod matrices;
 mod prod_conv;
 mod sum;
 
 pub use leaf::{Column, Leaf};
+pub use matrices::WeightMatrices;
 pub use prod_conv::ProdConv;
 use serde::{Deserialize, Serialize};
 pub use sum::{Edge, Edges, RepetitionMixing, Sum, SumConv};
