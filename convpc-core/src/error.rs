@@ -24,8 +24,8 @@ pub enum Error {
         /// What would be right.
         expected: String,
     },
-    /// A circuit is too large to be counted by the machine.
-    #[error("{what} overflows the address space; choose fewer channels, a smaller depth or a smaller image")]
+    /// A circuit is too large to be counted by the machine, or larger than is allowed.
+    #[error("{what} is too large; choose fewer channels, a smaller depth, less padding or a smaller image")]
     TooLarge {
         /// What was being counted.
         what: &'static str,

@@ -26,16 +26,20 @@ pub struct Structure {
     layers: Vec<Layer>,
     shapes: Vec<Shape>,
     columns: Vec<Column>,
-    pixel_columns: Vec<Range<usize>>,
     empty: Vec<Vec<bool>>,
 }
+
+/// The most features that all layers together may have, and the most variables. Each is listed here at the cost of a few
+/// bytes, which a short file must not ask for by the billion; the chain for an image of 4096 × 4096 pixels still fits.
+const MAX_FEATURES: usize = 1 << 26;
 
 impl Structure {
     /// Validates a chain of layers.
     ///
     /// # Errors
     /// Where the chain does not begin with its only leaf layer, a size is zero, a product kernel does not divide its
-    /// padded input, or the last layer is not one feature with one channel and one repetition.
+    /// padded input, or the last layer is not one feature with one channel and one repetition. [`Error::TooLarge`] where
+    /// there are more than 2^26 variables, or as many features (padded ones too) in all layers together.
     pub fn new(layers: Vec<Layer>) -> Result<Self> {
         let Some(Layer::Leaf(leaf)) = layers.first() else {
             return Err(match layers.first() {
@@ -45,20 +49,31 @@ impl Structure {
         };
         let mut shapes: Vec<Shape> = Vec::with_capacity(layers.len());
         let mut input = leaf.output()?;
+        let mut features = 0_usize;
         for (index, layer) in layers.iter().enumerate() {
             if index > 0 && matches!(layer, Layer::Leaf(_)) {
                 return Err(Error::LeafPosition { layer: index, found: layer.kind() });
             }
             input = layer.output(index, input)?;
             shapes.push(input);
+            features = features.saturating_add(input.features());
+            if features > MAX_FEATURES {
+                return Err(Error::TooLarge { what: "the number of features of all layers (limit 2^26)" });
+            }
+        }
+        let slots = leaf.height * leaf.width * leaf.colors;
+        if leaf.kept.as_ref().map_or(slots, Vec::len) > MAX_FEATURES {
+            return Err(Error::TooLarge { what: "the number of variables (limit 2^26)" });
         }
         if (input.features(), input.channels, input.repetitions) != (1, 1, 1) {
             let Shape { channels, repetitions, .. } = input;
             return Err(Error::NotARoot { features: input.features(), channels, repetitions });
         }
         let columns = leaf.columns().into_owned();
-        let pixel_columns = pixel_columns(leaf, &columns);
-        let mut empty = vec![pixel_columns.iter().map(Range::is_empty).collect::<Vec<bool>>()];
+        let mut empty = vec![vec![true; shapes[0].features()]];
+        for column in &columns {
+            empty[0][column.slot / leaf.colors] = false;
+        }
         for index in 1..layers.len() {
             let below = &empty[index - 1];
             let this = match &layers[index] {
@@ -69,7 +84,7 @@ impl Structure {
             };
             empty.push(this);
         }
-        Ok(Structure { layers, shapes, columns, pixel_columns, empty })
+        Ok(Structure { layers, shapes, columns, empty })
     }
 
     /// Begins a chain with its leaf layer.
@@ -112,7 +127,13 @@ impl Structure {
 
     /// The data columns of a pixel (leaf feature).
     pub fn pixel_columns(&self, feature: usize) -> Range<usize> {
-        self.pixel_columns[feature].clone()
+        let Leaf { colors, ref kept, .. } = *self.leaf();
+        if kept.is_none() {
+            return feature * colors..(feature + 1) * colors;
+        }
+        // Columns are in ascending slot order, so those of a pixel are neighbours.
+        let first = |pixel| self.columns.partition_point(|column| column.slot / colors < pixel);
+        first(feature)..first(feature + 1)
     }
 
     /// Whether a feature has an empty scope: it covers only padding or marginalised variables and is the constant 0.
@@ -170,16 +191,6 @@ impl Structure {
     }
 }
 
-/// Columns are in ascending slot order, so those of a pixel are neighbours.
-fn pixel_columns(leaf: &Leaf, columns: &[Column]) -> Vec<Range<usize>> {
-    (0..leaf.height * leaf.width)
-        .map(|pixel| {
-            let start = columns.partition_point(|c| c.slot / leaf.colors < pixel);
-            start..columns.partition_point(|c| c.slot / leaf.colors <= pixel)
-        })
-        .collect()
-}
-
 /// Builds any chain of layers; see [`Structure::builder`].
 #[derive(Debug, Clone)]
 pub struct StructureBuilder {
@@ -216,5 +227,78 @@ impl StructureBuilder {
     /// Validates the chain; errors as [`Structure::new`].
     pub fn build(self) -> Result<Structure> {
         Structure::new(self.layers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{conv_pc::ConvPc, family::Family, shape::Padding};
+
+    fn leaf(height: usize, colors: usize) -> Leaf {
+        Leaf::new(height, 1, colors, Family::bernoulli(), 1)
+    }
+
+    fn padded(features: usize) -> Result<Structure> {
+        let padding = Padding { top: features - 1, ..Padding::default() };
+        Structure::builder(leaf(1, 1))
+            .prod_conv(ProdConv::new(1, 1).padding(padding))
+            .prod_conv(ProdConv::new(features, 1))
+            .build()
+    }
+
+    fn assert_too_large(structure: Result<Structure>) {
+        assert!(matches!(structure, Err(Error::TooLarge { .. })), "{structure:?}");
+    }
+
+    #[test]
+    fn padding_may_be_far_wider_than_the_grid() {
+        let structure = padded(1000).unwrap();
+        assert_eq!((0..1000).filter(|&f| !structure.is_empty(1, f)).collect::<Vec<_>>(), [999]);
+        assert_eq!(structure.scope(2, 0).len(), 1);
+    }
+
+    #[test]
+    fn features_are_bounded() {
+        for features in [MAX_FEATURES, 1 << 40, 1 << 59] {
+            assert_too_large(padded(features));
+        }
+        // Each layer is small enough, all together are not.
+        let features = MAX_FEATURES / 4;
+        let first = ProdConv::new(1, 1).padding(Padding { top: features - 1, ..Padding::default() });
+        let mut chain = Structure::builder(leaf(1, 1)).prod_conv(first);
+        for _ in 0..4 {
+            chain = chain.prod_conv(ProdConv::new(1, 1));
+        }
+        assert_too_large(chain.build());
+        assert_too_large(ConvPc::new(4, 4, 1, Family::bernoulli()).depth(20).structure());
+    }
+
+    #[test]
+    fn variables_are_bounded_where_they_are_and_where_they_were() {
+        let chain = |leaf: Leaf| {
+            let product = ProdConv::new(leaf.height, 1);
+            Structure::builder(leaf).prod_conv(product).build()
+        };
+        assert_too_large(chain(leaf(1, 1 << 40)));
+        assert_too_large(chain(leaf(1 << 40, 1)));
+        let kept = Some(vec![Column { slot: 2, variable: 2 }, Column { slot: 1 << 39, variable: 1 << 39 }]);
+        assert_too_large(chain(Leaf { kept: kept.clone(), ..leaf(1 << 40, 1) }));
+        // Marginalised variables cost nothing where the grid is small.
+        let structure = chain(Leaf { kept, ..leaf(1, 1 << 40) }).unwrap();
+        assert_eq!((structure.variables(), structure.pixel_columns(0)), (2, 0..2));
+    }
+
+    #[test]
+    fn columns_of_a_pixel() {
+        let columns = [1, 2, 5].map(|slot| Column { slot, variable: slot });
+        let kept = Leaf { kept: Some(columns.into()), ..leaf(4, 2) };
+        for (leaf, expected) in [(leaf(4, 2), [0..2, 2..4, 4..6, 6..8]), (kept, [0..1, 1..2, 2..3, 3..3])] {
+            let structure = Structure::builder(leaf).prod_conv(ProdConv::new(4, 1)).build().unwrap();
+            let ranges = [0, 1, 2, 3].map(|pixel| structure.pixel_columns(pixel));
+            assert_eq!(ranges, expected);
+            let empty = [0, 1, 2, 3].map(|pixel| structure.is_empty(0, pixel));
+            assert_eq!(empty, expected.map(|range| range.is_empty()));
+        }
     }
 }

@@ -149,11 +149,13 @@ pub fn load(path: &Path) -> Result<Circuit, ModelError> {
 
 /// A damaged header may name an image of any size: it must be that of the leaves that are there before it costs memory.
 fn check_variables(path: &Path, layers: &[Layer], file: &SafeTensors) -> Result<(), ModelError> {
-    let name = "layer/0";
-    let (Some(Layer::Leaf(leaf)), Ok(tensor)) = (layers.first(), file.tensor(name)) else {
+    let Some(Layer::Leaf(leaf)) = layers.first() else {
         return Ok(());
     };
-    let given = tensor.shape().first().copied().unwrap_or(0);
+    let name = "layer/0";
+    let tensor = view(path, file, name)?;
+    // A tensor without data may claim any number of rows.
+    let given = if tensor.data().is_empty() { 0 } else { tensor.shape().first().copied().unwrap_or(0) };
     let expected = match &leaf.kept {
         Some(columns) => columns.len(),
         None => leaf.height.saturating_mul(leaf.width).saturating_mul(leaf.colors),
@@ -162,7 +164,7 @@ fn check_variables(path: &Path, layers: &[Layer], file: &SafeTensors) -> Result<
         return Ok(());
     }
     let problem = format!("has {given} rows, expected one for each of the {expected} variables of the header's leaves");
-    Err(ModelError::Tensor { path: path.display().to_string(), name: name.into(), problem })
+    Err(wrong_tensor(path, name, problem))
 }
 
 /// The bytes of a file.
@@ -184,11 +186,19 @@ pub(crate) fn parse<'a>(
     Ok((metadata, SafeTensors::deserialize(bytes).map_err(damaged)?))
 }
 
+fn wrong_tensor(path: &Path, name: &str, problem: String) -> ModelError {
+    ModelError::Tensor { path: path.display().to_string(), name: name.to_string(), problem }
+}
+
+/// A tensor as it is in the file.
+fn view<'a>(path: &Path, file: &SafeTensors<'a>, name: &str) -> Result<TensorView<'a>, ModelError> {
+    file.tensor(name).map_err(|_| wrong_tensor(path, name, "is missing".into()))
+}
+
 /// A tensor of one of the float types `legal`, in float64.
 pub(crate) fn tensor(path: &Path, file: &SafeTensors, name: &str, legal: &[Dtype]) -> Result<ArrayD<f64>, ModelError> {
-    let wrong =
-        |problem: String| ModelError::Tensor { path: path.display().to_string(), name: name.to_string(), problem };
-    let view = file.tensor(name).map_err(|_| wrong("is missing".into()))?;
+    let wrong = |problem: String| wrong_tensor(path, name, problem);
+    let view = view(path, file, name)?;
     if !legal.contains(&view.dtype()) {
         let legal = legal.iter().map(Dtype::to_string).collect::<Vec<_>>().join(" or ");
         return Err(wrong(format!("has type {}, expected {legal}; save it as that", view.dtype())));

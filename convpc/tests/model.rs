@@ -97,6 +97,43 @@ fn tensors_of_another_type_or_name_are_refused() {
     assert_eq!(of_tensors(&[("other", Dtype::F64)]), "FILE: tensor layer/0 is missing");
 }
 
+/// The message about a model file of a few bytes: a structure, and leaves in a tensor of this shape.
+fn of_structure(structure: &str, shape: &[usize]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.safetensors");
+    let entries = [("format", "convpc"), ("version", "1"), ("structure", structure)];
+    let metadata = entries.map(|(key, value)| (key.to_string(), value.to_string())).into();
+    let zeros = vec![0; 8 * shape.iter().product::<usize>()];
+    let leaves = TensorView::new(Dtype::F64, shape.to_vec(), &zeros).unwrap();
+    safetensors::serialize_to_file([("layer/0", leaves)], Some(metadata), &path).unwrap();
+    message(&path)
+}
+
+/// Each of these would take more memory than any machine has, if a header were believed.
+#[test]
+fn a_small_file_that_asks_for_a_huge_structure_is_refused() {
+    let leaf = |sizes: &str| {
+        format!(r#"{{"layer":"leaf",{sizes},"channels":1,"repetitions":1,"family":{{"name":"bernoulli"}}}}"#)
+    };
+    let product = |kernel: usize, top: usize| {
+        let padding = format!(r#"{{"top":{top},"left":0,"bottom":0,"right":0}}"#);
+        format!(r#"{{"layer":"prod_conv","kernel":[{kernel},1],"padding":{padding}}}"#)
+    };
+    let one_pixel = leaf(r#""height":1,"width":1,"colors":1"#);
+    let of = |leaf: &str, products: [String; 2], shape: &[usize]| {
+        of_structure(&format!("[{leaf},{}]", products.join(",")), shape)
+    };
+    let huge = 1 << 40;
+    let padded = of(&one_pixel, [product(1, huge - 1), product(huge, 0)], &[1, 1, 1, 1]);
+    assert_snapshot!(padded, @"FILE: the structure in the header is not legal: the number of features of all layers (limit 2^26) is too large; choose fewer channels, a smaller depth, less padding or a smaller image");
+    let marginal = leaf(r#""height":1099511627776,"width":1,"colors":1,"kept":[{"slot":0,"variable":0}]"#);
+    let marginal = of(&marginal, [product(huge, 0), product(1, 0)], &[1, 1, 1, 1]);
+    assert_snapshot!(marginal, @"FILE: the structure in the header is not legal: the number of features of all layers (limit 2^26) is too large; choose fewer channels, a smaller depth, less padding or a smaller image");
+    let colors = leaf(r#""height":1,"width":1,"colors":1099511627776"#);
+    let colors = of(&colors, [product(1, 0), product(1, 0)], &[huge, 0, 1, 1]);
+    assert_snapshot!(colors, @"FILE: tensor layer/0 has 0 rows, expected one for each of the 1099511627776 variables of the header's leaves");
+}
+
 #[test]
 fn unwritable_output_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
