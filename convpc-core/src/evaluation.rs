@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// What a sum does with its inputs on the way up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Semiring {
     /// Sum them: likelihoods; a missing variable is summed out and adds 0.
     #[default]

@@ -1,0 +1,10 @@
+//! The only place that talks to the driver, behind functions that are safe to call.
+#![allow(unsafe_code, reason = "the driver's C interface; the rest of the crate stays safe")]
+
+mod device;
+mod graph;
+mod memory;
+
+pub(crate) use device::{Device, Mark};
+pub(crate) use graph::Graph;
+pub(crate) use memory::{Buffer, Pinned};

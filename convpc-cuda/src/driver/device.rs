@@ -1,0 +1,230 @@
+use std::{collections::HashMap, sync::Arc};
+
+use cudarc::{
+    driver::{
+        CudaContext, CudaEvent, CudaFunction, CudaStream, DeviceRepr, DriverError, LaunchConfig, PushKernelArg,
+        result, sys,
+    },
+    nvrtc::Ptx,
+};
+
+use crate::{error::CudaError, params, plan::Limits};
+
+/// The kernels, compiled beforehand. Each file is a module of the driver.
+const MODULES: [(&str, &str); 4] = [
+    ("lse_fused", include_str!("../../ptx/lse_fused.ptx")),
+    ("mix", include_str!("../../ptx/mix.ptx")),
+    ("prepare", include_str!("../../ptx/prepare.ptx")),
+    ("rows", include_str!("../../ptx/rows.ptx")),
+];
+
+/// The CUDA version whose drivers load them (PTX ISA 8.2), as the driver counts versions.
+const CUDA_VERSION: i32 = 12020;
+
+/// The parameters of a kernel, passed by value.
+///
+/// # Safety
+/// The layout is that of the C struct that the kernel takes.
+pub(crate) unsafe trait Arguments: Copy {}
+
+macro_rules! arguments {
+    ($($name:ident),*) => { $(
+        // SAFETY: generated from the header that the kernel includes, sizes and offsets asserted at compile time.
+        unsafe impl Arguments for params::$name {}
+    )* };
+}
+
+arguments!(ConvpcFused, ConvpcRows, ConvpcMix, ConvpcTranspose, ConvpcPack);
+
+/// Passes a struct through cudarc, which wants its own trait.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Passed<A>(A);
+
+// SAFETY: the layout is that of `A`, which is the kernel's.
+unsafe impl<A: Arguments> DeviceRepr for Passed<A> {}
+
+/// An open GPU with the kernels loaded.
+pub(crate) struct Device {
+    context: Arc<CudaContext>,
+    /// Kernels run here.
+    compute: Arc<CudaStream>,
+    /// Data arrive here, so that they can do so while kernels run.
+    upload: Arc<CudaStream>,
+    functions: HashMap<String, CudaFunction>,
+    name: String,
+    capability: (i32, i32),
+    limits: Limits,
+    total_memory: usize,
+}
+
+/// An error of a driver call with what was attempted.
+pub(super) fn failed(what: &'static str) -> impl Fn(DriverError) -> CudaError {
+    move |error| CudaError::Driver { what, code: code(error) }
+}
+
+/// The name of an error code; looking it up needs the driver, which has just answered.
+pub(super) fn code(error: DriverError) -> String {
+    error.error_name().map_or_else(|_| format!("{:?}", error.0), |name| name.to_string_lossy().into_owned())
+}
+
+fn version(cuda: i32) -> String {
+    format!("{}.{}", cuda / 1000, cuda % 1000 / 10)
+}
+
+impl Device {
+    pub(crate) fn open(ordinal: usize) -> Result<Self, CudaError> {
+        // SAFETY: only looks for the library; everything else in cudarc panics where there is none.
+        if !unsafe { sys::is_culib_present() } {
+            return Err(CudaError::NoDriver);
+        }
+        let no_device = |count| CudaError::NoDevice { ordinal, count };
+        result::init().map_err(|error| match error.0 {
+            sys::CUresult::CUDA_ERROR_NO_DEVICE => no_device(0),
+            // What toolkits install in the place of a driver.
+            sys::CUresult::CUDA_ERROR_STUB_LIBRARY => CudaError::NoDriver,
+            _ => failed("initialise")(error),
+        })?;
+        let mut found = 0;
+        // SAFETY: the driver writes one integer.
+        unsafe { sys::cuDriverGetVersion(&mut found) }.result().map_err(failed("tell its version"))?;
+        if found < CUDA_VERSION {
+            return Err(CudaError::DriverTooOld { found: version(found), needed: version(CUDA_VERSION) });
+        }
+        let count = CudaContext::device_count().map_err(failed("count devices"))?.max(0) as usize;
+        if ordinal >= count {
+            return Err(no_device(count));
+        }
+        let context = CudaContext::new(ordinal).map_err(failed("open the device"))?;
+        let name = context.name().map_err(failed("name the device"))?;
+        let capability = context.compute_capability().map_err(failed("describe the device"))?;
+        if capability < (8, 0) {
+            let found = format!("{}.{}", capability.0, capability.1);
+            return Err(CudaError::UnsupportedDevice { name, found });
+        }
+        // SAFETY: nothing is allocated yet. Streams are ordered by the events that this crate records.
+        unsafe { context.disable_event_tracking() };
+        let attribute = |which| context.attribute(which).map_err(failed("describe the device"));
+        use sys::CUdevice_attribute::{
+            CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN as SHARED,
+            CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT as MULTIPROCESSORS,
+        };
+        let limits = Limits {
+            multiprocessors: attribute(MULTIPROCESSORS)?.max(1) as usize,
+            shared_memory: attribute(SHARED)?.max(0) as usize,
+        };
+        let functions = load(&context, limits.shared_memory)?;
+        Ok(Device {
+            compute: context.new_stream().map_err(failed("make a stream"))?,
+            upload: context.new_stream().map_err(failed("make a stream"))?,
+            total_memory: context.total_mem().map_err(failed("describe the device"))?,
+            context,
+            functions,
+            name,
+            capability,
+            limits,
+        })
+    }
+
+    pub(crate) fn description(&self) -> String {
+        let ((major, minor), gib) = (self.capability, self.total_memory as f64 / f64::from(1 << 30));
+        format!(
+            "{} (compute capability {major}.{minor}, {} multiprocessors, {gib:.0} GiB)",
+            self.name, self.limits.multiprocessors
+        )
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Bytes of memory that are free now.
+    pub(crate) fn free_memory(&self) -> Result<u64, CudaError> {
+        self.context.bind_to_thread().map_err(failed("bind the device to the thread"))?;
+        Ok(self.context.mem_get_info().map_err(failed("tell its free memory"))?.0 as u64)
+    }
+
+    pub(super) fn context(&self) -> &Arc<CudaContext> {
+        &self.context
+    }
+
+    pub(super) fn compute(&self) -> &Arc<CudaStream> {
+        &self.compute
+    }
+
+    pub(super) fn upload(&self) -> &Arc<CudaStream> {
+        &self.upload
+    }
+
+    /// Starts a kernel. The caller passes addresses of buffers that are large enough for the launch; the tests run every
+    /// launch on a device that checks each access.
+    pub(crate) fn launch<A: Arguments>(
+        &self,
+        kernel: &str,
+        arguments: A,
+        blocks: usize,
+        shared_bytes: usize,
+    ) -> Result<(), CudaError> {
+        let function = &self.functions[kernel];
+        let blocks = u32::try_from(blocks).ok().filter(|&n| n <= i32::MAX as u32);
+        let blocks = blocks.ok_or(CudaError::TooLarge { what: "the number of blocks" })?;
+        let config = LaunchConfig {
+            grid_dim: (blocks, 1, 1),
+            block_dim: (params::CONVPC_THREADS, 1, 1),
+            shared_mem_bytes: shared_bytes as u32,
+        };
+        // SAFETY: the kernel takes one struct, of the type that `Arguments` vouches for; see above for the addresses.
+        unsafe { self.compute.launch_builder(function).arg(&Passed(arguments)).launch(config) }
+            .map_err(failed("launch a kernel"))?;
+        Ok(())
+    }
+
+    /// Kernels that start from now on wait for the uploads up to now.
+    pub(crate) fn compute_after_upload(&self) -> Result<(), CudaError> {
+        let event = self.upload.record_event(None).map_err(failed("record an event"))?;
+        self.compute.wait(&event).map_err(failed("order streams"))
+    }
+
+    /// Uploads that start from now on wait for the kernels up to now.
+    pub(crate) fn upload_after_compute(&self) -> Result<(), CudaError> {
+        let event = self.compute.record_event(None).map_err(failed("record an event"))?;
+        self.upload.wait(&event).map_err(failed("order streams"))
+    }
+
+    /// A mark in the stream of kernels and downloads.
+    pub(crate) fn mark(&self) -> Result<Mark, CudaError> {
+        Ok(Mark(self.compute.record_event(None).map_err(failed("record an event"))?))
+    }
+
+    /// Waits for everything.
+    pub(crate) fn synchronize(&self) -> Result<(), CudaError> {
+        self.upload.synchronize().and_then(|()| self.compute.synchronize()).map_err(failed("finish a computation"))
+    }
+}
+
+/// A point in the stream that can be waited for.
+pub(crate) struct Mark(CudaEvent);
+
+impl Mark {
+    pub(crate) fn wait(&self) -> Result<(), CudaError> {
+        self.0.synchronize().map_err(failed("finish a computation"))
+    }
+}
+
+fn load(context: &Arc<CudaContext>, shared_memory: usize) -> Result<HashMap<String, CudaFunction>, CudaError> {
+    let mut functions = HashMap::new();
+    for (module, text) in MODULES {
+        let refused = |error| CudaError::Kernels { module, code: code(error) };
+        let loaded = context.load_module(Ptx::from_src(text)).map_err(refused)?;
+        let entries = text.lines().filter_map(|line| line.strip_prefix(".visible .entry "));
+        for entry in entries.map(|line| line.trim_end_matches('(')) {
+            let function = loaded.load_function(entry).map_err(refused)?;
+            if module == "lse_fused" {
+                use sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as DYNAMIC;
+                function.set_attribute(DYNAMIC, shared_memory as i32).map_err(refused)?;
+            }
+            functions.insert(entry.to_string(), function);
+        }
+    }
+    Ok(functions)
+}

@@ -1,0 +1,23 @@
+//! The CUDA backend of convpc: hand-written fused kernels, compiled to PTX beforehand and loaded by the driver at run time.
+//!
+//! Nothing of CUDA is needed to build this crate, and nothing but NVIDIA's driver (535 or newer) to run it, on GPUs from
+//! compute capability 8.0 (A100, RTX 30) on. Without them [`CudaBackend::new`] says what is missing.
+//!
+//! A circuit's upward pass is first described as a [`Plan`], plain data that can be printed and compared without a device,
+//! and then executed: fused launches of several tree levels, replayed as a CUDA graph.
+
+mod backend;
+mod compiled;
+mod driver;
+mod error;
+mod executable;
+mod model;
+#[rustfmt::skip]
+mod params;
+mod plan;
+mod session;
+mod tree;
+
+pub use backend::{CudaBackend, Precision};
+pub use error::CudaError;
+pub use plan::{Kernel, Launch, Level, Limits, Plan, Purpose, Tile};

@@ -1,0 +1,160 @@
+//! A circuit's parameters in device memory, as the kernels read them.
+
+use convpc_core::{Form, Layer, Parameters, Structure, WeightMatrices};
+
+use crate::{
+    backend::Precision,
+    driver::{Buffer, Device},
+    error::CudaError,
+    params::{self, ConvpcPack},
+};
+
+/// A sum-like layer's weights.
+pub(crate) struct Weights {
+    pub(crate) matrices: WeightMatrices,
+    /// `[matrix][output][input]`
+    pub(crate) linear: Buffer<f32>,
+    /// Fragments; none for mixtures of repetitions, which are not multiplied.
+    pub(crate) packed: Option<Buffer<u32>>,
+}
+
+pub(crate) struct Model {
+    /// `[column][repetition][channel][leaf_stride]`
+    pub(crate) leaves: Buffer<f32>,
+    pub(crate) leaf_stride: usize,
+    /// Natural form: `[value][statistics + 1]`.
+    pub(crate) sufficient: Option<Buffer<f32>>,
+    /// One a layer; `None` for leaves and products.
+    pub(crate) sums: Vec<Option<Weights>>,
+    precision: Precision,
+}
+
+impl Model {
+    pub(crate) fn new(
+        device: &Device,
+        structure: &Structure,
+        parameters: &Parameters,
+        precision: Precision,
+    ) -> Result<Self, CudaError> {
+        let family = structure.leaf().family;
+        let sufficient = match (family.form(), family.sufficient_table()) {
+            (Form::Natural, None) => return Err(CudaError::UnsupportedFamily { family: family.name() }),
+            (_, table) => table.map(|table| table.iter().map(|v| *v as f32).collect::<Vec<_>>()),
+        };
+        check_indices(structure)?;
+        let leaf_stride = match family.form() {
+            // Four values are one load.
+            Form::LocationScale => 4,
+            _ => family.coefficient_count(),
+        };
+        let (shape, columns) = (structure.shape(0), structure.variables());
+        let leaves = columns * shape.channels * shape.repetitions * leaf_stride;
+        let mut sums = Vec::new();
+        for layer in 0..structure.layers().len() {
+            let weights = WeightMatrices::new(structure, layer).map(|matrices| {
+                let (tiles, steps) = fragments(&matrices, precision);
+                let words = matrices.groups * matrices.repetitions * tiles * steps * precision.fragment_words();
+                let linear = device.allocate(matrices.weights(), "the circuit's weights")?;
+                let multiplied = !matrices.mixes_repetitions();
+                let packed = multiplied.then(|| device.allocate(words, "the circuit's weights")).transpose()?;
+                Ok(Weights { matrices, linear, packed })
+            });
+            sums.push(weights.transpose()?);
+        }
+        let mut model = Model {
+            leaves: device.allocate(leaves, "the circuit's leaves")?,
+            leaf_stride,
+            sufficient: sufficient.map(|table| device.upload_new(&table, "the leaf family's statistics")).transpose()?,
+            sums,
+            precision,
+        };
+        model.replace(device, structure, parameters)?;
+        Ok(model)
+    }
+
+    /// Copies other parameters of the same structure to where the old ones are.
+    pub(crate) fn replace(
+        &mut self,
+        device: &Device,
+        structure: &Structure,
+        parameters: &Parameters,
+    ) -> Result<(), CudaError> {
+        device.replace(&mut self.leaves, &leaf_values(structure, parameters, self.leaf_stride))?;
+        for (layer, weights) in self.sums.iter_mut().enumerate() {
+            let Some(Weights { matrices, linear, packed }) = weights else { continue };
+            let tensor = parameters.slice(layer);
+            let values: Vec<f32> = matrices.offsets().map(|offset| tensor[offset] as f32).collect();
+            device.replace(linear, &values)?;
+            let Some(packed) = packed else { continue };
+            let arguments = ConvpcPack {
+                linear: linear.address(),
+                packed: packed.address(),
+                matrices: (matrices.groups * matrices.repetitions) as u32,
+                outputs: matrices.outputs as u32,
+                inputs: matrices.inputs as u32,
+            };
+            let (tiles, steps) = fragments(matrices, self.precision);
+            let lanes = matrices.groups * matrices.repetitions * tiles * steps * 32;
+            let blocks = lanes.div_ceil(params::CONVPC_THREADS as usize);
+            device.launch(&format!("pack_{}", self.precision.name()), arguments, blocks, 0)?;
+        }
+        Ok(())
+    }
+
+    /// How the kernels are told the leaf family's form.
+    pub(crate) fn source_kind(structure: &Structure) -> u32 {
+        match structure.leaf().family.form() {
+            Form::LocationScale => params::CONVPC_SOURCE_LOCATION_SCALE,
+            Form::Natural => params::CONVPC_SOURCE_NATURAL,
+            Form::Table { .. } => params::CONVPC_SOURCE_TABLE,
+        }
+    }
+}
+
+/// Tiles of outputs and steps of inputs of a matrix's fragments.
+fn fragments(matrices: &WeightMatrices, precision: Precision) -> (usize, usize) {
+    let tiles = matrices.outputs.div_ceil(params::CONVPC_TILE_OUTPUTS as usize);
+    (tiles, matrices.inputs.div_ceil(precision.step_inputs()))
+}
+
+/// Leaf coefficients, `[column][repetition][channel][stride]`.
+fn leaf_values(structure: &Structure, parameters: &Parameters, stride: usize) -> Vec<f32> {
+    let (shape, family) = (structure.shape(0), structure.leaf().family);
+    let (channels, repetitions) = (shape.channels, shape.repetitions);
+    let tensor = parameters.slice(0);
+    let mut values = vec![0.0; tensor.len() / family.parameters() * stride];
+    let mut coefficients = Vec::with_capacity(stride);
+    for (index, p) in tensor.chunks_exact(family.parameters()).enumerate() {
+        let (column, c, r) = (index / repetitions / channels, index / repetitions % channels, index % repetitions);
+        coefficients.clear();
+        family.coefficients(p, &mut coefficients);
+        let start = ((column * repetitions + r) * channels + c) * stride;
+        values[start..].iter_mut().zip(&coefficients).for_each(|(to, from)| *to = *from as f32);
+    }
+    values
+}
+
+/// Features, columns and groups are 32-bit numbers in the kernels; values are counted in 64 bits.
+fn check_indices(structure: &Structure) -> Result<(), CudaError> {
+    for layer in 0..structure.layers().len() {
+        let shape = structure.shape(layer);
+        let counts = [
+            shape.features().checked_mul(shape.repetitions),
+            structure.variables().checked_mul(shape.repetitions),
+            Some(shape.channels),
+            WeightMatrices::new(structure, layer).map_or(Some(0), |m| m.groups.checked_mul(m.repetitions)),
+        ];
+        // A channel count is multiplied by another in 32 bits where a weight is addressed.
+        let square = WeightMatrices::new(structure, layer).map_or(Some(0), |m| m.inputs.checked_mul(m.outputs));
+        if counts.into_iter().chain([square]).any(|n| n.is_none_or(|n| n > u32::MAX as usize)) {
+            let kinds = ["the leaf layer", "a product layer", "a sum layer"];
+            let at = match structure.layers()[layer] {
+                Layer::Leaf(_) => 0,
+                Layer::ProdConv(_) => 1,
+                _ => 2,
+            };
+            return Err(CudaError::TooLarge { what: kinds[at] });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,351 @@
+//! What is launched for a batch, as data: described without a device, then executed on one.
+
+mod fuse;
+
+use std::fmt;
+
+use convpc_core::{Layer, Semiring, Structure, WeightMatrices};
+
+use crate::{
+    backend::Precision,
+    params::{self, ConvpcNode, ConvpcStep},
+    tree::{self, Input},
+};
+
+/// What a plan needs to know of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Multiprocessors.
+    pub multiprocessors: usize,
+    /// Bytes of shared memory that a block can have.
+    pub shared_memory: usize,
+}
+
+/// What a plan is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// The root alone: levels are fused, products are never written to memory.
+    Root,
+    /// The outputs of every layer.
+    EveryLayer(Semiring),
+}
+
+/// How a block of a fused launch divides its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tile {
+    /// 128 rows, 128 outputs at a time: the fewest bytes for a product.
+    Wide,
+    /// 64 rows, 64 outputs at a time.
+    Base,
+    /// 64 rows, 16 outputs at a time: for few channels.
+    Thin,
+    /// 16 rows, 64 outputs at a time: for few rows.
+    Slim,
+}
+
+impl Tile {
+    /// Rows of a block.
+    pub fn rows(self) -> usize {
+        match self {
+            Tile::Wide => 128,
+            Tile::Base | Tile::Thin => 64,
+            Tile::Slim => 16,
+        }
+    }
+
+    /// Words in which a block marks the sums that it cannot trust.
+    fn marks(self) -> usize {
+        // Tiles of 16 outputs, tiles of 8 rows and registers of a warp, times the warps.
+        let warps = params::CONVPC_THREADS as usize / 32;
+        warps
+            * 4
+            * match self {
+                Tile::Wide => 4 * 8,
+                Tile::Base => 2 * 4,
+                Tile::Thin | Tile::Slim => 2,
+            }
+    }
+
+    /// The name of its kernels.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Tile::Wide => "wide",
+            Tile::Base => "base",
+            Tile::Thin => "thin",
+            Tile::Slim => "slim",
+        }
+    }
+}
+
+/// A kernel of the upward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kernel {
+    /// Sums of one or more levels on tensor cores.
+    Fused(Precision, Tile),
+    /// Sums with few outputs.
+    LseRows,
+    /// Sums in the max-product semiring.
+    MaxRows,
+    /// Mixtures of repetitions.
+    Mix,
+    /// Mixtures of repetitions in the max-product semiring.
+    MixMax,
+    /// Products or leaves, written out.
+    Gather,
+}
+
+impl Kernel {
+    /// The name of its entry in the PTX.
+    pub fn entry(self) -> String {
+        match self {
+            Kernel::Fused(precision, tile) => format!("lse_fused_{}_{}", precision.name(), tile.name()),
+            Kernel::LseRows => "lse_rows".into(),
+            Kernel::MaxRows => "max_rows".into(),
+            Kernel::Mix => "mix".into(),
+            Kernel::MixMax => "mix_max".into(),
+            Kernel::Gather => "gather".into(),
+        }
+    }
+
+    /// Rows of a block.
+    pub fn rows(self) -> usize {
+        match self {
+            Kernel::Fused(_, tile) => tile.rows(),
+            _ => params::CONVPC_THREADS as usize,
+        }
+    }
+}
+
+/// A sum layer of a launch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Level {
+    /// Its number in the circuit.
+    pub layer: usize,
+    /// Input channels.
+    pub inputs: usize,
+    /// Output channels.
+    pub outputs: usize,
+    /// Where its inputs begin in the accumulators; level 0 has none there.
+    pub from: usize,
+    /// Where its outputs are added in the accumulators; the last level's go to memory.
+    pub to: usize,
+}
+
+/// One launch of a kernel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Launch {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// What it reads.
+    pub input: Input,
+    /// The layer whose outputs it writes.
+    pub output: usize,
+    /// The sum layers that it computes, lowest first; none for a gather.
+    pub levels: Vec<Level>,
+    /// Features or columns of the input, by node.
+    pub list: Vec<u32>,
+    /// Fused: the sums of each output node, children first.
+    pub steps: Vec<ConvpcStep>,
+    /// The output nodes.
+    pub nodes: Vec<ConvpcNode>,
+    /// Repetitions that blocks are launched for.
+    pub repetitions: usize,
+    /// Values of the operand and of the accumulators in shared memory.
+    pub shared: (usize, usize),
+}
+
+impl Launch {
+    /// Tiles of rows that a batch of `rows` has.
+    pub fn row_tiles(&self, rows: usize) -> usize {
+        rows.div_ceil(self.kernel.rows())
+    }
+
+    /// Blocks of the grid.
+    pub fn blocks(&self, rows: usize) -> usize {
+        self.row_tiles(rows) * self.nodes.len() * self.repetitions
+    }
+
+    /// Bytes of shared memory of a block.
+    pub fn shared_bytes(&self) -> usize {
+        match self.kernel {
+            Kernel::Fused(_, tile) => fuse::shared_bytes(tile, self.shared, self.levels.len()),
+            _ => 0,
+        }
+    }
+}
+
+/// All launches for a batch.
+///
+/// ```
+/// use convpc_core::{ConvPc, Family};
+/// use convpc_cuda::{Limits, Plan, Precision, Purpose};
+/// let structure = ConvPc::new(28, 28, 1, Family::normal()).channels(64).structure()?;
+/// let h100 = Limits { multiprocessors: 132, shared_memory: 227 * 1024 };
+/// println!("{}", Plan::new(&structure, 4096, Purpose::Root, Precision::F32, h100));
+/// # Ok::<(), convpc_core::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Rows that are computed: those of the batch, filled up to a tile.
+    pub rows: usize,
+    /// In order.
+    pub launches: Vec<Launch>,
+}
+
+impl Plan {
+    /// Describes the upward pass of a batch.
+    pub fn new(structure: &Structure, rows: usize, purpose: Purpose, precision: Precision, limits: Limits) -> Self {
+        let rows = rows.next_multiple_of(Tile::Slim.rows());
+        let planner = Planner { structure, rows, precision, limits };
+        let launches = match purpose {
+            Purpose::Root => planner.root(),
+            Purpose::EveryLayer(semiring) => planner.every_layer(semiring),
+        };
+        Plan { rows, launches }
+    }
+
+    /// The distance between channels in memory: rows filled up to every tile.
+    pub fn stride(&self) -> usize {
+        stride(self.rows)
+    }
+
+    /// Values written for each row, activations and offsets.
+    pub fn values_per_row(&self, structure: &Structure) -> usize {
+        let values = |launch: &Launch| {
+            let shape = structure.shape(launch.output);
+            shape.repetitions * shape.features() * (shape.channels + 1)
+        };
+        self.launches.iter().map(values).sum()
+    }
+}
+
+/// Rows filled up to every tile.
+pub(crate) fn stride(rows: usize) -> usize {
+    rows.next_multiple_of(params::CONVPC_ROW_MULTIPLE as usize)
+}
+
+impl fmt::Display for Plan {
+    /// A line a launch: kernel, layers, nodes, blocks and shared memory.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} rows, {} launches", self.rows, self.launches.len())?;
+        for launch in &self.launches {
+            let input = match launch.input {
+                Input::Data => "data".to_string(),
+                Input::Layer(layer) => format!("layer {layer}"),
+            };
+            writeln!(
+                f,
+                "{:<22} {input:>8} → layer {:<3} {} sum level(s), {} node(s), {} block(s), {} bytes shared",
+                launch.kernel.entry(),
+                launch.output,
+                launch.levels.len(),
+                launch.nodes.len(),
+                launch.blocks(self.rows),
+                launch.shared_bytes()
+            )?;
+        }
+        Ok(())
+    }
+}
+
+struct Planner<'a> {
+    structure: &'a Structure,
+    rows: usize,
+    precision: Precision,
+    limits: Limits,
+}
+
+impl Planner<'_> {
+    fn root(&self) -> Vec<Launch> {
+        let layers = self.structure.layers();
+        let sums: Vec<usize> = (1..layers.len()).filter(|&l| !matches!(layers[l], Layer::ProdConv(_))).collect();
+        let (mut launches, mut at) = (Vec::new(), 0);
+        while at < sums.len() {
+            let input = tree::input_of(self.structure, sums[at]);
+            match self.fused(input, &sums[at..]) {
+                Some(launch) => {
+                    at += launch.levels.len();
+                    launches.push(launch);
+                }
+                None => {
+                    launches.push(self.rows_of(sums[at], input, Semiring::SumProduct));
+                    at += 1;
+                }
+            }
+        }
+        let top = layers.len() - 1;
+        if sums.last() != Some(&top) {
+            launches.push(self.gather(top, tree::input_of(self.structure, top), tree::children));
+        }
+        launches
+    }
+
+    fn every_layer(&self, semiring: Semiring) -> Vec<Launch> {
+        let one = |layer: usize| {
+            let input = if layer == 0 { Input::Data } else { Input::Layer(layer - 1) };
+            match &self.structure.layers()[layer] {
+                Layer::Leaf(_) => self.gather(layer, input, tree::children),
+                Layer::ProdConv(_) => self.gather(layer, input, Structure::children),
+                _ if semiring == Semiring::SumProduct => {
+                    self.fused(input, &[layer]).unwrap_or_else(|| self.rows_of(layer, input, semiring))
+                }
+                _ => self.rows_of(layer, input, semiring),
+            }
+        };
+        (0..self.structure.layers().len()).map(one).collect()
+    }
+
+    /// The children of a sum node in a launch's input.
+    fn inputs(&self, layer: usize, feature: usize, input: Input) -> Vec<usize> {
+        match input {
+            Input::Layer(below) if below + 1 == layer => vec![feature],
+            _ => tree::children(self.structure, layer, feature),
+        }
+    }
+
+    fn gather(
+        &self,
+        layer: usize,
+        input: Input,
+        children: impl Fn(&Structure, usize, usize) -> Vec<usize>,
+    ) -> Launch {
+        let repetitions = self.structure.shape(layer).repetitions;
+        let of = |feature| (0, children(self.structure, layer, feature));
+        self.one_level(Kernel::Gather, layer, input, vec![], repetitions, of)
+    }
+
+    fn rows_of(&self, layer: usize, input: Input, semiring: Semiring) -> Launch {
+        let matrices = WeightMatrices::new(self.structure, layer).expect("a sum-like layer");
+        let kernel = match (matrices.mixes_repetitions(), semiring) {
+            (false, Semiring::SumProduct) => Kernel::LseRows,
+            (false, Semiring::MaxProduct) => Kernel::MaxRows,
+            (true, Semiring::SumProduct) => Kernel::Mix,
+            (true, Semiring::MaxProduct) => Kernel::MixMax,
+        };
+        let level = Level { layer, inputs: matrices.inputs, outputs: matrices.outputs, from: 0, to: 0 };
+        let of = |feature| (matrices.group(feature), self.inputs(layer, feature, input));
+        self.one_level(kernel, layer, input, vec![level], matrices.repetitions, of)
+    }
+
+    fn one_level(
+        &self,
+        kernel: Kernel,
+        output: usize,
+        input: Input,
+        levels: Vec<Level>,
+        repetitions: usize,
+        of: impl Fn(usize) -> (usize, Vec<usize>),
+    ) -> Launch {
+        let (mut list, mut nodes) = (Vec::new(), Vec::new());
+        for feature in tree::occupied(self.structure, output) {
+            let (group, inputs) = of(feature);
+            nodes.push(node(feature, group, list.len(), inputs.len()));
+            list.extend(inputs.into_iter().map(|i| i as u32));
+        }
+        Launch { kernel, input, output, levels, list, steps: vec![], nodes, repetitions, shared: (0, 0) }
+    }
+}
+
+fn node(feature: usize, group: usize, first: usize, count: usize) -> ConvpcNode {
+    ConvpcNode { feature: feature as u32, group: group as u32, first: first as u32, count: count as u32 }
+}

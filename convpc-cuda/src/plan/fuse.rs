@@ -1,0 +1,144 @@
+//! Which levels share a launch, and how its blocks divide the work.
+
+use convpc_core::{Layer, WeightMatrices};
+
+use super::{Kernel, Launch, Level, Limits, Planner, Tile, node};
+use crate::{
+    backend::Precision,
+    params::{self, ConvpcStep},
+    tree::{self, Input},
+};
+
+/// Levels of a launch: with four children a node the lowest of five already holds 99.6 % of the work.
+const MOST_LEVELS: usize = 5;
+
+/// Blocks for each multiprocessor below which levels are rather launched one by one: the device should be full.
+const BLOCKS_PER_MULTIPROCESSOR: usize = 2;
+
+/// Outputs up to which a thread a row is faster than a tensor-core tile, most of which would be empty.
+const FEW_OUTPUTS: usize = params::CONVPC_ROWS_OUTPUTS as usize;
+
+/// Distance between rows of the operand and of the accumulators, in values.
+fn leading(tile: Tile) -> usize {
+    tile.rows() + params::CONVPC_OPERAND_PADDING as usize
+}
+
+/// Operand, accumulators, then offsets of each level, maxima, partial maxima and marks; see lse_fused.cu.
+pub(super) fn shared_bytes(tile: Tile, (operand, accumulators): (usize, usize), levels: usize) -> usize {
+    let rest = (levels + 1) * tile.rows() + params::CONVPC_THREADS as usize + tile.marks();
+    (operand + accumulators + rest) * size_of::<f32>()
+}
+
+/// Operand rows for a number of inputs: a step is 8 values of tf32 or 8 pairs of bf16.
+fn operand_rows(precision: Precision, inputs: usize) -> usize {
+    let values = if precision == Precision::Bf16 { inputs.div_ceil(2) } else { inputs };
+    values.next_multiple_of(params::CONVPC_STEP_ROWS as usize)
+}
+
+/// Values of (operand, accumulators).
+fn shared(precision: Precision, tile: Tile, levels: &[WeightMatrices]) -> (usize, usize) {
+    let operand = levels.iter().map(|m| operand_rows(precision, m.inputs)).max().unwrap_or(0);
+    let accumulated: usize = levels[..levels.len() - 1].iter().map(|m| m.outputs).sum();
+    (operand * leading(tile), accumulated * leading(tile))
+}
+
+/// Tiles in the order in which they would be liked for these rows and outputs. The last takes the least shared memory.
+fn preferences(rows: usize, levels: &[WeightMatrices]) -> &'static [Tile] {
+    let most = levels.iter().map(|m| m.outputs).max().unwrap_or(0);
+    match (rows, most) {
+        (0..=32, _) => &[Tile::Slim],
+        (_, 0..=16) => &[Tile::Thin, Tile::Slim],
+        (128.., 128..) => &[Tile::Wide, Tile::Base, Tile::Slim],
+        _ => &[Tile::Base, Tile::Slim],
+    }
+}
+
+fn choose(rows: usize, precision: Precision, levels: &[WeightMatrices], limits: Limits) -> Option<Tile> {
+    // Several levels are worth less than two blocks on a multiprocessor, of which one computes while the other waits.
+    let share = if levels.len() > 1 { 2 } else { 1 };
+    let fits = |tile: &Tile| {
+        shared_bytes(*tile, shared(precision, *tile, levels), levels.len()) <= limits.shared_memory / share
+    };
+    let first = if levels.len() > 1 { 1 } else { usize::MAX };
+    preferences(rows, levels).iter().take(first).copied().find(fits)
+}
+
+impl Planner<'_> {
+    /// The longest launch that begins with the first of `sums`, where tensor cores serve it.
+    pub(super) fn fused(&self, input: Input, sums: &[usize]) -> Option<Launch> {
+        let suits = |layer: &usize| {
+            let matrices = WeightMatrices::new(self.structure, *layer)?;
+            let sum = matches!(self.structure.layers()[*layer], Layer::Sum(_) | Layer::SumConv(_));
+            (sum && matrices.outputs > FEW_OUTPUTS).then_some(matrices)
+        };
+        let levels: Vec<WeightMatrices> = sums.iter().take(MOST_LEVELS).map_while(suits).collect();
+        let choice = (1..=levels.len()).rev().find_map(|count| {
+            let tile = choose(self.rows, self.precision, &levels[..count], self.limits)?;
+            let nodes = tree::occupied(self.structure, sums[count - 1]).count() * levels[0].repetitions;
+            let blocks = self.rows.div_ceil(tile.rows()) * nodes;
+            let full = blocks >= BLOCKS_PER_MULTIPROCESSOR * self.limits.multiprocessors;
+            (count == 1 || full).then_some((count, tile))
+        });
+        let (count, tile) = choice?;
+        Some(self.fuse(input, &sums[..count], &levels[..count], tile))
+    }
+
+    fn fuse(&self, input: Input, sums: &[usize], levels: &[WeightMatrices], tile: Tile) -> Launch {
+        let mut to = 0;
+        let mut described = Vec::new();
+        for (at, (&layer, m)) in sums.iter().zip(levels).enumerate() {
+            let from = described.last().map_or(0, |below: &Level| below.to);
+            described.push(Level { layer, inputs: m.inputs, outputs: m.outputs, from, to: 0 });
+            if at + 1 < sums.len() {
+                described[at].to = to;
+                to += m.outputs * leading(tile);
+            }
+        }
+        let mut launch = Launch {
+            kernel: Kernel::Fused(self.precision, tile),
+            input,
+            output: sums[sums.len() - 1],
+            levels: described,
+            list: vec![],
+            steps: vec![],
+            nodes: vec![],
+            repetitions: levels[0].repetitions,
+            shared: shared(self.precision, tile, levels),
+        };
+        for feature in tree::occupied(self.structure, launch.output) {
+            let first = launch.steps.len();
+            self.visit(&mut launch, sums, levels, sums.len() - 1, feature, true);
+            launch.nodes.push(node(feature, 0, first, launch.steps.len() - first));
+        }
+        launch
+    }
+
+    /// Appends the steps of a subtree, children first.
+    fn visit(
+        &self,
+        launch: &mut Launch,
+        sums: &[usize],
+        levels: &[WeightMatrices],
+        level: usize,
+        feature: usize,
+        fresh: bool,
+    ) {
+        let (mut first, mut count) = (0, 0);
+        if level == 0 {
+            let inputs = self.inputs(sums[0], feature, launch.input);
+            (first, count) = (launch.list.len(), inputs.len());
+            launch.list.extend(inputs.into_iter().map(|i| i as u32));
+        } else {
+            for (at, child) in tree::children(self.structure, sums[level], feature).into_iter().enumerate() {
+                self.visit(launch, sums, levels, level - 1, child, at == 0);
+            }
+        }
+        launch.steps.push(ConvpcStep {
+            level: level as u32,
+            group: levels[level].group(feature) as u32,
+            first: first as u32,
+            count: count as u32,
+            fresh: u32::from(fresh),
+        });
+    }
+}

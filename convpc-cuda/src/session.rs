@@ -1,0 +1,276 @@
+//! Batches on their way through the device: memory that grows to what is needed and then stays, plans and graphs kept for
+//! the shapes seen, and two slots, so that one batch is copied while another is computed.
+
+use std::collections::HashMap;
+
+use convpc_core::{Semiring, Structure};
+use ndarray::{ArrayView2, Axis};
+
+use crate::{
+    backend::Precision,
+    compiled::{Compiled, Memory, Outputs},
+    driver::{Buffer, Device, Graph, Mark, Pinned},
+    error::CudaError,
+    model::Model,
+    params::{self, ConvpcTranspose},
+    plan::{Plan, Purpose, stride},
+};
+
+/// Rows that are computed at a time where memory allows: enough to fill the device, few enough that the next ones are copied
+/// meanwhile.
+const MOST_ROWS: usize = 4096;
+
+/// Plans that are kept.
+const MOST_PLANS: usize = 32;
+
+/// What part of the free memory a session may take.
+const SHARE_OF_FREE_MEMORY: (u64, u64) = (9, 10);
+
+/// A batch's way in and out.
+struct Slot {
+    /// `[row][column]`, on the host and on the device.
+    staged: Pinned<f32>,
+    raw: Buffer<f32>,
+    /// The root's values, then its offsets.
+    root: Pinned<f32>,
+    /// Set while the device works on the slot.
+    running: Option<Running>,
+}
+
+struct Running {
+    mark: Mark,
+    first_row: usize,
+    rows: usize,
+}
+
+/// What is kept of a plan.
+struct Ready {
+    compiled: Compiled,
+    /// For each slot, once it was used.
+    graphs: [Option<Graph>; 2],
+    used: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    purpose: Purpose,
+    rows: usize,
+}
+
+#[derive(Default)]
+pub(crate) struct Session {
+    data: Option<Buffer<f32>>,
+    outputs: HashMap<usize, Outputs>,
+    slots: Vec<Slot>,
+    /// Rows that slots and data have room for.
+    room: usize,
+    plans: HashMap<Key, Ready>,
+    uses: u64,
+}
+
+/// What a session works with: lent for each call.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) device: &'a Device,
+    pub(crate) structure: &'a Structure,
+    pub(crate) model: &'a Model,
+    pub(crate) precision: Precision,
+}
+
+impl Session {
+    /// The log-likelihood of each row.
+    pub(crate) fn log_likelihood(&mut self, on: Context, data: ArrayView2<f32>) -> Result<Vec<f64>, CudaError> {
+        let mut all = vec![0.0; data.nrows()];
+        let rows = self.rows_at_a_time(on, data.nrows(), Purpose::Root)?;
+        for (index, batch) in data.axis_chunks_iter(Axis(0), rows).enumerate() {
+            let slot = index % 2;
+            self.finish(slot, &mut all)?;
+            self.start(on, slot, index * rows, batch)?;
+        }
+        self.finish(0, &mut all)?;
+        self.finish(1, &mut all)?;
+        Ok(all)
+    }
+
+    /// Computes every layer of some rows; returns the distance between channels and what was computed.
+    pub(crate) fn every_layer(
+        &mut self,
+        on: Context,
+        data: ArrayView2<f32>,
+        semiring: Semiring,
+    ) -> Result<(usize, &HashMap<usize, Outputs>), CudaError> {
+        let purpose = Purpose::EveryLayer(semiring);
+        let key = self.prepare(on, purpose, data.nrows())?;
+        self.stage(on, 0, data)?;
+        on.device.compute_after_upload()?;
+        self.transpose(on, 0, data.nrows())?;
+        self.plans[&key].compiled.launch(on.device)?;
+        on.device.upload_after_compute()?;
+        Ok((stride(key.rows), &self.outputs))
+    }
+
+    /// How many rows a call computes at a time.
+    pub(crate) fn rows_at_a_time(&self, on: Context, rows: usize, purpose: Purpose) -> Result<usize, CudaError> {
+        let wanted = rows.min(MOST_ROWS);
+        if wanted <= self.room && self.is_ready(on, purpose, wanted) {
+            return Ok(wanted);
+        }
+        let needed = |rows: usize| {
+            let plan = Plan::new(on.structure, rows, purpose, on.precision, on.device.limits());
+            // Data once by column and twice by row.
+            let values = plan.values_per_row(on.structure) + 3 * on.structure.variables();
+            (stride(plan.rows) * values * size_of::<f32>()) as u64
+        };
+        let free = on.device.free_memory()?;
+        let share = free / SHARE_OF_FREE_MEMORY.1 * SHARE_OF_FREE_MEMORY.0 + self.bytes();
+        let mut fits = wanted;
+        while fits > 1 && needed(fits) > share {
+            fits = fits.div_ceil(2);
+        }
+        if needed(fits) <= share {
+            return Ok(fits);
+        }
+        let advice = "not even one row fits: choose a smaller circuit".to_string();
+        Err(CudaError::OutOfMemory { what: "the activations of one row".into(), needed: needed(fits), free, advice })
+    }
+
+    /// Bytes of device memory that the session holds.
+    fn bytes(&self) -> u64 {
+        let outputs: usize = self.outputs.values().map(|o| o.values.len() + o.offsets.len()).sum();
+        let slots: usize = self.slots.iter().map(|slot| slot.raw.len()).sum();
+        ((outputs + slots + self.data.as_ref().map_or(0, Buffer::len)) * size_of::<f32>()) as u64
+    }
+
+    fn key(on: Context, purpose: Purpose, rows: usize) -> (Key, Plan) {
+        let plan = Plan::new(on.structure, rows, purpose, on.precision, on.device.limits());
+        (Key { purpose, rows: plan.rows }, plan)
+    }
+
+    fn is_ready(&self, _on: Context, purpose: Purpose, rows: usize) -> bool {
+        self.plans.contains_key(&Key { purpose, rows: rows.next_multiple_of(crate::plan::Tile::Slim.rows()) })
+    }
+
+    /// Makes room and a plan for a number of rows, unless they are there.
+    fn prepare(&mut self, on: Context, purpose: Purpose, rows: usize) -> Result<Key, CudaError> {
+        self.uses += 1;
+        let key = Key { purpose, rows: rows.next_multiple_of(crate::plan::Tile::Slim.rows()) };
+        if rows <= self.room {
+            if let Some(ready) = self.plans.get_mut(&key) {
+                ready.used = self.uses;
+                return Ok(key);
+            }
+        }
+        let (key, plan) = Self::key(on, purpose, rows);
+        self.make_room(on, &plan)?;
+        if self.plans.len() >= MOST_PLANS {
+            let oldest = self.plans.iter().min_by_key(|(_, ready)| ready.used).map(|(key, _)| *key);
+            on.device.synchronize()?;
+            oldest.map(|key| self.plans.remove(&key));
+        }
+        let semiring = match purpose {
+            Purpose::Root => Semiring::SumProduct,
+            Purpose::EveryLayer(semiring) => semiring,
+        };
+        let data = self.data.as_ref().expect("made room for");
+        let memory = Memory { model: on.model, data, outputs: &self.outputs };
+        let compiled = Compiled::new(on.device, on.structure, &plan, semiring, &memory)?;
+        self.plans.insert(key, Ready { compiled, graphs: [None, None], used: self.uses });
+        Ok(key)
+    }
+
+    /// Grows what is too small for a plan. Addresses change with it, so all plans are forgotten.
+    fn make_room(&mut self, on: Context, plan: &Plan) -> Result<(), CudaError> {
+        let (rows, columns) = (plan.stride(), on.structure.variables());
+        let what = format!("a batch of {rows} rows");
+        let mut forget = false;
+        if self.room < rows {
+            on.device.synchronize()?;
+            (self.slots, self.data) = (Vec::new(), None);
+            self.data = Some(on.device.allocate(columns * rows, &what)?);
+            for _ in 0..2 {
+                self.slots.push(Slot {
+                    staged: on.device.pinned(columns * rows)?,
+                    raw: on.device.allocate(columns * rows, &what)?,
+                    root: on.device.pinned(2 * rows)?,
+                    running: None,
+                });
+            }
+            self.room = rows;
+            forget = true;
+        }
+        for launch in &plan.launches {
+            let shape = on.structure.shape(launch.output);
+            let nodes = shape.repetitions * shape.features();
+            let large_enough = |o: &Outputs| o.offsets.len() >= nodes * rows;
+            if !self.outputs.get(&launch.output).is_some_and(large_enough) {
+                on.device.synchronize()?;
+                self.outputs.remove(&launch.output);
+                let values = on.device.allocate(nodes * shape.channels * rows, &what)?;
+                let offsets = on.device.allocate(nodes * rows, &what)?;
+                self.outputs.insert(launch.output, Outputs { values, offsets });
+                forget = true;
+            }
+        }
+        if forget {
+            on.device.synchronize()?;
+            self.plans.clear();
+        }
+        Ok(())
+    }
+
+    /// Copies rows to the device.
+    fn stage(&mut self, on: Context, slot: usize, data: ArrayView2<f32>) -> Result<(), CudaError> {
+        let Slot { staged, raw, .. } = &mut self.slots[slot];
+        let values = staged.values()?;
+        for (to, from) in values.chunks_exact_mut(data.ncols()).zip(data.outer_iter()) {
+            to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+        }
+        on.device.upload_pinned(raw, staged, data.len())
+    }
+
+    fn transpose(&self, on: Context, slot: usize, given: usize) -> Result<(), CudaError> {
+        let (rows, columns, tile) = (stride(given), on.structure.variables(), params::CONVPC_TRANSPOSE_TILE as usize);
+        let arguments = ConvpcTranspose {
+            from: self.slots[slot].raw.address(),
+            to: self.data.as_ref().expect("made room for").address(),
+            columns: columns as u32,
+            given: given as u32,
+            rows: rows as u32,
+        };
+        on.device.launch("transpose", arguments, rows / tile * columns.div_ceil(tile), 0)
+    }
+
+    /// Starts a batch.
+    fn start(&mut self, on: Context, slot: usize, first_row: usize, data: ArrayView2<f32>) -> Result<(), CudaError> {
+        let rows = data.nrows();
+        let key = self.prepare(on, Purpose::Root, rows)?;
+        self.stage(on, slot, data)?;
+        on.device.compute_after_upload()?;
+        self.transpose(on, slot, rows)?;
+        if self.plans[&key].graphs[slot].is_none() {
+            let graph = on.device.capture(|| self.plans[&key].compiled.launch(on.device))?;
+            self.plans.get_mut(&key).expect("just prepared").graphs[slot] = Some(graph);
+        }
+        if let Some(graph) = &self.plans[&key].graphs[slot] {
+            graph.launch()?;
+        }
+        let top = on.structure.layers().len() - 1;
+        let Outputs { values, offsets } = &self.outputs[&top];
+        let root = &mut self.slots[slot].root;
+        on.device.download_pinned(values, root, 0, rows)?;
+        on.device.download_pinned(offsets, root, rows, rows)?;
+        self.slots[slot].running = Some(Running { mark: on.device.mark()?, first_row, rows });
+        Ok(())
+    }
+
+    /// Waits for the batch of a slot, if there is one, and writes its log-likelihoods to their places.
+    fn finish(&mut self, slot: usize, all: &mut [f64]) -> Result<(), CudaError> {
+        let Some(Slot { root, running, .. }) = self.slots.get_mut(slot) else { return Ok(()) };
+        let Some(Running { mark, first_row, rows }) = running.take() else { return Ok(()) };
+        mark.wait()?;
+        let (values, offsets) = root.values()?.split_at(rows);
+        let to = all[first_row..first_row + rows].iter_mut();
+        to.zip(values.iter().zip(offsets)).for_each(|(ll, (y, offset))| *ll = f64::from(*y) + f64::from(*offset));
+        Ok(())
+    }
+}
