@@ -7,8 +7,8 @@ mod progress;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use convpc::{Backend, Cpu, Reference};
+use clap::{Args, Parser, Subcommand};
+use convpc::{Backend, BackendChoice, Precision};
 
 /// What every command returns: the message of an error goes to stderr, the exit status is 1.
 type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -26,9 +26,12 @@ struct Arguments {
 /// What all commands take.
 #[derive(Args)]
 struct Shared {
-    /// What computes.
-    #[arg(long, global = true, value_enum, default_value_t = BackendName::Cpu)]
-    backend: BackendName,
+    /// What computes: cpu, reference, cuda, or cuda:N for GPU number N.
+    #[arg(long, global = true, default_value_t = BackendChoice::Cpu)]
+    backend: BackendChoice,
+    /// What a GPU multiplies: f32, tf32 or bf16.
+    #[arg(long, global = true, default_value_t = Precision::F32)]
+    precision: Precision,
     /// Threads of the cpu backend; all cores unless given.
     #[arg(long, global = true)]
     threads: Option<usize>,
@@ -37,18 +40,9 @@ struct Shared {
     seed: u64,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum BackendName {
-    Cpu,
-    Reference,
-}
-
 impl Shared {
     fn backend(&self) -> Result<Box<dyn Backend>, convpc::Error> {
-        Ok(match self.backend {
-            BackendName::Cpu => Box::new(Cpu::new(self.threads)?),
-            BackendName::Reference => Box::new(Reference),
-        })
+        self.backend.open(self.threads, self.precision)
     }
 }
 

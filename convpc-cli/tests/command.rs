@@ -175,15 +175,23 @@ fn a_circuit_of_spflow_scores_as_it_did() {
     bench.fails(1, "import-spflow x.npy --leaf normal --height 8 --width 8 -o m");
 }
 
+/// With or without the feature `cuda`, on a machine with few GPUs or none: what is missing, and what to use instead.
+#[test]
+fn a_missing_gpu_is_an_error_and_no_fall_back() {
+    let bench = Bench::new();
+    let message = bench.fails(1, "demo --backend cuda:99 --out d");
+    assert!(message.contains("backend cuda: ") && message.contains("choose "), "{message}");
+    assert!(!bench.path("d").join("model.safetensors").exists());
+    let message = bench.fails(1, "demo --precision bf16 --out d");
+    insta::assert_snapshot!(message, @"error: backend cpu: it does not compute in bf16; leave the precision out, or choose the backend cuda");
+}
+
 #[test]
 fn usage_errors_exit_with_2() {
     let bench = Bench::new();
     let message = bench.fails(2, "--backend gpu score m --data x.npy");
     insta::assert_snapshot!(message, @r"
-    error: invalid value 'gpu' for '--backend <BACKEND>'
-      [possible values: cpu, reference]
-
-      tip: a similar value exists: 'cpu'
+    error: invalid value 'gpu' for '--backend <BACKEND>': backend is gpu; expected cpu, reference, cuda, or cuda:N for GPU number N
 
     For more information, try '--help'.
     ");

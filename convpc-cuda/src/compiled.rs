@@ -8,7 +8,9 @@ use crate::{
     driver::{Buffer, Device},
     error::CudaError,
     model::{Model, Weights},
-    params::{self, ConvpcFused, ConvpcLevel, ConvpcMix, ConvpcNode, ConvpcOutput, ConvpcRows, ConvpcSource, ConvpcStep},
+    params::{
+        self, ConvpcFused, ConvpcLevel, ConvpcMix, ConvpcNode, ConvpcOutput, ConvpcRows, ConvpcSource, ConvpcStep,
+    },
     plan::{Kernel, Launch, Plan},
     tree::Input,
 };

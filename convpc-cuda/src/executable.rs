@@ -4,13 +4,12 @@ use std::{
 };
 
 use convpc_core::{
-    Accumulated, Circuit, Evaluation, Executable, Mpe, Parameters, Result, Semiring, Statistics, Structure, em,
-    evidence,
+    Accumulated, Circuit, Evaluation, Executable, Mpe, Parameters, Precision, Result, Semiring, Statistics, Structure,
+    em, evidence,
 };
 use ndarray::{Array1, Array2, Array4, ArrayView2, Axis, s};
 
 use crate::{
-    backend::Precision,
     driver::Device,
     error::CudaError,
     model::Model,

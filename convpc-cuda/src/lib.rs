@@ -18,6 +18,7 @@ mod plan;
 mod session;
 mod tree;
 
-pub use backend::{CudaBackend, Precision};
+pub use backend::CudaBackend;
 pub use error::CudaError;
 pub use plan::{Kernel, Launch, Level, Limits, Plan, Purpose, Tile};
+pub use tree::Input;

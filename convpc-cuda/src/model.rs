@@ -1,9 +1,8 @@
 //! A circuit's parameters in device memory, as the kernels read them.
 
-use convpc_core::{Form, Layer, Parameters, Structure, WeightMatrices};
+use convpc_core::{Form, Layer, Parameters, Precision, Structure, WeightMatrices};
 
 use crate::{
-    backend::Precision,
     driver::{Buffer, Device},
     error::CudaError,
     params::{self, ConvpcPack},
@@ -53,7 +52,7 @@ impl Model {
         for layer in 0..structure.layers().len() {
             let weights = WeightMatrices::new(structure, layer).map(|matrices| {
                 let (tiles, steps) = fragments(&matrices, precision);
-                let words = matrices.groups * matrices.repetitions * tiles * steps * precision.fragment_words();
+                let words = matrices.groups * matrices.repetitions * tiles * steps * fragment_words(precision);
                 let linear = device.allocate(matrices.weights(), "the circuit's weights")?;
                 let multiplied = !matrices.mixes_repetitions();
                 let packed = multiplied.then(|| device.allocate(words, "the circuit's weights")).transpose()?;
@@ -64,7 +63,9 @@ impl Model {
         let mut model = Model {
             leaves: device.allocate(leaves, "the circuit's leaves")?,
             leaf_stride,
-            sufficient: sufficient.map(|table| device.upload_new(&table, "the leaf family's statistics")).transpose()?,
+            sufficient: sufficient
+                .map(|table| device.upload_new(&table, "the leaf family's statistics"))
+                .transpose()?,
             sums,
             precision,
         };
@@ -113,8 +114,15 @@ impl Model {
 
 /// Tiles of outputs and steps of inputs of a matrix's fragments.
 fn fragments(matrices: &WeightMatrices, precision: Precision) -> (usize, usize) {
+    let step_inputs = params::CONVPC_STEP_ROWS as usize * if precision == Precision::Bf16 { 2 } else { 1 };
     let tiles = matrices.outputs.div_ceil(params::CONVPC_TILE_OUTPUTS as usize);
-    (tiles, matrices.inputs.div_ceil(precision.step_inputs()))
+    (tiles, matrices.inputs.div_ceil(step_inputs))
+}
+
+/// Words of a fragment: four for each lane, twice as many where a weight is a sum of two.
+fn fragment_words(precision: Precision) -> usize {
+    let parts = if precision == Precision::F32 { 2 } else { 1 };
+    parts * 32 * 4
 }
 
 /// Leaf coefficients, `[column][repetition][channel][stride]`.

@@ -4,10 +4,9 @@ mod fuse;
 
 use std::fmt;
 
-use convpc_core::{Layer, Semiring, Structure, WeightMatrices};
+use convpc_core::{Layer, Precision, Semiring, Structure, WeightMatrices};
 
 use crate::{
-    backend::Precision,
     params::{self, ConvpcNode, ConvpcStep},
     tree::{self, Input},
 };
@@ -177,8 +176,8 @@ impl Launch {
 /// All launches for a batch.
 ///
 /// ```
-/// use convpc_core::{ConvPc, Family};
-/// use convpc_cuda::{Limits, Plan, Precision, Purpose};
+/// use convpc_core::{ConvPc, Family, Precision};
+/// use convpc_cuda::{Limits, Plan, Purpose};
 /// let structure = ConvPc::new(28, 28, 1, Family::normal()).channels(64).structure()?;
 /// let h100 = Limits { multiprocessors: 132, shared_memory: 227 * 1024 };
 /// println!("{}", Plan::new(&structure, 4096, Purpose::Root, Precision::F32, h100));
@@ -195,7 +194,7 @@ pub struct Plan {
 impl Plan {
     /// Describes the upward pass of a batch.
     pub fn new(structure: &Structure, rows: usize, purpose: Purpose, precision: Precision, limits: Limits) -> Self {
-        let rows = rows.next_multiple_of(Tile::Slim.rows());
+        let rows = computed_rows(rows);
         let planner = Planner { structure, rows, precision, limits };
         let launches = match purpose {
             Purpose::Root => planner.root(),
@@ -217,6 +216,11 @@ impl Plan {
         };
         self.launches.iter().map(values).sum()
     }
+}
+
+/// Rows of a batch filled up to the smallest tile.
+pub(crate) fn computed_rows(rows: usize) -> usize {
+    rows.next_multiple_of(Tile::Slim.rows())
 }
 
 /// Rows filled up to every tile.
@@ -303,12 +307,7 @@ impl Planner<'_> {
         }
     }
 
-    fn gather(
-        &self,
-        layer: usize,
-        input: Input,
-        children: impl Fn(&Structure, usize, usize) -> Vec<usize>,
-    ) -> Launch {
+    fn gather(&self, layer: usize, input: Input, children: impl Fn(&Structure, usize, usize) -> Vec<usize>) -> Launch {
         let repetitions = self.structure.shape(layer).repetitions;
         let of = |feature| (0, children(self.structure, layer, feature));
         self.one_level(Kernel::Gather, layer, input, vec![], repetitions, of)

@@ -3,17 +3,16 @@
 
 use std::collections::HashMap;
 
-use convpc_core::{Semiring, Structure};
+use convpc_core::{Precision, Semiring, Structure};
 use ndarray::{ArrayView2, Axis};
 
 use crate::{
-    backend::Precision,
     compiled::{Compiled, Memory, Outputs},
     driver::{Buffer, Device, Graph, Mark, Pinned},
     error::CudaError,
     model::Model,
     params::{self, ConvpcTranspose},
-    plan::{Plan, Purpose, stride},
+    plan::{Plan, Purpose, computed_rows, stride},
 };
 
 /// Rows that are computed at a time where memory allows: enough to fill the device, few enough that the next ones are copied
@@ -55,6 +54,12 @@ struct Ready {
 struct Key {
     purpose: Purpose,
     rows: usize,
+}
+
+impl Key {
+    fn new(purpose: Purpose, rows: usize) -> Self {
+        Key { purpose, rows: computed_rows(rows) }
+    }
 }
 
 #[derive(Default)]
@@ -112,7 +117,7 @@ impl Session {
     /// How many rows a call computes at a time.
     pub(crate) fn rows_at_a_time(&self, on: Context, rows: usize, purpose: Purpose) -> Result<usize, CudaError> {
         let wanted = rows.min(MOST_ROWS);
-        if wanted <= self.room && self.is_ready(on, purpose, wanted) {
+        if self.plans.contains_key(&Key::new(purpose, wanted)) {
             return Ok(wanted);
         }
         let needed = |rows: usize| {
@@ -141,26 +146,15 @@ impl Session {
         ((outputs + slots + self.data.as_ref().map_or(0, Buffer::len)) * size_of::<f32>()) as u64
     }
 
-    fn key(on: Context, purpose: Purpose, rows: usize) -> (Key, Plan) {
-        let plan = Plan::new(on.structure, rows, purpose, on.precision, on.device.limits());
-        (Key { purpose, rows: plan.rows }, plan)
-    }
-
-    fn is_ready(&self, _on: Context, purpose: Purpose, rows: usize) -> bool {
-        self.plans.contains_key(&Key { purpose, rows: rows.next_multiple_of(crate::plan::Tile::Slim.rows()) })
-    }
-
     /// Makes room and a plan for a number of rows, unless they are there.
     fn prepare(&mut self, on: Context, purpose: Purpose, rows: usize) -> Result<Key, CudaError> {
         self.uses += 1;
-        let key = Key { purpose, rows: rows.next_multiple_of(crate::plan::Tile::Slim.rows()) };
-        if rows <= self.room {
-            if let Some(ready) = self.plans.get_mut(&key) {
-                ready.used = self.uses;
-                return Ok(key);
-            }
+        let key = Key::new(purpose, rows);
+        if let Some(ready) = self.plans.get_mut(&key) {
+            ready.used = self.uses;
+            return Ok(key);
         }
-        let (key, plan) = Self::key(on, purpose, rows);
+        let plan = Plan::new(on.structure, rows, purpose, on.precision, on.device.limits());
         self.make_room(on, &plan)?;
         if self.plans.len() >= MOST_PLANS {
             let oldest = self.plans.iter().min_by_key(|(_, ready)| ready.used).map(|(key, _)| *key);

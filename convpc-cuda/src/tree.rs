@@ -27,9 +27,7 @@ pub(crate) fn children(structure: &Structure, layer: usize, feature: usize) -> V
     }
     let below = structure.children(layer, feature).into_iter();
     match structure.layers()[layer - 1] {
-        Layer::Leaf(_) | Layer::ProdConv(_) => {
-            below.flat_map(|child| children(structure, layer - 1, child)).collect()
-        }
+        Layer::Leaf(_) | Layer::ProdConv(_) => below.flat_map(|child| children(structure, layer - 1, child)).collect(),
         _ => below.collect(),
     }
 }

@@ -17,14 +17,18 @@
 #![forbid(unsafe_code)]
 
 pub mod atomic;
+mod choice;
 pub mod data;
 pub mod model;
 pub mod picture;
 pub mod spflow;
 
+pub use choice::BackendChoice;
 pub use convpc_core::*;
 #[cfg(feature = "cpu")]
 pub use convpc_cpu::Cpu;
+#[cfg(feature = "cuda")]
+pub use convpc_cuda::{CudaBackend, CudaError};
 
 #[cfg(all(doctest, feature = "cpu"))]
 #[doc = include_str!("../../README.md")]

@@ -2,8 +2,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use cudarc::{
     driver::{
-        CudaContext, CudaEvent, CudaFunction, CudaStream, DeviceRepr, DriverError, LaunchConfig, PushKernelArg,
-        result, sys,
+        CudaContext, CudaEvent, CudaFunction, CudaStream, DeviceRepr, DriverError, LaunchConfig, PushKernelArg, result,
+        sys,
     },
     nvrtc::Ptx,
 };

@@ -1,10 +1,9 @@
 //! Which levels share a launch, and how its blocks divide the work.
 
-use convpc_core::{Layer, WeightMatrices};
+use convpc_core::{Layer, Precision, WeightMatrices};
 
 use super::{Kernel, Launch, Level, Limits, Planner, Tile, node};
 use crate::{
-    backend::Precision,
     params::{self, ConvpcStep},
     tree::{self, Input},
 };

@@ -1,0 +1,163 @@
+//! Plans need no device: what they say is compared with the circuit's own structure.
+
+use std::collections::HashMap;
+
+use convpc_core::{ConvPc, Family, Layer, Leaf, Padding, Precision, ProdConv, Scope, Semiring, Structure};
+use convpc_cuda::{Input, Kernel, Limits, Plan, Purpose, Tile};
+
+const H100: Limits = Limits { multiprocessors: 132, shared_memory: 227 * 1024 };
+
+fn structures() -> Vec<Structure> {
+    let base = |height, width| ConvPc::new(height, width, 1, Family::normal());
+    let chain = Structure::builder(Leaf::new(5, 6, 2, Family::bernoulli(), 3).repetitions(2))
+        .sum(12)
+        .sum_conv(20, 3)
+        .prod_conv(ProdConv::new(2, 3).padding(Padding { top: 1, ..Padding::default() }))
+        .prod_conv(ProdConv::new(3, 1))
+        .repetition_mixing()
+        .sum(9)
+        .prod_conv(ProdConv::new(1, 2))
+        .sum(1)
+        .prod_conv(ProdConv::new(1, 1));
+    vec![
+        base(28, 28).channels(64).structure().unwrap(),
+        base(27, 14).channels(20).depth(3).use_sum_conv(true).repetitions(3).structure().unwrap(),
+        base(9, 9).channels(300).kernel_size(3).depth(2).structure().unwrap(),
+        base(2, 2).channels(3).depth(1).structure().unwrap(),
+        chain.build().unwrap(),
+        Structure::builder(Leaf::new(2, 2, 1, Family::normal(), 1)).prod_conv(ProdConv::new(2, 2)).build().unwrap(),
+    ]
+}
+
+/// The scope of every output feature as the launches wire it.
+fn scopes(plan: &Plan, structure: &Structure) -> HashMap<(usize, u32), Vec<usize>> {
+    let mut of: HashMap<(usize, u32), Vec<usize>> = HashMap::new();
+    for launch in &plan.launches {
+        let read = |first: u32, count: u32, of: &HashMap<(usize, u32), Vec<usize>>| -> Vec<usize> {
+            let list = &launch.list[first as usize..(first + count) as usize];
+            let of_one = |i: &u32| match launch.input {
+                Input::Data => vec![structure.columns()[*i as usize].variable],
+                Input::Layer(layer) => of[&(layer, *i)].clone(),
+            };
+            list.iter().flat_map(of_one).collect()
+        };
+        for node in &launch.nodes {
+            let scope = match launch.kernel {
+                Kernel::Fused(..) => {
+                    // As the kernel runs them: an accumulator for each level but the last.
+                    let mut accumulated: Vec<Vec<usize>> = vec![vec![]; launch.levels.len()];
+                    for step in &launch.steps[node.first as usize..(node.first + node.count) as usize] {
+                        let level = step.level as usize;
+                        let scope = match level {
+                            0 => read(step.first, step.count, &of),
+                            _ => accumulated[level - 1].clone(),
+                        };
+                        if step.fresh == 1 {
+                            accumulated[level].clear();
+                        }
+                        accumulated[level].extend(scope);
+                    }
+                    accumulated.pop().unwrap()
+                }
+                _ => read(node.first, node.count, &of),
+            };
+            of.insert((launch.output, node.feature), scope);
+        }
+    }
+    of
+}
+
+#[test]
+fn launches_wire_every_feature_to_its_scope() {
+    let small = Limits { multiprocessors: 1, shared_memory: 40 * 1024 };
+    for structure in structures() {
+        let root = structure.layers().len() - 1;
+        for rows in [1, 20, 100, 5000] {
+            for precision in Precision::ALL {
+                for limits in [H100, small] {
+                    for purpose in [Purpose::Root, Purpose::EveryLayer(Semiring::SumProduct)] {
+                        let plan = Plan::new(&structure, rows, purpose, precision, limits);
+                        let of = scopes(&plan, &structure);
+                        assert!(of.contains_key(&(root, 0)), "{plan}");
+                        for ((layer, feature), mut scope) in of {
+                            let count = scope.len();
+                            scope.sort_unstable();
+                            scope.dedup();
+                            assert_eq!(count, scope.len(), "a variable twice: {plan}");
+                            let expected = structure.scope(layer, feature as usize);
+                            assert_eq!(scope.into_iter().collect::<Scope>(), expected, "{plan}");
+                        }
+                        let outputs = plan.launches.iter().map(|launch| launch.output).collect::<Vec<_>>();
+                        match purpose {
+                            Purpose::Root => assert!(outputs.is_sorted()),
+                            _ => assert_eq!(outputs, (0..=root).collect::<Vec<_>>()),
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_launch_fits_its_device() {
+    for structure in structures() {
+        for rows in [1, 64, 4096] {
+            for shared_memory in [48 * 1024, 99 * 1024, 227 * 1024] {
+                let limits = Limits { multiprocessors: 108, shared_memory };
+                for launch in Plan::new(&structure, rows, Purpose::Root, Precision::F32, limits).launches {
+                    assert!(launch.shared_bytes() <= shared_memory, "{launch:?}");
+                    assert!(launch.blocks(rows) > 0);
+                    // Tensor cores never get a layer of which most of a tile would be empty.
+                    let few = launch.levels.iter().any(|level| level.outputs <= 8);
+                    assert!(!few || !matches!(launch.kernel, Kernel::Fused(..)));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_sum_is_computed_once() {
+    for structure in structures() {
+        let plan = Plan::new(&structure, 4096, Purpose::Root, Precision::Bf16, H100);
+        let computed: Vec<usize> =
+            plan.launches.iter().flat_map(|l| l.levels.iter().map(|level| level.layer)).collect();
+        let layers = structure.layers();
+        let sums: Vec<usize> = (1..layers.len()).filter(|&l| !matches!(layers[l], Layer::ProdConv(_))).collect();
+        assert_eq!(computed, sums);
+    }
+}
+
+#[test]
+fn plans_of_28_by_28_pixels_with_64_channels() {
+    let structure = ConvPc::new(28, 28, 1, Family::normal()).channels(64).structure().unwrap();
+    let plan = |rows, precision| Plan::new(&structure, rows, Purpose::Root, precision, H100).to_string();
+    insta::assert_snapshot!(plan(4096, Precision::F32), @r"
+    4096 rows, 3 launches
+    lse_fused_f32_base         data → layer 8   4 sum level(s), 16 node(s), 1024 block(s), 76032 bytes shared
+    lse_fused_f32_base      layer 8 → layer 10  1 sum level(s), 4 node(s), 256 block(s), 19968 bytes shared
+    lse_rows               layer 10 → layer 12  1 sum level(s), 1 node(s), 32 block(s), 0 bytes shared
+    ");
+    insta::assert_snapshot!(plan(1, Precision::F32), @r"
+    16 rows, 6 launches
+    lse_fused_f32_slim         data → layer 2   1 sum level(s), 784 node(s), 784 block(s), 6912 bytes shared
+    lse_fused_f32_slim      layer 2 → layer 4   1 sum level(s), 196 node(s), 196 block(s), 6912 bytes shared
+    lse_fused_f32_slim      layer 4 → layer 6   1 sum level(s), 64 node(s), 64 block(s), 6912 bytes shared
+    lse_fused_f32_slim      layer 6 → layer 8   1 sum level(s), 16 node(s), 16 block(s), 6912 bytes shared
+    lse_fused_f32_slim      layer 8 → layer 10  1 sum level(s), 4 node(s), 4 block(s), 6912 bytes shared
+    lse_rows               layer 10 → layer 12  1 sum level(s), 1 node(s), 1 block(s), 0 bytes shared
+    ");
+    let wide = ConvPc::new(28, 28, 1, Family::normal()).channels(512).structure().unwrap();
+    let plan = Plan::new(&wide, 4096, Purpose::Root, Precision::Bf16, H100);
+    assert_eq!(plan.launches[0].kernel, Kernel::Fused(Precision::Bf16, Tile::Wide));
+    insta::assert_snapshot!(plan.to_string(), @r"
+    4096 rows, 6 launches
+    lse_fused_bf16_wide        data → layer 2   1 sum level(s), 784 node(s), 25088 block(s), 142848 bytes shared
+    lse_fused_bf16_wide     layer 2 → layer 4   1 sum level(s), 196 node(s), 6272 block(s), 142848 bytes shared
+    lse_fused_bf16_wide     layer 4 → layer 6   1 sum level(s), 64 node(s), 2048 block(s), 142848 bytes shared
+    lse_fused_bf16_wide     layer 6 → layer 8   1 sum level(s), 16 node(s), 512 block(s), 142848 bytes shared
+    lse_fused_bf16_wide     layer 8 → layer 10  1 sum level(s), 4 node(s), 128 block(s), 142848 bytes shared
+    lse_rows               layer 10 → layer 12  1 sum level(s), 1 node(s), 32 block(s), 0 bytes shared
+    ");
+}
