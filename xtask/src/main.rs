@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod bindings;
 mod ci;
+mod gpu;
 mod mutants;
 mod nvrtc;
 mod ptx;
@@ -47,6 +48,19 @@ enum Chore {
         #[arg(long)]
         list: bool,
     },
+    /// Build what a machine with a GPU needs to test and measure, into target/gpu-pack, and run it here.
+    Gpu {
+        /// Build only.
+        action: Option<GpuAction>,
+        #[command(flatten)]
+        extras: gpu::Extras,
+    },
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum GpuAction {
+    /// Build only.
+    Pack,
 }
 
 #[derive(clap::Args)]
@@ -73,6 +87,8 @@ fn main() -> ExitCode {
             ptx::write(kernel.as_deref(), &defines, out.as_deref())
         }
         Chore::Bindings { check } => bindings::run(check),
+        Chore::Gpu { action: Some(GpuAction::Pack), extras } => gpu::pack(&extras).map(drop),
+        Chore::Gpu { action: None, extras } => gpu::pack_and_run(&extras),
         Chore::Mutants { only, list } => mutants::run(only.as_deref(), list),
     };
     match done {

@@ -106,6 +106,10 @@ fn failed_test(line: &str) -> Option<&str> {
 
 /// An executable that cargo built.
 pub(crate) struct Artifact {
+    /// The target's name: of the test, the benchmark, the example, the program.
+    pub(crate) name: String,
+    /// `test`, `bench`, `example`, `bin` or `lib` (its unit tests).
+    pub(crate) kind: String,
     /// Where it lies.
     pub(crate) executable: PathBuf,
     /// The folder of its package.
@@ -131,6 +135,8 @@ pub(crate) fn artifacts(cargo: &mut Command) -> Result<Vec<Artifact>> {
             continue;
         };
         artifacts.push(Artifact {
+            name: message["target"]["name"].as_str().unwrap_or_default().to_owned(),
+            kind: message["target"]["kind"][0].as_str().unwrap_or_default().to_owned(),
             executable: executable.into(),
             folder: Path::new(manifest).parent().unwrap_or(Path::new(".")).to_path_buf(),
         });

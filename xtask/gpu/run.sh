@@ -1,0 +1,168 @@
+#!/usr/bin/env bash
+# Tests and measures convpc on the NVIDIA GPU of this machine, in nine minutes at most, from the folder that it lies in (made
+# by `cargo xtask gpu pack`). Needs the driver; nvcc, compute-sanitizer, ncu and python3 with PyTorch for the parts that use
+# them: a part that fails does not stop the others.
+#
+#   ./run.sh [--out FOLDER] [PART...]      all parts, in the order of PARTS below, or those named
+#
+# FOLDER (default: results) receives DEVICE-DATE.json, DEVICE-DATE.md and run.log.
+set -uo pipefail
+start=$(date +%s)
+caller=$PWD
+cd "$(dirname "$0")" || exit 1
+
+# Name and time limit in seconds. Nothing starts, and nothing runs on, after LAST seconds.
+PARTS=(device:20 tests:150 ceilings:60 bench:60 peers:60 memcheck:50 racecheck:60 ncu:60 criterion:90)
+LAST=525
+
+fail() { echo "$*" >&2; exit 1; }
+need() { command -v "$1" >/dev/null || fail "$1 is not on the PATH: this part needs it"; }
+pack() { [ -e "$1" ] || fail "the pack has no $1: $2"; }
+
+# What the parts do. Each runs in a process of its own, with $WORK for its files.
+
+part_device() {
+  need nvidia-smi
+  nvidia-smi --query-gpu=name,driver_version,memory.total,compute_cap,clocks.max.sm,clocks.max.mem,power.limit --format=csv,noheader,nounits |
+    head -n 1 | grep . || fail "nvidia-smi sees no GPU"
+}
+
+# The conformance tests, told to take the real device and where the golden files are.
+part_tests() {
+  pack tests "it was made before the testsuite had tests of the CUDA backend"
+  need nvidia-smi
+  export CONVPC_TEST_DEVICE=gpu CONVPC_GOLDEN=$PWD/golden
+  local status=0 test
+  for test in tests/*; do
+    echo "== $test"
+    "$test" || status=1
+  done
+  return "$status"
+}
+
+part_ceilings() {
+  need nvcc
+  nvcc -O3 -std=c++17 -arch=native ceilings.cu -o "$WORK/ceilings" && "$WORK/ceilings"
+}
+
+# Lines of JSON for the GPU and for this machine's CPU.
+part_bench() {
+  local status=0
+  knows_cuda
+  ./bench/peers --backend cuda --threads "$(nproc)" || status=1
+  ./bench/peers --backend cpu --threads "$(nproc)" || status=1
+  return "$status"
+}
+
+knows_cuda() {
+  pack bench/peers "it was made without the benchmarks"
+  ./bench/peers --help | grep -q -- --backend || fail "the benchmarks of this pack know no CUDA backend"
+}
+
+part_criterion() {
+  local executable status=0
+  knows_cuda
+  for executable in bench/*; do
+    [ "$executable" = bench/peers ] && continue
+    CRITERION_HOME=$WORK/criterion "$executable" --bench --noplot --warm-up-time 0.5 --measurement-time 1 cuda || status=1
+  done
+  [ -d "$WORK/criterion" ] || fail "no benchmark has cuda in its name"
+  return "$status"
+}
+
+part_peers() {
+  pack peers.py "give --peers FILE to cargo xtask gpu pack"
+  need python3
+  local wheels
+  wheels=$(printf '%s:' wheels/*.whl)
+  PYTHONPATH=$wheels${PYTHONPATH:-} python3 peers.py --device cuda --threads "$(nproc)"
+}
+
+# A tiny model with every kind of node that a command line can ask for, under the memory and race checkers.
+part_memcheck() { sanitize memcheck; }
+part_racecheck() { sanitize racecheck; }
+
+sanitize() {
+  need compute-sanitizer
+  need python3
+  pack convpc "it was made without the command"
+  local data=$WORK/$1.npy model=$WORK/$1.safetensors status=0
+  python3 - "$data" <<'PYTHON'
+import random, sys
+random.seed(1)
+rows, pixels = 37, 64
+header = "{'descr': '|u1', 'fortran_order': False, 'shape': (%d, %d), }" % (rows, pixels)
+header += " " * (63 - (10 + len(header)) % 64) + "\n"
+with open(sys.argv[1], "wb") as file:
+    file.write(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
+    file.write(bytes(random.randrange(256) for _ in range(rows * pixels)))
+PYTHON
+  ./convpc train --data "$data" --leaf normal --height 8 --width 8 --channels 20 --depth 2 --epochs 1 \
+    --backend cpu -o "$model" || return 1
+  checked() { echo "== $*"; compute-sanitizer --tool "$tool" --error-exitcode 9 "$@" || status=1; }
+  local tool=$1
+  checked ./convpc score "$model" --data "$data" --backend cuda
+  checked ./convpc train --data "$data" --leaf normal --height 8 --width 8 --channels 20 --depth 2 --epochs 1 \
+    --backend cuda -o "$WORK/$tool-trained.safetensors"
+  checked ./convpc sample "$model" -n 5 -o "$WORK/$tool-samples.npy" --backend cuda
+  return "$status"
+}
+
+# The kernels of one pass over the middle circuit: the first launches, so that each kernel is seen.
+part_ncu() {
+  need ncu
+  knows_cuda
+  ncu --csv --page details --section SpeedOfLight --section Occupancy --section LaunchStats --clock-control none \
+    --launch-count 200 ./bench/peers --backend cuda --only mnist64 --runs 1
+}
+
+if [ "${1:-}" = --part ]; then
+  "part_$2"
+  exit
+fi
+
+out=results
+if [ "${1:-}" = --out ]; then
+  case ${2:?--out needs a folder} in /*) out=$2 ;; *) out=$caller/$2 ;; esac
+  shift 2
+fi
+for name in "$@"; do
+  case " ${PARTS[*]} " in *" $name:"*) ;; *) fail "there is no part $name; the parts: ${PARTS[*]%%:*}" ;; esac
+done
+mkdir -p "$out"
+WORK=$(mktemp -d)
+export WORK
+trap 'rm -rf "$WORK"' EXIT
+
+: >"$WORK/status.tsv"
+for part in "${PARTS[@]}"; do
+  name=${part%:*}
+  [ $# -eq 0 ] || [[ " $* " == *" $name "* ]] || continue
+  began=$(date +%s)
+  limit=$((start + LAST - began))
+  [ "$limit" -lt "${part#*:}" ] || limit=${part#*:}
+  echo "=== $name"
+  if [ "$limit" -lt 5 ]; then
+    status=out-of-time
+    echo "no time is left" | tee "$WORK/$name.err"
+  else
+    timeout --kill-after=5 "$limit" "$BASH" "./$(basename "$0")" --part "$name" >"$WORK/$name.out" 2>"$WORK/$name.err"
+    status=$?
+    case $status in
+      0) status=ok ;;
+      124 | 137) status=time-limit ;;
+      *) status=failed ;;
+    esac
+    tail -n 40 "$WORK/$name.out"
+    tail -n 15 "$WORK/$name.err"
+  fi
+  echo "=== $name: $status after $(($(date +%s) - began)) s"
+  printf '%s\t%s\t%s\n' "$name" "$status" "$(($(date +%s) - began))" >>"$WORK/status.tsv"
+done
+
+for file in "$WORK"/*.out "$WORK"/*.err; do
+  echo "##### $(basename "$file")"
+  cat "$file"
+done >"$out/run.log" 2>/dev/null
+need python3
+python3 collect.py "$WORK" pack.json "$out"
