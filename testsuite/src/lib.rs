@@ -1,9 +1,11 @@
 //! What the checks share: the list of backends and SPFlow's golden vectors.
 
+pub mod upward;
+
 use std::{fs, path::PathBuf};
 
 use convpc::{
-    Backend, Circuit, Cpu, Executable, Reference, em,
+    Backend, Circuit, Cpu, Executable, Precision, Reference, Structure, em,
     spflow::{self, Import, LeafKind},
 };
 use ndarray::{Array2, ArrayD, ArrayView1, Axis, IxDyn};
@@ -17,18 +19,32 @@ pub struct Subject {
     pub relative: f64,
     /// Absolute part.
     pub absolute: f64,
+    /// What the backend multiplies.
+    pub precision: Precision,
 }
 
-/// Every backend that runs without a GPU.
+impl Subject {
+    /// The contract of the design for f32, and what rounding the operands of each sum adds to it.
+    pub fn single(backend: impl Backend + 'static, precision: Precision) -> Self {
+        Subject { backend: Box::new(backend), relative: 1e-5, absolute: 1e-4, precision }
+    }
+
+    /// How far a circuit's activations may be off: (relative, absolute). Errors of sums add up over the products.
+    pub fn tolerance(&self, structure: &Structure) -> (f64, f64) {
+        let rounding = self.precision.error_per_sum() * upward::sum_nodes(structure) as f64;
+        (self.relative, self.absolute + rounding)
+    }
+}
+
+/// Every backend that can do everything, and runs without a GPU.
 ///
 /// # Panics
 /// If the threads cannot be started.
 pub fn subjects() -> Vec<Subject> {
     let cpu = Cpu::new(Some(2)).expect("two threads");
     vec![
-        Subject { backend: Box::new(Reference), relative: 1e-9, absolute: 1e-9 },
-        // The contract of the design for f32.
-        Subject { backend: Box::new(cpu), relative: 1e-5, absolute: 1e-4 },
+        Subject { backend: Box::new(Reference), relative: 1e-9, absolute: 1e-9, precision: Precision::F32 },
+        Subject::single(cpu, Precision::F32),
     ]
 }
 
