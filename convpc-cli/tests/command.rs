@@ -79,6 +79,65 @@ fn training_raises_the_likelihood_and_resumes() {
 }
 
 #[test]
+fn resuming_with_flags_that_disagree_is_an_error() {
+    let bench = Bench::new();
+    bench.train();
+    let before = std::fs::read(bench.path("m")).unwrap();
+    let resume = "train --data x.npy --epochs 1 --resume -o m";
+    let flags = [
+        "--leaf normal",
+        "--levels 4",
+        "--channels 5",
+        "--leaf-channels 6",
+        "--depth 3",
+        "--kernel-size 3",
+        "--repetitions 2",
+        "--height 2",
+        "--width 8",
+        "--colors 3",
+        "--use-sum-conv",
+    ];
+    insta::assert_snapshot!(bench.fails(1, &format!("{resume} {}", flags.join(" "))), @"error: --resume: the model in m is not what the flags ask for: --leaf normal (the model has categorical), --levels 4 (the model has 3), --channels 5 (the model has 4), --leaf-channels 6 (the model has 4), --depth 3 (the model has 2), --kernel-size 3 (the model has 2), --repetitions 2 (the model has 1), --height 2 (the model has 4), --width 8 (the model has 4), --colors 3 (the model has 1), --use-sum-conv (the model shares no weights); leave these flags out to go on with it, or train anew to another file, without --resume");
+    for flag in flags {
+        let message = bench.fails(1, &format!("{resume} {flag}"));
+        assert!(message.contains(&format!(": {flag} (the model ")), "{message}");
+    }
+    assert_eq!(std::fs::read(bench.path("m")).unwrap(), before);
+    write_npy_f32(&bench.path("wide.npy"), Array3::zeros((2, 2, 8)).view().into_dyn()).unwrap();
+    let message = bench.fails(1, "train --data wide.npy --resume -o m");
+    assert!(message.contains("images of 2 x 8 x 1, the model is of 4 x 4 x 1"), "{message}");
+}
+
+#[test]
+fn resuming_with_flags_that_agree_or_with_none_goes_on() {
+    let bench = Bench::new();
+    for flags in [
+        "--leaf categorical --levels 3 --channels 3 --leaf-channels 2 --depth 1 --height 4 --width 4 --colors 1",
+        "--leaf binomial --levels 3 --channels 2 --kernel-size 3 --repetitions 2 --use-sum-conv",
+        // Levels say nothing about these leaves, a new circuit's either.
+        "--leaf normal --levels 3 --channels 2",
+    ] {
+        bench.prints(&format!("train --data x.npy --epochs 1 -o m {flags}"));
+        bench.prints(&format!("train --data x.npy --epochs 1 -o m --resume {flags}"));
+        bench.prints("train --data x.npy --epochs 1 -o m --resume");
+    }
+}
+
+#[test]
+fn defaults_are_those_that_the_help_tells() {
+    let bench = Bench::new();
+    let help = bench.prints("train --help");
+    let default = |flag: &str| {
+        let line = help.lines().find(|line| line.contains(&format!("{flag} <"))).expect(flag);
+        line.split_once("[default: ").and_then(|(_, rest)| rest.split_once(']')).expect(line).0
+    };
+    let flags = ["--leaf", "--levels", "--channels", "--kernel-size", "--repetitions"];
+    let typed: Vec<String> = flags.iter().map(|flag| format!("{flag} {}", default(flag))).collect();
+    bench.prints("train --data x.npy --epochs 1 -o m");
+    bench.prints(&format!("train --data x.npy --epochs 1 -o m --resume {}", typed.join(" ")));
+}
+
+#[test]
 fn score_prints_what_it_writes() {
     let bench = Bench::new();
     bench.train();
@@ -229,6 +288,7 @@ fn other_errors_exit_with_1_and_say_what_to_do() {
         ("marginalize m --drop middle -o m2", "neither a number"),
         ("marginalize m --drop 0-15 -o m2", "variable"),
         ("train --data flat.npy -o m", "--height"),
+        ("train --data x.npy --height 5 -o m", "not 5 x 4 x 1"),
         ("train --data x.npy --levels 3 --channels 0 -o m", "channels"),
         ("train --data x.npy --levels 3 --depth 0 -o m", "depth"),
         ("train --data x.npy --levels 3 --kernel-size 0 -o m", "kernel_size"),

@@ -1,5 +1,6 @@
 //! One file for each group of verbs.
 
+pub(crate) mod architecture;
 pub(crate) mod complete;
 pub(crate) mod demo;
 pub(crate) mod edit;

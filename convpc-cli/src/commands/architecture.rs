@@ -1,0 +1,156 @@
+use std::{error::Error, path::Path};
+
+use clap::{Args, ValueEnum};
+use convpc::{
+    Circuit, ConvPc, Family, Layer,
+    data::{ImageShape, Images},
+    fit_leaves,
+};
+
+use super::edit::LeafName;
+
+/// The flags that say what a circuit looks like. None has a default that clap knows of, so that what was typed can be
+/// told from what was not.
+#[derive(Args)]
+#[command(next_help_heading = "Structure")]
+pub(crate) struct Architecture {
+    /// Leaf family [default: categorical]
+    #[arg(long, value_enum)]
+    leaf: Option<LeafName>,
+    /// Number of values: K for categorical, n + 1 for binomial [default: 256]
+    #[arg(long)]
+    levels: Option<usize>,
+    /// Channels of the sums [default: 64]
+    #[arg(long)]
+    channels: Option<usize>,
+    /// Channels of the leaves; as many as the sums' unless given.
+    #[arg(long)]
+    leaf_channels: Option<usize>,
+    /// Levels; chosen for the image unless given.
+    #[arg(long)]
+    depth: Option<usize>,
+    /// Side of the product patches [default: 2]
+    #[arg(long)]
+    kernel_size: Option<usize>,
+    /// Independent copies [default: 1]
+    #[arg(long)]
+    repetitions: Option<usize>,
+    /// Share weights between patches.
+    #[arg(long)]
+    use_sum_conv: bool,
+    /// Rows of pixels, where the data do not tell.
+    #[arg(long)]
+    height: Option<usize>,
+    /// Columns of pixels.
+    #[arg(long)]
+    width: Option<usize>,
+    /// Variables a pixel.
+    #[arg(long)]
+    colors: Option<usize>,
+}
+
+impl Architecture {
+    /// A new circuit for these images, its leaves fitted to them.
+    pub(crate) fn build(&self, images: &Images, seed: u64) -> Result<Circuit, Box<dyn Error>> {
+        let shape = self.shape(images)?;
+        let levels = self.levels.unwrap_or(256);
+        let family = match self.leaf.unwrap_or(LeafName::Categorical) {
+            LeafName::Normal => Family::normal(),
+            LeafName::Bernoulli => Family::bernoulli(),
+            LeafName::Categorical => Family::categorical(levels),
+            LeafName::Binomial => Family::binomial(levels.saturating_sub(1)),
+        };
+        let channels = self.channels.unwrap_or(64);
+        let mut convpc = ConvPc::new(shape.height, shape.width, shape.colors, family)
+            .channels(channels)
+            .kernel_size(self.kernel_size.unwrap_or(2))
+            .repetitions(self.repetitions.unwrap_or(1))
+            .use_sum_conv(self.use_sum_conv)
+            .leaf_channels(self.leaf_channels.unwrap_or(channels));
+        if let Some(depth) = self.depth {
+            convpc = convpc.depth(depth);
+        }
+        Ok(fit_leaves(&convpc.build(seed)?, images.values.view(), seed)?)
+    }
+
+    fn shape(&self, images: &Images) -> Result<ImageShape, String> {
+        let found = images.shape;
+        let (height, width) = (self.height.or(found.map(|s| s.height)), self.width.or(found.map(|s| s.width)));
+        let (Some(height), Some(width)) = (height, width) else {
+            return Err("the data do not say how their variables lie in an image; give --height and --width".into());
+        };
+        let colors = self.colors.or(found.map(|s| s.colors)).unwrap_or(1);
+        let shape = ImageShape { height, width, colors };
+        if shape.variables() == Some(images.values.ncols()) {
+            return Ok(shape);
+        }
+        let given = images.values.ncols();
+        Err(format!("the data have {given} variables a row, which is not {shape}; mend --height, --width, --colors"))
+    }
+
+    /// An error where a flag was given that the model in the file does not agree with.
+    pub(crate) fn check(&self, circuit: &Circuit, path: &Path) -> Result<(), String> {
+        let (leaf, layers) = (circuit.structure().leaf(), circuit.structure().layers());
+        let mut products = Vec::new();
+        let mut sums = Vec::new();
+        for layer in layers {
+            match layer {
+                Layer::ProdConv(product) => products.push(patch(product.kernel)),
+                Layer::Sum(sum) => sums.push((sum.channels, None)),
+                Layer::SumConv(sum) => sums.push((sum.channels, Some(patch((sum.kernel_size, sum.kernel_size))))),
+                Layer::Leaf(_) | Layer::RepetitionMixing(_) => {}
+            }
+        }
+        // The flags speak about neither the root nor the bottom product.
+        sums.pop();
+        let kernels = products.iter().skip(1).chain(sums.iter().filter_map(|(_, pattern)| pattern.as_ref()));
+        let number = |given: Option<usize>| given.map(|given| given.to_string());
+        let family = self.leaf.and_then(|leaf| Some(leaf.to_possible_value()?.get_name().to_owned()));
+        // The other families have no levels to choose, with --resume as without.
+        let levels = self.levels.filter(|_| ["categorical", "binomial"].contains(&leaf.family.name()));
+        let shared = sums.iter().all(|(_, pattern)| pattern.is_some());
+        let flags = [
+            ("--leaf", family, leaf.family.name().to_owned()),
+            ("--levels", number(levels), distinct(leaf.family.cardinality())),
+            ("--channels", number(self.channels), distinct(sums.iter().map(|(channels, _)| channels))),
+            ("--leaf-channels", number(self.leaf_channels), leaf.channels.to_string()),
+            ("--depth", number(self.depth), products.len().saturating_sub(1).to_string()),
+            ("--kernel-size", number(self.kernel_size), distinct(kernels)),
+            ("--repetitions", number(self.repetitions), leaf.repetitions.to_string()),
+            ("--height", number(self.height), leaf.height.to_string()),
+            ("--width", number(self.width), leaf.width.to_string()),
+            ("--colors", number(self.colors), leaf.colors.to_string()),
+        ];
+        let disagree = |(flag, given, has): (&str, Option<String>, String)| {
+            given.filter(|given| *given != has).map(|given| format!("{flag} {given} (the model has {has})"))
+        };
+        let mut conflicts: Vec<String> = flags.into_iter().filter_map(disagree).collect();
+        if self.use_sum_conv && !shared {
+            conflicts.push("--use-sum-conv (the model shares no weights)".into());
+        }
+        if conflicts.is_empty() {
+            return Ok(());
+        }
+        let (path, conflicts) = (path.display(), conflicts.join(", "));
+        Err(format!(
+            "--resume: the model in {path} is not what the flags ask for: {conflicts}; leave these flags out to go on \
+             with it, or train anew to another file, without --resume"
+        ))
+    }
+}
+
+/// The size of a patch as --kernel-size says it, which knows only squares.
+fn patch((rows, columns): (usize, usize)) -> String {
+    if rows == columns { rows.to_string() } else { format!("{rows}×{columns}") }
+}
+
+/// The values that occur, each once; one for every model that `train` made.
+fn distinct(values: impl IntoIterator<Item = impl ToString>) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    for text in values.into_iter().map(|value| value.to_string()) {
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+    if texts.is_empty() { "none".to_owned() } else { texts.join(" and ") }
+}
