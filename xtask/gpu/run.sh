@@ -86,7 +86,7 @@ sanitize() {
   need compute-sanitizer
   need python3
   pack convpc "it was made without the command"
-  local data=$WORK/$1.npy model=$WORK/$1.safetensors status=0
+  local data=$WORK/$1.npy model=$WORK/$1.safetensors status=0 precision
   python3 - "$data" <<'PYTHON'
 import random, sys
 random.seed(1)
@@ -101,7 +101,9 @@ PYTHON
     --backend cpu -o "$model" || return 1
   checked() { echo "== $*"; compute-sanitizer --tool "$tool" --error-exitcode 9 "$@" || status=1; }
   local tool=$1
-  checked ./convpc score "$model" --data "$data" --backend cuda
+  for precision in f32 tf32 bf16; do
+    checked ./convpc score "$model" --data "$data" --backend cuda --precision "$precision"
+  done
   checked ./convpc train --data "$data" --leaf normal --height 8 --width 8 --channels 20 --depth 2 --epochs 1 \
     --backend cuda -o "$WORK/$tool-trained.safetensors"
   checked ./convpc sample "$model" -n 5 -o "$WORK/$tool-samples.npy" --backend cuda

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     process::Command,
+    thread,
 };
 
 use anyhow::{Context, Result, bail};
@@ -48,19 +49,13 @@ impl Kernel {
 
 /// Assembles PTX files and reads what the assembler says of each kernel; by file and name.
 pub(crate) fn usages(ptxas: &Path, files: &[PathBuf]) -> Result<Vec<Kernel>> {
-    let scratch = tempfile::tempdir().context("no temporary folder could be made")?;
     let mut kernels = Vec::new();
     for path in files {
-        let mut usages = Vec::new();
-        for architecture in ARCHITECTURES {
-            let (_, report) = output(
-                Command::new(ptxas)
-                    .args(["-v", &format!("-arch={architecture}"), "-o"])
-                    .arg(scratch.path().join("cubin"))
-                    .arg(path),
-            )?;
-            usages.push(parse_report(&report)?);
-        }
+        let usages = thread::scope(|scope| {
+            let running = ARCHITECTURES.map(|architecture| scope.spawn(move || assemble(ptxas, path, architecture)));
+            running.map(|thread| thread.join().expect("assembling does not panic"))
+        });
+        let usages = usages.into_iter().collect::<Result<Vec<_>>>()?;
         let threads = max_threads(&read(path)?);
         for name in usages[0].keys() {
             let mut usage = [Usage::default(); ARCHITECTURES.len()];
@@ -76,6 +71,13 @@ pub(crate) fn usages(ptxas: &Path, files: &[PathBuf]) -> Result<Vec<Kernel>> {
         }
     }
     Ok(kernels)
+}
+
+fn assemble(ptxas: &Path, path: &Path, architecture: &str) -> Result<BTreeMap<String, Usage>> {
+    let scratch = tempfile::tempdir().context("no temporary folder could be made")?;
+    let mut command = Command::new(ptxas);
+    command.args(["-v", &format!("-arch={architecture}"), "-o"]).arg(scratch.path().join("cubin")).arg(path);
+    parse_report(&output(&mut command)?.1)
 }
 
 /// Reads the report of `ptxas -v`: a few lines for each entry function, some for the functions that it calls.
