@@ -1,18 +1,17 @@
 //! Every check of the device: a kernel that breaks the rule, and one beside it that does not.
 
-use std::collections::HashMap;
-
-use emulator::machine::block::{Counts, Launch, run};
+use emulator::launch::{LaunchError, Shape, SymbolTable, launch};
 use emulator::machine::fault::{Fault, FaultKind};
 use emulator::machine::memory::Memory;
 use emulator::machine::settings::{Order, Settings};
 use emulator::ptx::Module;
+use emulator::stats::KernelStats;
 
 const WORDS: u64 = 64;
 
 /// Runs a kernel body with 64 words of output at `%rd1` (of which none is written beforehand), shared memory `s` of 256
 /// bytes, and the thread's number in `%r1`.
-fn run_body(body: &str, threads: u32, settings: &Settings) -> Result<(Vec<u32>, Counts), Fault> {
+fn run_body(body: &str, threads: u32, settings: &Settings) -> Result<(Vec<u32>, KernelStats), Fault> {
     let text = format!(
         ".version 8.2\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 out) .maxntid 1024, 1, 1\n{{\n\
          .reg .pred %p<8>; .reg .b16 %h<8>; .reg .b32 %r<64>; .reg .f32 %f<64>; .reg .b64 %rd<16>;\n\
@@ -24,15 +23,13 @@ fn run_body(body: &str, threads: u32, settings: &Settings) -> Result<(Vec<u32>, 
     let module = Module::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     let mut memory = Memory::new(1 << 20);
     let out = memory.allocate(4 * WORDS).unwrap();
-    let launch = Launch {
-        program: &module.kernels["k"],
-        grid: [1, 1, 1],
-        block: [threads, 1, 1],
-        dynamic_shared: 0,
-        parameters: &out.to_le_bytes(),
-        symbols: &HashMap::new(),
+    let shape = Shape { grid: [1, 1, 1], block: [threads, 1, 1], dynamic_shared: 0 };
+    let program = &module.kernels["k"];
+    let counts = match launch(program, &memory, &SymbolTable::default(), &out.to_le_bytes(), shape, settings) {
+        Ok(counts) => counts,
+        Err(LaunchError::Fault(fault)) => return Err(*fault),
+        Err(LaunchError::Refused(message)) => panic!("{message}"),
     };
-    let counts = run(&launch, &memory, settings)?;
     let (buffer, offset) = memory.range(out, 4 * WORDS).unwrap();
     Ok(((0..WORDS).map(|i| buffer.load(offset + 4 * i, 4) as u32).collect(), counts))
 }
@@ -121,7 +118,7 @@ fn barriers_must_be_the_same_one() {
     assert_eq!(output(left, 64)[63], 63);
     // Barriers of two numbers of which none is complete.
     let two = "and.b32 %r5, %r1, 1; bar.sync %r5;";
-    assert_eq!(faulty(two, 64, &Settings::default()).kind, FaultKind::BarrierDivergence);
+    assert_eq!(faulty(two, 64, &Settings::default()).kind, FaultKind::Deadlock);
 }
 
 #[test]
@@ -211,7 +208,7 @@ fn what_is_executed_is_counted() {
                 lg2.approx.f32 %f4, %f3; st.global.f32 [%rd3], %f4;";
     let (out, counts) = run_body(body, 40, &Settings::default()).unwrap();
     assert_eq!(f32::from_bits(out[0]), 2.0);
-    assert_eq!((counts.blocks, counts.fma, counts.ex2, counts.lg2), (1, 40, 40, 40));
+    assert_eq!((counts.launches, counts.fma, counts.ex2, counts.lg2), (1, 40, 40, 40));
     assert_eq!((counts.global_store_bytes, counts.global_load_bytes), (160, 0));
 }
 

@@ -4,7 +4,7 @@ use super::approx;
 use super::convert::{convert, pair, to_tf32};
 use super::registers::{LANES, Registers};
 use super::scalar::{
-    bfe, bfi, bits, finish, flush, float32, float64, fma32, int16, int32, int64, max32, min32, unary32, unary64,
+    bfe, bfi, bits, finish, float32, float64, flush, fma32, int16, int32, int64, max32, min32, unary32, unary64,
 };
 use crate::ptx::op::{Cmp, CmpType, Float, FloatUnary, Int, Logic, MmaType, Mode, NONE, Op, Reg};
 use crate::ptx::program::Program;

@@ -13,7 +13,13 @@
 pub fn ex2(x: f32) -> f32 {
     let x = f64::from(x);
     // Beyond these, the result is 0 or infinity in single precision; NaN stays.
-    let clamped = if x < -200.0 { -200.0 } else if x > 200.0 { 200.0 } else { x };
+    let clamped = if x < -200.0 {
+        -200.0
+    } else if x > 200.0 {
+        200.0
+    } else {
+        x
+    };
     // Adding and subtracting 1.5 · 2^52 rounds to an integer, whose bits are the low bits of the sum.
     const MAGIC: f64 = 6_755_399_441_055_744.0;
     let shifted = clamped + MAGIC;
@@ -21,7 +27,8 @@ pub fn ex2(x: f32) -> f32 {
     let t = (clamped - whole) * std::f64::consts::LN_2;
     // exp(t), |t| ≤ ln 2 / 2: the Taylor series to t^10 leaves 3e-13.
     let mut p = 1.0 / 3_628_800.0;
-    for c in [1.0 / 362_880.0, 1.0 / 40_320.0, 1.0 / 5_040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0]
+    for c in
+        [1.0 / 362_880.0, 1.0 / 40_320.0, 1.0 / 5_040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0]
     {
         p = p * t + c;
     }

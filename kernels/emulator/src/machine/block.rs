@@ -1,359 +1,316 @@
-//! Blocks of a grid: their threads, their barriers, and the workers that run them.
+//! A block: its warps in turn, its barriers, and the worker that runs one block after the other.
 
-use std::collections::HashMap;
-use std::ops::AddAssign;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
-
-use super::fault::{Fault, FaultKind, Trap, thread_index};
+use super::exec::{BARRIERS, Env, run};
+use super::fault::{Fault, FaultKind, Trap};
 use super::memory::Memory;
-use super::registers::LANES;
+use super::registers::{LANES, Registers};
 use super::settings::{Order, Random, Settings};
 use super::shared::Shared;
 use super::warp::Warp;
-use crate::ptx::op::{BarRed, Op, Reg};
+use crate::ptx::op::{BarRed, NONE, Op, Reg};
 use crate::ptx::program::{Fixed, Program, Special};
 
-/// A kernel with its grid and arguments.
-#[derive(Debug)]
-pub struct Launch<'a> {
+/// A kernel launch as a worker sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Job<'a> {
     /// The kernel.
     pub program: &'a Program,
+    /// Global memory.
+    pub memory: &'a Memory,
+    /// Addresses of the module's variables.
+    pub symbols: &'a dyn Symbols,
+    /// The parameter buffer.
+    pub parameters: &'a [u8],
     /// Blocks along each axis.
     pub grid: [u32; 3],
     /// Threads of a block along each axis.
     pub block: [u32; 3],
     /// Bytes of dynamic shared memory.
     pub dynamic_shared: u32,
-    /// The parameter buffer, laid out as [`Program::parameters`] say.
-    pub parameters: &'a [u8],
-    /// Addresses of module variables.
-    pub symbols: &'a HashMap<String, u64>,
+    /// How to run.
+    pub settings: &'a Settings,
 }
 
-/// What was executed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Blocks.
-    pub blocks: u64,
-    /// Instructions that warps issued.
-    pub warp_instructions: u64,
-    /// Instructions of single threads.
-    pub instructions: u64,
-    /// Matrix products of a warp.
-    pub mma: u64,
-    /// `ex2` of single threads.
-    pub ex2: u64,
-    /// `lg2` of single threads.
-    pub lg2: u64,
-    /// `fma` of single threads.
-    pub fma: u64,
-    /// Bytes that threads loaded from global memory, before any cache.
-    pub global_load_bytes: u64,
-    /// Bytes that threads stored to global memory.
-    pub global_store_bytes: u64,
-    /// Bytes to and from shared memory.
-    pub shared_bytes: u64,
-    /// Arrivals of warps at barriers of the block.
-    pub barriers: u64,
+/// Where module variables lie.
+pub trait Symbols: Sync + std::fmt::Debug {
+    /// The address of a variable.
+    fn address(&self, name: &str) -> Option<u64>;
 }
 
-impl AddAssign for Counts {
-    fn add_assign(&mut self, other: Self) {
-        let Self { blocks, warp_instructions, instructions, mma, ex2, lg2, fma, .. } = other;
-        self.blocks += blocks;
-        self.warp_instructions += warp_instructions;
-        self.instructions += instructions;
-        self.mma += mma;
-        self.ex2 += ex2;
-        self.lg2 += lg2;
-        self.fma += fma;
-        self.global_load_bytes += other.global_load_bytes;
-        self.global_store_bytes += other.global_store_bytes;
-        self.shared_bytes += other.shared_bytes;
-        self.barriers += other.barriers;
-    }
-}
-
-/// A block while it runs. A worker uses one after the other.
-pub(super) struct Block<'a> {
-    pub(super) program: &'a Program,
-    pub(super) memory: &'a Memory,
-    pub(super) settings: &'a Settings,
-    pub(super) parameters: &'a [u8],
-    pub(super) wide_atomics: &'a Mutex<()>,
-    pub(super) shared: Shared,
-    pub(super) counts: Counts,
-    /// The allocation that was accessed last.
-    pub(super) nearest: usize,
-    /// A register that holds a mask of all lanes.
-    pub(super) full_mask: Reg,
-    /// Instructions of warps that are left before the block counts as hanging.
-    pub(super) budget: u64,
-}
-
-/// Runs a grid.
-///
-/// # Errors
-/// The first fault, in the order of blocks among those that ran.
-pub fn run(launch: &Launch, memory: &Memory, settings: &Settings) -> Result<Counts, Fault> {
-    let [x, y, z] = launch.grid.map(u64::from);
-    let blocks = x * y * z;
-    let workers = match settings.workers {
-        0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
-        n => n,
-    };
-    let (next, first_fault) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
-    let (faults, wide_atomics) = (Mutex::new(Vec::new()), Mutex::new(()));
-    let total = Mutex::new(Counts::default());
-    let work = || {
-        let mut worker = Worker::new(launch, memory, settings, &wide_atomics);
-        loop {
-            let at = next.fetch_add(1, Relaxed);
-            // Blocks after a faulty one need not run; those before it may be faulty as well.
-            if at >= blocks || at > first_fault.load(Relaxed) {
-                break;
-            }
-            let index = [at % x, at / x % y, at / x / y].map(|i| i as u32);
-            if let Err(fault) = worker.run(index) {
-                first_fault.fetch_min(at, Relaxed);
-                faults.lock().unwrap_or_else(PoisonError::into_inner).push((at, fault));
-            }
-        }
-        *total.lock().unwrap_or_else(PoisonError::into_inner) += worker.block.counts;
-    };
-    if workers.min(blocks as usize) <= 1 {
-        work();
-    } else {
-        std::thread::scope(|scope| {
-            for _ in 0..workers.min(blocks as usize) {
-                scope.spawn(work);
-            }
-        });
-    }
-    let faults = faults.into_inner().unwrap_or_else(PoisonError::into_inner);
-    match faults.into_iter().min_by_key(|(at, _)| *at) {
-        Some((_, fault)) => Err(fault),
-        None => Ok(total.into_inner().unwrap_or_else(PoisonError::into_inner)),
-    }
-}
-
-struct Worker<'a> {
-    launch: &'a Launch<'a>,
-    block: Block<'a>,
+/// Runs blocks of one launch.
+pub struct Worker<'a> {
+    job: Job<'a>,
+    env: Env<'a>,
     warps: Vec<Warp>,
+    /// Places of `%ctaid` among the narrow registers.
+    block_index: Vec<(usize, usize)>,
 }
 
 impl<'a> Worker<'a> {
-    fn new(launch: &'a Launch, memory: &'a Memory, settings: &'a Settings, wide_atomics: &'a Mutex<()>) -> Self {
-        let program = launch.program;
-        let threads: u32 = launch.block.iter().product();
-        let warps = (0..threads.div_ceil(32) as usize).map(|index| {
-            let mut warp = Warp { index, ..Warp::default() };
-            let narrow = usize::from(program.narrow_registers) + program.narrow_fixed.len() + 1;
-            warp.registers.narrow = vec![[u32::MAX; LANES]; narrow];
-            warp.registers.wide =
-                vec![[u64::MAX; LANES]; usize::from(program.wide_registers) + program.wide_fixed.len()];
-            let fixed = program.predicate_fixed.iter().map(|truth| if *truth { u32::MAX } else { 0 });
-            warp.registers.predicates = vec![0; usize::from(program.predicates)];
-            warp.registers.predicates.extend(fixed);
-            warp
-        });
-        let block = Block {
+    /// A worker with its registers' constants in place.
+    pub fn new(job: Job<'a>) -> Self {
+        let threads = job.block.iter().product::<u32>();
+        let program = job.program;
+        let mut block_index = Vec::new();
+        for (index, fixed) in program.narrow_fixed.iter().enumerate() {
+            if let Fixed::Special(Special::Ctaid(axis)) = fixed {
+                block_index.push((usize::from(program.narrow_registers) + index, usize::from(*axis)));
+            }
+        }
+        let warps = (0..threads.div_ceil(32))
+            .map(|index| Warp { index: index as usize, registers: registers(&job, index), ..Warp::default() })
+            .collect();
+        // One register behind the constants holds the mask of whole-warp instructions.
+        let full_mask = program.narrow_registers + program.narrow_fixed.len() as Reg;
+        let env = Env {
             program,
-            memory,
-            settings,
-            parameters: launch.parameters,
-            wide_atomics,
+            memory: job.memory,
+            parameters: job.parameters,
+            settings: job.settings,
             shared: Shared::default(),
-            counts: Counts::default(),
-            nearest: 0,
-            full_mask: program.narrow_registers + program.narrow_fixed.len() as u16,
+            counts: vec![0; program.code.len()],
+            hints: vec![u32::MAX; program.code.len()],
+            arrived: [0; BARRIERS],
             budget: 0,
+            full_mask,
         };
-        Worker { launch, block, warps: warps.collect() }
+        Self { job, env, warps, block_index }
     }
 
-    /// Runs one block to its end.
-    fn run(&mut self, index: [u32; 3]) -> Result<(), Fault> {
-        let (launch, settings) = (self.launch, self.block.settings);
-        let program = launch.program;
-        let threads: u32 = launch.block.iter().product();
-        let linear = index[0] + launch.grid[0] * (index[1] + launch.grid[1] * index[2]);
-        let seed = match settings.order {
-            Order::Shuffled(seed) | Order::WarpsInterleaved(seed) => seed,
-            _ => 0,
-        };
-        let mut random = Random(seed ^ u64::from(linear) << 20);
-        let shared = program.static_shared.max(program.dynamic_base) + launch.dynamic_shared;
-        self.block.shared.reset(shared, settings.strict, settings.races);
-        self.block.budget = settings.budget;
-        self.block.counts.blocks += 1;
-        for warp in &mut self.warps {
-            let lanes = (threads - 32 * warp.index as u32).min(32);
-            warp.reset(lanes, program.local_bytes as usize, settings.order, &mut random);
+    /// How often each instruction was executed, counted by threads.
+    pub fn counts(&self) -> &[u64] {
+        &self.env.counts
+    }
+
+    /// Runs a block by its number in the grid.
+    ///
+    /// # Errors
+    ///
+    /// What the block did wrong.
+    pub fn run(&mut self, number: u64) -> Result<(), Fault> {
+        let [gx, gy, _] = self.job.grid.map(u64::from);
+        let index = [(number % gx) as u32, (number / gx % gy) as u32, (number / gx / gy) as u32];
+        self.reset(number, index);
+        let shape = self.job.block;
+        self.run_warps(number).map_err(|(trap, warp)| trap.locate(self.job.program, index, shape, warp))
+    }
+
+    fn reset(&mut self, number: u64, index: [u32; 3]) {
+        let Self { job, env, warps, block_index } = self;
+        let settings = job.settings;
+        let threads = job.block.iter().product::<u32>();
+        let program = job.program;
+        let mut random = Random(number ^ settings.order.to_numbers().1);
+        env.shared.reset(
+            program.dynamic_base.max(program.static_shared) + job.dynamic_shared,
+            settings.strict,
+            settings.races,
+        );
+        env.arrived = [0; BARRIERS];
+        env.budget = settings.budget;
+        for warp in warps {
+            let first = 32 * warp.index as u32;
+            warp.reset((threads - first).min(32), program.local_bytes as usize, settings.order, &mut random);
             warp.registers.poison(usize::from(program.narrow_registers), usize::from(program.wide_registers));
-            fill_fixed(warp, launch, index);
+            for (register, axis) in block_index.iter() {
+                warp.registers.narrow[*register] = [index[*axis]; LANES];
+            }
+        }
+    }
+
+    fn run_warps(&mut self, number: u64) -> Result<(), (Trap, usize)> {
+        let order = self.job.settings.order;
+        let mut random = Random(number.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ order.to_numbers().1);
+        let mut sequence: Vec<usize> = (0..self.warps.len()).collect();
+        if matches!(order, Order::Descending | Order::WarpsDescending) {
+            sequence.reverse();
         }
         loop {
-            self.run_warps(&mut random).map_err(|(trap, warp)| trap.locate(program, index, launch.block, warp))?;
-            if self.warps.iter().all(Warp::has_left) {
-                return Ok(());
+            let mut progress = false;
+            if matches!(order, Order::Shuffled(_) | Order::WarpsInterleaved(_)) {
+                random.shuffle(&mut sequence);
             }
-            self.release().map_err(|(trap, warp)| trap.locate(program, index, launch.block, warp))?;
-        }
-    }
-
-    /// Runs every warp until none can.
-    fn run_warps(&mut self, random: &mut Random) -> Result<(), (Box<Trap>, usize)> {
-        let mut order: Vec<usize> = (0..self.warps.len()).collect();
-        let order_of = self.block.settings.order;
-        match order_of {
-            Order::WarpsDescending | Order::Descending => order.reverse(),
-            Order::Shuffled(_) => random.shuffle(&mut order),
-            _ => {}
-        }
-        while self.warps.iter().any(|warp| warp.running != 0) {
-            if let Order::WarpsInterleaved(_) = order_of {
-                random.shuffle(&mut order);
-            }
-            for &at in &order {
-                let most = match order_of {
+            for &index in &sequence {
+                let warp = &mut self.warps[index];
+                if warp.running == 0 {
+                    continue;
+                }
+                progress = true;
+                let fuel = match order {
                     Order::WarpsInterleaved(_) => 1 + random.next() % 64,
                     _ => u64::MAX,
                 };
-                self.block.run(&mut self.warps[at], most).map_err(|trap| (trap, at))?;
+                run(warp, &mut self.env, fuel).map_err(|trap| (*trap, index))?;
+                if self.env.budget == 0 {
+                    let pc = warp.pcs.iter().copied().min().unwrap_or(0);
+                    let detail = format!("more than {} instructions of its warps", self.job.settings.budget);
+                    return Err((*Trap::new(FaultKind::Hang, pc, 0, detail), index));
+                }
             }
-        }
-        Ok(())
-    }
-
-    /// Lets the threads of a complete barrier go on.
-    fn release(&mut self) -> Result<(), (Box<Trap>, usize)> {
-        let waiting: Vec<(usize, usize)> = self
-            .warps
-            .iter()
-            .enumerate()
-            .flat_map(|(at, warp)| (0..LANES).filter(|lane| warp.at_barrier >> lane & 1 != 0).map(move |lane| (at, lane)))
-            .collect();
-        let alive: u32 = self.warps.iter().map(|warp| (!warp.gone).count_ones()).sum();
-        let ids: Vec<u32> = {
-            let mut ids: Vec<u32> = waiting.iter().map(|&(at, lane)| self.warps[at].barriers[lane].id).collect();
-            ids.sort_unstable();
-            ids.dedup();
-            ids
-        };
-        for id in ids {
-            let here: Vec<(usize, usize)> =
-                waiting.iter().copied().filter(|&(at, lane)| self.warps[at].barriers[lane].id == id).collect();
-            let (at, lane) = here[0];
-            let needed = match self.warps[at].barriers[lane].threads {
-                0 => alive,
-                threads => threads,
-            };
-            let pc = self.warps[at].pcs[lane];
-            if let Some(&(other, lane)) = here.iter().find(|&&(at, lane)| self.warps[at].pcs[lane] != pc) {
-                let line = self.block.program.line(pc);
-                let detail = format!("this thread is at a barrier while another is at the one of PTX line {line}");
-                let trap = Trap::new(FaultKind::BarrierDivergence, self.warps[other].pcs[lane], lane, detail);
-                return Err((trap, other));
+            if progress {
+                continue;
             }
-            if here.len() as u32 == needed {
-                self.pass(pc, &here);
+            if self.warps.iter().all(Warp::has_left) {
                 return Ok(());
             }
+            self.release()?;
         }
-        Err(self.stuck(&waiting, alive))
     }
 
-    /// Threads leave a barrier together.
-    fn pass(&mut self, pc: u32, threads: &[(usize, usize)]) {
-        if let Op::BarrierReduce { f, d, a, negated, .. } = self.block.program.code[pc as usize].op {
-            let truth = |&&(at, lane): &&(usize, usize)| {
-                let bits = self.warps[at].registers.p(a);
-                (if negated { !bits } else { bits }) >> lane & 1 != 0
+    /// Releases a barrier at which all have arrived that take part.
+    fn release(&mut self) -> Result<(), (Trap, usize)> {
+        for id in 0..BARRIERS as u32 {
+            let mut waiting: Vec<(usize, usize)> = Vec::new();
+            for (index, warp) in self.warps.iter().enumerate() {
+                waiting.extend(
+                    (0..LANES)
+                        .filter(|lane| warp.at_barrier >> lane & 1 != 0 && warp.barriers[*lane].id == id)
+                        .map(|lane| (index, lane)),
+                );
+            }
+            let Some(&(warp, lane)) = waiting.first() else { continue };
+            let wanted = match self.warps[warp].barriers[lane].threads {
+                0 => self.warps.iter().map(|warp| (!warp.gone).count_ones()).sum(),
+                threads => threads,
             };
-            let count = threads.iter().filter(truth).count();
-            for warp in &mut self.warps {
-                let lanes = warp.at_barrier;
-                match f {
-                    BarRed::Popc => warp.registers.put_n(lanes, d, [count as u32; LANES]),
-                    BarRed::And => warp.registers.put_p(lanes, d, if count == threads.len() { u32::MAX } else { 0 }),
-                    BarRed::Or => warp.registers.put_p(lanes, d, if count > 0 { u32::MAX } else { 0 }),
+            if (waiting.len() as u32) + self.env.arrived[id as usize] < wanted {
+                continue;
+            }
+            self.check_same(&waiting)?;
+            self.env.arrived[id as usize] = 0;
+            self.pass(&waiting);
+            return Ok(());
+        }
+        Err(self.stuck())
+    }
+
+    /// All must have come to the same instruction.
+    fn check_same(&self, waiting: &[(usize, usize)]) -> Result<(), (Trap, usize)> {
+        let pc_of = |&(warp, lane): &(usize, usize)| self.warps[warp].pcs[lane];
+        let Some(first) = waiting.first().map(pc_of) else { return Ok(()) };
+        match waiting.iter().find(|place| pc_of(place) != first) {
+            None => Ok(()),
+            Some(&(warp, lane)) => {
+                let line = |pc| self.job.program.line(pc);
+                let detail = format!(
+                    "threads of the block wait at different barriers, in lines {} and {}",
+                    line(first),
+                    line(self.warps[warp].pcs[lane])
+                );
+                Err((*Trap::new(FaultKind::BarrierDivergence, self.warps[warp].pcs[lane], lane, detail), warp))
+            }
+        }
+    }
+
+    fn pass(&mut self, waiting: &[(usize, usize)]) {
+        let Some(&(warp, lane)) = waiting.first() else { return };
+        let pc = self.warps[warp].pcs[lane];
+        let reduction = match self.job.program.code[pc as usize].op {
+            Op::BarrierReduce { f, a, negated, d, .. } => {
+                let holds =
+                    |&(warp, lane): &(usize, usize)| (self.warps[warp].registers.p(a) >> lane & 1 != 0) != negated;
+                let count = waiting.iter().filter(|place| holds(place)).count();
+                Some((f, d, count))
+            }
+            _ => None,
+        };
+        let mut met = 0u32;
+        for &(index, lane) in waiting {
+            let warp = &mut self.warps[index];
+            met |= 1 << index;
+            let bit = 1u32 << lane;
+            match reduction {
+                Some((_, NONE, _)) | None => {}
+                Some((BarRed::Popc, d, count)) => warp.registers.narrow[usize::from(d)][lane] = count as u32,
+                Some((f, d, count)) => {
+                    let result = if f == BarRed::And { count == waiting.len() } else { count > 0 };
+                    warp.registers.put_p(bit, d, if result { bit } else { 0 });
+                }
+            }
+            warp.at_barrier &= !bit;
+            warp.running |= bit;
+            warp.pcs[lane] = pc + 1;
+        }
+        if let Some(races) = &mut self.env.shared.races {
+            races.barrier(met);
+        }
+    }
+
+    /// Nobody can run on: who waits where?
+    fn stuck(&self) -> (Trap, usize) {
+        let mut places: Vec<(u32, bool, u32)> = Vec::new();
+        let mut first = None;
+        for (index, warp) in self.warps.iter().enumerate() {
+            for lane in (0..LANES).filter(|lane| (warp.at_barrier | warp.at_sync) >> lane & 1 != 0) {
+                first.get_or_insert((index, lane));
+                let place = (warp.pcs[lane], warp.at_barrier >> lane & 1 != 0);
+                match places.iter_mut().find(|(pc, barrier, _)| (*pc, *barrier) == place) {
+                    Some((_, _, count)) => *count += 1,
+                    None => places.push((place.0, place.1, 1)),
                 }
             }
         }
-        let mut warps = 0u32;
-        for &(at, lane) in threads {
-            let warp = &mut self.warps[at];
-            warp.pcs[lane] = pc + 1;
-            warp.at_barrier &= !(1 << lane);
-            warp.running |= 1 << lane;
-            warps |= 1 << at;
-        }
-        if let Some(races) = &mut self.block.shared.races {
-            races.barrier(warps);
-        }
-    }
-
-    /// Why nobody can go on.
-    fn stuck(&self, waiting: &[(usize, usize)], alive: u32) -> (Box<Trap>, usize) {
-        let at_sync = self.warps.iter().enumerate().find(|(_, warp)| warp.at_sync != 0);
-        if let Some((at, warp)) = at_sync {
-            let lane = warp.at_sync.trailing_zeros() as usize;
-            let detail = "this lane waits for lanes of its mask that do not come".to_string();
-            return (Trap::new(FaultKind::Deadlock, warp.pcs[lane], lane, detail), at);
-        }
-        let (at, lane) = waiting.first().copied().unwrap_or((0, 0));
-        let detail = format!("{} threads wait at barriers, {alive} are alive, and no barrier is complete", waiting.len());
-        (Trap::new(FaultKind::BarrierDivergence, self.warps[at].pcs[lane], lane, detail), at)
+        let (warp, lane) = first.unwrap_or((0, 0));
+        let list: Vec<String> = places
+            .iter()
+            .map(|(pc, barrier, count)| {
+                let what = if *barrier { "at the barrier" } else { "for other lanes" };
+                format!("{count} threads wait {what} in line {}", self.job.program.line(*pc))
+            })
+            .collect();
+        let barriers = places.iter().filter(|(_, barrier, _)| *barrier).count();
+        let kind = if barriers > 1 { FaultKind::BarrierDivergence } else { FaultKind::Deadlock };
+        let pc = self.warps.get(warp).map_or(0, |warp| warp.pcs[lane]);
+        (*Trap::new(kind, pc, lane, format!("no thread can go on: {}", list.join(", "))), warp)
     }
 }
 
-/// Writes constants and special registers behind the registers.
-fn fill_fixed(warp: &mut Warp, launch: &Launch, block: [u32; 3]) {
-    let program = launch.program;
-    let value = |fixed: &Fixed| match fixed {
-        Fixed::Value(value) => *value,
-        Fixed::Symbol(name, distance) => launch.symbols.get(name).map_or(0, |a| a.wrapping_add_signed(*distance)),
-        Fixed::Special(_) => 0,
+/// Registers with constants and special registers in place.
+fn registers(job: &Job<'_>, warp: u32) -> Registers {
+    let program = job.program;
+    let mut registers = Registers {
+        narrow: vec![[0; LANES]; usize::from(program.narrow_registers)],
+        wide: vec![[0; LANES]; usize::from(program.wide_registers)],
+        predicates: vec![0; usize::from(program.predicates)],
     };
-    let base = usize::from(program.narrow_registers);
-    for (at, fixed) in program.narrow_fixed.iter().enumerate() {
-        warp.registers.narrow[base + at] = match fixed {
-            Fixed::Special(special) => {
-                std::array::from_fn(|lane| special_value(*special, launch, block, warp.index, lane))
-            }
-            other => [value(other) as u32; LANES],
+    for fixed in &program.narrow_fixed {
+        registers.narrow.push(std::array::from_fn(|lane| match fixed {
+            Fixed::Value(value) => *value as u32,
+            Fixed::Special(special) => special_value(*special, job, 32 * warp + lane as u32),
+            Fixed::Symbol(..) => 0,
+        }));
+    }
+    registers.narrow.push([u32::MAX; LANES]);
+    for fixed in &program.wide_fixed {
+        let value = match fixed {
+            Fixed::Value(value) => *value,
+            Fixed::Symbol(name, distance) => job.symbols.address(name).unwrap_or(0).wrapping_add(*distance as u64),
+            Fixed::Special(_) => 0,
         };
+        registers.wide.push([value; LANES]);
     }
-    warp.registers.narrow[base + program.narrow_fixed.len()] = [u32::MAX; LANES];
-    let base = usize::from(program.wide_registers);
-    for (at, fixed) in program.wide_fixed.iter().enumerate() {
-        warp.registers.wide[base + at] = [value(fixed); LANES];
-    }
+    registers.predicates.extend(program.predicate_fixed.iter().map(|value| if *value { u32::MAX } else { 0 }));
+    registers
 }
 
-fn special_value(special: Special, launch: &Launch, block: [u32; 3], warp: usize, lane: usize) -> u32 {
-    let thread = thread_index((32 * warp + lane) as u32, launch.block);
-    let threads: u32 = launch.block.iter().product();
-    let shared = launch.program.dynamic_base.max(launch.program.static_shared);
+fn special_value(special: Special, job: &Job<'_>, thread: u32) -> u32 {
+    let lane = thread % 32;
     match special {
-        Special::Tid(axis) => thread[usize::from(axis)],
-        Special::Ntid(axis) => launch.block[usize::from(axis)],
-        Special::Ctaid(axis) => block[usize::from(axis)],
-        Special::Nctaid(axis) => launch.grid[usize::from(axis)],
-        Special::LaneId => lane as u32,
-        Special::WarpId => warp as u32,
-        Special::NWarpId => threads.div_ceil(32),
-        Special::SmId | Special::GridId => 0,
+        Special::Tid(axis) => super::fault::thread_index(thread, job.block)[usize::from(axis)],
+        Special::Ntid(axis) => job.block[usize::from(axis)],
+        Special::Nctaid(axis) => job.grid[usize::from(axis)],
+        Special::LaneId => lane,
+        Special::WarpId => thread / 32,
+        Special::NWarpId => 32,
         Special::NSmId => 1,
         Special::LaneMaskEq => 1 << lane,
-        Special::LaneMaskLe => u32::MAX >> (31 - lane),
         Special::LaneMaskLt => (1 << lane) - 1,
-        Special::LaneMaskGe => u32::MAX << lane,
-        Special::LaneMaskGt => (u32::MAX << lane) & !(1 << lane),
-        Special::DynamicSharedBytes => launch.dynamic_shared,
-        Special::TotalSharedBytes => shared + launch.dynamic_shared,
+        Special::LaneMaskLe => (1 << lane) | ((1 << lane) - 1),
+        Special::LaneMaskGe => !((1 << lane) - 1),
+        Special::LaneMaskGt => !((1 << lane) | ((1 << lane) - 1)),
+        Special::DynamicSharedBytes => job.dynamic_shared,
+        Special::TotalSharedBytes => job.program.dynamic_base + job.dynamic_shared,
+        // The block's index is filled in for each block; there is one multiprocessor and one grid.
+        Special::Ctaid(_) | Special::SmId | Special::GridId => 0,
     }
 }

@@ -6,9 +6,7 @@ use crate::ptx::op::{Conversion, CvtRound, Format, Mode, Round};
 /// Converts the low bits of a register.
 pub fn convert(how: &Conversion, bits: u64) -> u64 {
     match (how.from, how.to) {
-        (Format::Int { bits: width, signed }, Format::Int { .. }) => {
-            fit(extend(bits, width, signed), how)
-        }
+        (Format::Int { bits: width, signed }, Format::Int { .. }) => fit(extend(bits, width, signed), how),
         (Format::Int { bits: width, signed }, to) => {
             let value = extend(bits, width, signed);
             let direction = direction(how);

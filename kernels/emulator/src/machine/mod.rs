@@ -4,6 +4,7 @@
 //! makes the emulator fast: the cost of decoding is shared by 32 threads, and the loop over lanes becomes vector code.
 //! Lanes that branch apart wait for each other at the first common instruction. Other orders run thread by thread; see
 //! [`settings::Order`].
+#![allow(unreachable_pub, reason = "`pub` marks what a module offers; how far it is seen is the parent's choice")]
 
 mod access;
 mod alu;

@@ -1,100 +1,93 @@
-//! Matrix products of a warp, and the loads that feed them.
+//! Matrix products of a warp, `mma.sync`.
 //!
-//! Operands are what hardware sees: of a tf32 number the low 13 bits are ignored. Products are exact, their sum is taken in
-//! double precision and rounded once; with `hardware_error` it is cut off instead, as tensor cores do.
+//! Operands are cut to their format (tf32 ignores the low 13 bits), products are exact, sums are kept in double
+//! precision and rounded once to single precision. Tensor cores keep fewer bits and cut them off; with
+//! [`super::settings::Settings::hardware_error`] the sum is cut off to single precision instead of rounded.
 
-use super::access::addresses;
-use super::block::Block;
-use super::convert::from_f16;
-use super::fault::{FaultKind, Trap};
-use super::races::How;
-use super::registers::{ALL, LANES, Registers};
+use super::registers::{LANES, Registers, Row};
 use super::scalar::round_to_single;
-use super::warp::Warp;
-use crate::ptx::op::{Mma, MmaType, NONE, Op, Round};
+use crate::ptx::op::{Mma, MmaType, Round};
 
-/// The elements of one 32-bit register of a fragment.
-fn elements(ty: MmaType, bits: u32) -> [f64; 2] {
-    match ty {
-        MmaType::Tf32 => [f64::from(f32::from_bits(bits & 0xffff_e000)), 0.0],
-        MmaType::Bf16 => [bits << 16, bits & 0xffff_0000].map(|bits| f64::from(f32::from_bits(bits))),
-        MmaType::F16 => [bits as u16, (bits >> 16) as u16].map(from_f16),
+/// Rows of A and D.
+const ROWS: usize = 16;
+/// Columns of B and D.
+const COLUMNS: usize = 8;
+/// The largest number of columns of A and rows of B.
+const DEPTH: usize = 16;
+
+/// D = A B + C for all lanes.
+#[inline(always)]
+pub(super) fn multiply(r: &mut Registers, mma: &Mma, cut_off: bool) {
+    let mut a = [[0.0f64; DEPTH]; ROWS];
+    let mut b = [[0.0f64; COLUMNS]; DEPTH];
+    let k = usize::from(mma.k);
+    let pairs = mma.ty != MmaType::Tf32;
+    // Each register of A holds rows g and g + 8 by turns, the later ones the upper half of the columns.
+    let a_registers = if pairs { k / 4 } else { k / 2 };
+    for (index, &register) in mma.a.iter().take(a_registers).enumerate() {
+        let (row, column) = (8 * (index % 2), if pairs { 8 * (index / 2) } else { 4 * (index / 2) });
+        let values = r.n(register);
+        if pairs {
+            for lane in 0..LANES {
+                let [low, high] = halves(mma.ty, values[lane]);
+                a[row + lane / 4][column + 2 * (lane % 4)] = low;
+                a[row + lane / 4][column + 2 * (lane % 4) + 1] = high;
+            }
+        } else {
+            for lane in 0..LANES {
+                a[row + lane / 4][column + lane % 4] = tf32(values[lane]);
+            }
+        }
+    }
+    for (index, &register) in mma.b.iter().take(a_registers / 2).enumerate() {
+        let values = r.n(register);
+        if pairs {
+            for lane in 0..LANES {
+                let [low, high] = halves(mma.ty, values[lane]);
+                b[8 * index + 2 * (lane % 4)][lane / 4] = low;
+                b[8 * index + 2 * (lane % 4) + 1][lane / 4] = high;
+            }
+        } else {
+            for lane in 0..LANES {
+                b[4 * index + lane % 4][lane / 4] = tf32(values[lane]);
+            }
+        }
+    }
+    let mut rows: [Row<u32>; 4] = mma.c.map(|register| *r.n(register));
+    for row in 0..ROWS {
+        // Lanes 4 g .. 4 g + 4 hold row g, two columns each, in registers 0 and 1, and row g + 8 in 2 and 3.
+        let (first, lanes) = (2 * (row / 8), 4 * (row % 8));
+        let mut sums = [0.0f64; COLUMNS];
+        for column in 0..COLUMNS {
+            sums[column] = f64::from(f32::from_bits(rows[first + column % 2][lanes + column / 2]));
+        }
+        for depth in 0..k {
+            let factor = a[row][depth];
+            for column in 0..COLUMNS {
+                sums[column] += factor * b[depth][column];
+            }
+        }
+        for column in 0..COLUMNS {
+            let rounded = if cut_off { round_to_single(sums[column], 0.0, Round::Zero) } else { sums[column] as f32 };
+            rows[first + column % 2][lanes + column / 2] = rounded.to_bits();
+        }
+    }
+    for (row, register) in rows.into_iter().zip(mma.d) {
+        r.put_n(u32::MAX, register, row);
     }
 }
 
-/// D = A B + C with the fragment layouts of the PTX manual, section "Matrix Fragments for mma.m16n8k…".
-pub(super) fn multiply(r: &mut Registers, product: &Mma, hardware_error: bool) {
-    let pair = if product.ty == MmaType::Tf32 { 1 } else { 2 };
-    let (mut a, mut b) = ([[0.0; 16]; 16], [[0.0; 8]; 16]);
-    for (register, &reg) in product.a.iter().enumerate().filter(|(_, reg)| **reg != NONE) {
-        let row = r.n(reg);
-        for (lane, &bits) in row.iter().enumerate() {
-            let (group, thread) = (lane / 4, lane % 4);
-            let column = (thread + 4 * (register / 2)) * pair;
-            a[group + 8 * (register % 2)][column..][..pair].copy_from_slice(&elements(product.ty, bits)[..pair]);
-        }
-    }
-    for (register, &reg) in product.b.iter().enumerate().filter(|(_, reg)| **reg != NONE) {
-        let row = r.n(reg);
-        for (lane, &bits) in row.iter().enumerate() {
-            let (group, thread) = (lane / 4, lane % 4);
-            for (i, value) in elements(product.ty, bits)[..pair].iter().enumerate() {
-                b[(thread + 4 * register) * pair + i][group] = *value;
-            }
-        }
-    }
-    let c = product.c.map(|reg| *r.n(reg));
-    let mut results = [[0u32; LANES]; 4];
-    for (row, a) in a.iter().enumerate() {
-        let mut sums = [0.0f64; 8];
-        for (a, b) in a.iter().zip(&b).take(usize::from(product.k)) {
-            for (sum, b) in sums.iter_mut().zip(b) {
-                *sum += a * b;
-            }
-        }
-        let (group, half) = (row % 8, row / 8);
-        for (column, sum) in sums.iter().enumerate() {
-            let (lane, register) = (4 * group + column / 2, 2 * half + column % 2);
-            let sum = sum + f64::from(f32::from_bits(c[register][lane]));
-            let rounded = if hardware_error { round_to_single(sum, 0.0, Round::Zero) } else { sum as f32 };
-            results[register][lane] = rounded.to_bits();
-        }
-    }
-    for (d, row) in product.d.into_iter().zip(results) {
-        r.put_n(ALL, d, row);
-    }
+#[inline(always)]
+fn tf32(bits: u32) -> f64 {
+    f64::from(f32::from_bits(bits & 0xffff_e000))
 }
 
-impl Block<'_> {
-    /// `ldmatrix`: eight lanes give the addresses of the rows of each 8 × 8 matrix of 16-bit elements.
-    pub(super) fn load_matrix(&mut self, warp: &mut Warp, pc: u32, op: &Op) -> Result<(), Box<Trap>> {
-        let Op::LoadMatrix { count, transpose, addr, d } = *op else { return Ok(()) };
-        let at = addresses(warp, addr);
-        for (matrix, d) in d.into_iter().enumerate().take(usize::from(count)) {
-            let mut elements = [[0u16; 8]; 8];
-            for (row, values) in elements.iter_mut().enumerate() {
-                let lane = 8 * matrix + row;
-                if !at[lane].is_multiple_of(16) {
-                    let detail = format!("a row of 16 bytes at {} of shared memory", at[lane]);
-                    return Err(Trap::new(FaultKind::Misaligned, pc, lane, detail));
-                }
-                self.note(warp, pc, lane, at[lane], 16, How::Read)?;
-                let words = self.shared.load_words::<4>(at[lane] as u32);
-                let words = words.map_err(|refusal| self.refused(pc, lane, at[lane], 16, refusal))?;
-                for (pair, word) in values.chunks_exact_mut(2).zip(words) {
-                    pair.copy_from_slice(&[word as u16, (word >> 16) as u16]);
-                }
-            }
-            let pick = |row: usize, column: usize| {
-                u32::from(if transpose { elements[column][row] } else { elements[row][column] })
-            };
-            let row = std::array::from_fn(|lane| {
-                let (row, column) = (lane / 4, lane % 4 * 2);
-                pick(row, column) | pick(row, column + 1) << 16
-            });
-            warp.registers.put_n(ALL, d, row);
-        }
-        self.counts.shared_bytes += 128 * u64::from(count);
-        Ok(())
+/// The two numbers of a register, the lower one first.
+#[inline(always)]
+fn halves(ty: MmaType, bits: u32) -> [f64; 2] {
+    if ty == MmaType::Bf16 {
+        [f64::from(f32::from_bits(bits << 16)), f64::from(f32::from_bits(bits & 0xffff_0000))]
+    } else {
+        [super::convert::from_f16(bits as u16), super::convert::from_f16((bits >> 16) as u16)]
     }
 }

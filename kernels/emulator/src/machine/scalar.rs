@@ -12,9 +12,21 @@ pub fn int32(f: Int, a: u32, b: u32) -> u32 {
         Int::MulLo => a.wrapping_mul(b),
         Int::MulHiS => ((i64::from(sa) * i64::from(sb)) >> 32) as u32,
         Int::MulHiU => ((u64::from(a) * u64::from(b)) >> 32) as u32,
-        Int::DivS => if b == 0 { u32::MAX } else { sa.wrapping_div(sb) as u32 },
+        Int::DivS => {
+            if b == 0 {
+                u32::MAX
+            } else {
+                sa.wrapping_div(sb) as u32
+            }
+        }
         Int::DivU => a.checked_div(b).unwrap_or(u32::MAX),
-        Int::RemS => if b == 0 { a } else { sa.wrapping_rem(sb) as u32 },
+        Int::RemS => {
+            if b == 0 {
+                a
+            } else {
+                sa.wrapping_rem(sb) as u32
+            }
+        }
         Int::RemU => a.checked_rem(b).unwrap_or(a),
         Int::MinS => sa.min(sb) as u32,
         Int::MinU => a.min(b),
@@ -23,8 +35,20 @@ pub fn int32(f: Int, a: u32, b: u32) -> u32 {
         Int::And => a & b,
         Int::Or => a | b,
         Int::Xor => a ^ b,
-        Int::Shl => if b < 32 { a << b } else { 0 },
-        Int::ShrU => if b < 32 { a >> b } else { 0 },
+        Int::Shl => {
+            if b < 32 {
+                a << b
+            } else {
+                0
+            }
+        }
+        Int::ShrU => {
+            if b < 32 {
+                a >> b
+            } else {
+                0
+            }
+        }
         Int::ShrS => (sa >> b.min(31)) as u32,
     }
 }
@@ -39,9 +63,21 @@ pub fn int64(f: Int, a: u64, b: u64) -> u64 {
         Int::MulLo => a.wrapping_mul(b),
         Int::MulHiS => ((i128::from(sa) * i128::from(sb)) >> 64) as u64,
         Int::MulHiU => ((u128::from(a) * u128::from(b)) >> 64) as u64,
-        Int::DivS => if b == 0 { u64::MAX } else { sa.wrapping_div(sb) as u64 },
+        Int::DivS => {
+            if b == 0 {
+                u64::MAX
+            } else {
+                sa.wrapping_div(sb) as u64
+            }
+        }
         Int::DivU => a.checked_div(b).unwrap_or(u64::MAX),
-        Int::RemS => if b == 0 { a } else { sa.wrapping_rem(sb) as u64 },
+        Int::RemS => {
+            if b == 0 {
+                a
+            } else {
+                sa.wrapping_rem(sb) as u64
+            }
+        }
         Int::RemU => a.checked_rem(b).unwrap_or(a),
         Int::MinS => sa.min(sb) as u64,
         Int::MinU => a.min(b),
@@ -50,8 +86,20 @@ pub fn int64(f: Int, a: u64, b: u64) -> u64 {
         Int::And => a & b,
         Int::Or => a | b,
         Int::Xor => a ^ b,
-        Int::Shl => if b < 64 { a << b } else { 0 },
-        Int::ShrU => if b < 64 { a >> b } else { 0 },
+        Int::Shl => {
+            if b < 64 {
+                a << b
+            } else {
+                0
+            }
+        }
+        Int::ShrU => {
+            if b < 64 {
+                a >> b
+            } else {
+                0
+            }
+        }
         Int::ShrS => (sa >> b.min(63)) as u64,
     }
 }

@@ -83,14 +83,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            order: Order::default(),
-            strict: true,
-            races: false,
-            hardware_error: false,
-            workers: 0,
-            budget: 1 << 34,
-        }
+        Self { order: Order::default(), strict: true, races: false, hardware_error: false, workers: 0, budget: 1 << 34 }
     }
 }
 

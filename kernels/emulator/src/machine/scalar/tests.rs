@@ -17,7 +17,7 @@ fn integer_corner_cases() {
 
 #[test]
 fn bit_fields() {
-    assert_eq!(bits(Bits::BfeU, 0xabcd_1234, 8, 8, ), 0x12);
+    assert_eq!(bits(Bits::BfeU, 0xabcd_1234, 8, 8,), 0x12);
     assert_eq!(bits(Bits::BfeS, 0x0000_8000, 8, 8), 0xffff_ff80);
     assert_eq!(bits(Bits::BfeU, 0xffff_ffff, 28, 8), 0xf);
     assert_eq!(bits(Bits::BfeS, 0x8000_0000, 28, 8), 0xffff_fff8);

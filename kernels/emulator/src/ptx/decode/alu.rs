@@ -17,7 +17,9 @@ impl Decoder<'_> {
             "mad" | "mul" if is_integer(suffixes) => self.product(suffixes, operands)?,
             "add" | "sub" if suffixes.take("cc") => self.carry(suffixes, operands, false)?,
             "addc" | "subc" => self.carry(suffixes, operands, true)?,
-            "add" | "sub" | "div" | "rem" | "min" | "max" if is_integer(suffixes) => self.integer(suffixes, operands)?,
+            "add" | "sub" | "div" | "rem" | "min" | "max" if is_integer(suffixes) => {
+                self.integer(suffixes, operands)?
+            }
             "neg" | "abs" if is_integer(suffixes) => self.unary(suffixes, operands)?,
             "bfe" | "prmt" | "shf" | "lop3" | "sad" => self.bits(suffixes, operands)?,
             "bfi" => self.insert(suffixes, operands)?,

@@ -96,7 +96,12 @@ impl Decoder<'_> {
     }
 
     /// `cvt` and `cvt.pack`-like conversions of a pair.
-    pub(super) fn pair_conversion(&mut self, to: crate::ptx::op::MmaType, relu: bool, operands: &[Operand]) -> Outcome<Op> {
+    pub(super) fn pair_conversion(
+        &mut self,
+        to: crate::ptx::op::MmaType,
+        relu: bool,
+        operands: &[Operand],
+    ) -> Outcome<Op> {
         let [d, a, b] = exactly(operands)?;
         Ok(Op::ConvertPair {
             to,

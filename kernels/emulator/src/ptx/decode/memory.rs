@@ -9,8 +9,8 @@ use crate::ptx::types::{Class, Space, Type};
 
 /// Suffixes about caches, memory order and visibility, which change nothing in the emulator.
 const ORDER: &[&str] = &[
-    "nc", "ca", "cg", "cs", "cv", "lu", "wb", "wt", "volatile", "weak", "relaxed", "acquire", "release", "acq_rel", "cta",
-    "cluster", "gpu", "gl", "sys", "sc", "noftz",
+    "nc", "ca", "cg", "cs", "cv", "lu", "wb", "wt", "volatile", "weak", "relaxed", "acquire", "release", "acq_rel",
+    "cta", "cluster", "gpu", "gl", "sys", "sc", "noftz",
 ];
 
 impl Decoder<'_> {
@@ -89,8 +89,20 @@ impl Decoder<'_> {
             ("exch", Type::B32 | Type::B64 | Type::F32) => Atomic::Exch,
             ("cas", Type::B32 | Type::B64 | Type::U32 | Type::S32 | Type::U64 | Type::S64) => Atomic::Cas,
             ("add", ty) if !ty.is_float() && ty.bytes() >= 4 => Atomic::Add,
-            ("min", ty) if !ty.is_float() && ty.bytes() >= 4 => if signed { Atomic::MinS } else { Atomic::MinU },
-            ("max", ty) if !ty.is_float() && ty.bytes() >= 4 => if signed { Atomic::MaxS } else { Atomic::MaxU },
+            ("min", ty) if !ty.is_float() && ty.bytes() >= 4 => {
+                if signed {
+                    Atomic::MinS
+                } else {
+                    Atomic::MinU
+                }
+            }
+            ("max", ty) if !ty.is_float() && ty.bytes() >= 4 => {
+                if signed {
+                    Atomic::MaxS
+                } else {
+                    Atomic::MaxU
+                }
+            }
             ("and", Type::B32 | Type::B64) => Atomic::And,
             ("or", Type::B32 | Type::B64) => Atomic::Or,
             ("xor", Type::B32 | Type::B64) => Atomic::Xor,

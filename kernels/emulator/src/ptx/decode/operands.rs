@@ -59,7 +59,9 @@ impl Decoder<'_> {
         let mask = if ty.bytes() >= 4 { u64::from(u32::MAX) } else { (1 << (8 * ty.bytes())) - 1 };
         match operand {
             Operand::Register(register) => self.register(*register, Class::Narrow),
-            Operand::Integer(value) if ty == Type::F32 => Ok(self.fixed_narrow(Fixed::Value(u64::from((*value as f32).to_bits())))),
+            Operand::Integer(value) if ty == Type::F32 => {
+                Ok(self.fixed_narrow(Fixed::Value(u64::from((*value as f32).to_bits()))))
+            }
             Operand::Integer(value) => Ok(self.fixed_narrow(Fixed::Value(*value as u64 & mask))),
             Operand::Float(bits) => Ok(self.fixed_narrow(Fixed::Value(u64::from(*bits)))),
             Operand::Double(bits) => {

@@ -58,7 +58,8 @@ impl<'a> Suffixes<'a> {
 
     /// Ticks off the suffixes that change nothing here: caching, memory order, alignment promises.
     pub(super) fn ignore(&mut self, names: &[&str]) {
-        self.rest.retain(|suffix| !names.contains(suffix) && !suffix.starts_with("L1::") && !suffix.starts_with("L2::"));
+        self.rest
+            .retain(|suffix| !names.contains(suffix) && !suffix.starts_with("L1::") && !suffix.starts_with("L2::"));
     }
 
     /// An error if a suffix was not understood.

@@ -145,7 +145,8 @@ impl Decoder<'_> {
         if !suffixes.take("sync") {
             return Err("only redux.sync exists".to_owned());
         }
-        let name = suffixes.take_map(|suffix| ["add", "min", "max", "and", "or", "xor"].into_iter().find(|n| *n == suffix));
+        let name =
+            suffixes.take_map(|suffix| ["add", "min", "max", "and", "or", "xor"].into_iter().find(|n| *n == suffix));
         let ty = suffixes.ty()?;
         if ty.bytes() != 4 || ty.is_float() {
             return Err("unsupported type".to_owned());
@@ -161,7 +162,12 @@ impl Decoder<'_> {
             _ => Int::Xor,
         };
         let [d, a, mask] = exactly(operands)?;
-        Ok(Op::Redux { f, d: self.dest(d, Class::Narrow)?, a: self.source(a, ty)?, mask: self.source(mask, Type::B32)? })
+        Ok(Op::Redux {
+            f,
+            d: self.dest(d, Class::Narrow)?,
+            a: self.source(a, ty)?,
+            mask: self.source(mask, Type::B32)?,
+        })
     }
 
     /// `mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32` and its relatives.

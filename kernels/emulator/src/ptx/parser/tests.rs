@@ -28,8 +28,9 @@ fn parameters_are_laid_out_like_a_c_struct() {
 
 #[test]
 fn an_inner_brace_may_declare_a_register_anew() {
-    let source = source(".entry k() {.reg .pred %p<3>; .reg .b32 %r<3>; { .reg .b32 %p1; mov.u32 %p1, %r1; } @%p1 ret; }")
-        .unwrap();
+    let source =
+        source(".entry k() {.reg .pred %p<3>; .reg .b32 %r<3>; { .reg .b32 %p1; mov.u32 %p1, %r1; } @%p1 ret; }")
+            .unwrap();
     let entry = &source.entries[0];
     let Operand::Register(inner) = entry.instructions[0].operands[0] else { panic!("a register") };
     let (outer, _) = entry.instructions[1].guard.unwrap();

@@ -1,0 +1,6 @@
+#![doc = include_str!("../README.md")]
+
+pub mod launch;
+pub mod machine;
+pub mod ptx;
+pub mod stats;
