@@ -1,58 +1,69 @@
 //! Prints a line of JSON for each circuit and query, in the form of the script that times the peers.
 #![forbid(unsafe_code)]
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{num::NonZeroUsize, process::ExitCode};
 
-use benches::{CASES, Query, flop_per_image};
+use benches::{Query, named, skipped};
 use clap::Parser;
-use convpc_core::{Backend, Result};
-use convpc_cpu::Cpu;
+use convpc::{BackendChoice, Precision, Result};
 
 /// Time convpc on the circuits that its peers are timed on.
 #[derive(Parser)]
 struct Arguments {
+    /// What computes: cpu, reference, cuda, or cuda:N for GPU number N.
+    #[arg(long, default_value_t = BackendChoice::Cpu)]
+    backend: BackendChoice,
+    /// What a GPU multiplies: f32, tf32 or bf16.
+    #[arg(long, default_value_t = Precision::F32)]
+    precision: Precision,
     /// Threads of the CPU backend.
     #[arg(long, default_value = "2")]
     threads: NonZeroUsize,
-    /// Only the circuit of this name.
-    #[arg(long, value_parser = CASES.map(|case| case.name))]
+    /// Only the circuit of this name: small, mnist32, mnist64, mnist128.
+    #[arg(long)]
     only: Option<String>,
     /// Repetitions to take the median of.
     #[arg(long, default_value = "5")]
     runs: NonZeroUsize,
 }
 
-fn main() -> Result<()> {
-    let Arguments { threads, only, runs } = Arguments::parse();
-    let backend = Cpu::new(Some(threads.get()))?;
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<()> {
+    let Arguments { backend, precision, threads, only, runs } = arguments;
+    let device = backend;
+    let backend = device.open(Some(threads.get()), precision)?;
     eprintln!("{}", backend.description());
-    for case in CASES.iter().filter(|case| only.as_ref().is_none_or(|name| name == case.name)) {
+    for case in named().iter().filter(|case| only.as_ref().is_none_or(|name| *name == case.name)) {
         let circuit = case.circuit()?;
         let mut executable = backend.load(&circuit)?;
         for query in Query::ALL {
-            let images = query.images(case);
-            let mut time = || query.time(&mut *executable, &circuit, images.view());
-            time()?;
-            let mut times = (0..runs.get()).map(|_| time()).collect::<Result<Vec<Duration>>>()?;
-            let seconds = median(&mut times);
-            let flop = query.passes().map(|passes| passes * flop_per_image(&circuit) * case.batch as f64);
-            let gflops = flop.map_or("null".to_string(), |flop| format!("{:.2}", flop / seconds / 1e9));
+            let what = format!("{} {}", case.name, query.name());
+            let measured = match query.measure(&mut *executable, case, &circuit, runs.get()) {
+                Ok(measured) => measured,
+                Err(error) => {
+                    skipped(&what, backend.name(), &error);
+                    continue;
+                }
+            };
+            let gflops = measured.gflops.map_or("null".to_string(), |gflops| format!("{gflops:.2}"));
             println!(
-                r#"{{"circuit": "{}", "peer": "convpc", "op": "{}", "device": "{}", "threads": {threads}, "batch": {}, "seconds": {seconds:.6}, "images_per_second": {:.1}, "gflops": {gflops}}}"#,
+                r#"{{"circuit": "{}", "peer": "convpc", "op": "{}", "device": "{device}", "precision": "{precision}", "threads": {threads}, "batch": {}, "seconds": {:.6}, "images_per_second": {:.1}, "gflops": {gflops}}}"#,
                 case.name,
                 query.name(),
-                backend.name(),
                 case.batch,
-                case.batch as f64 / seconds,
+                measured.seconds,
+                measured.images_per_second,
             );
         }
     }
     Ok(())
-}
-
-/// The median in seconds.
-fn median(times: &mut [Duration]) -> f64 {
-    times.sort_unstable();
-    let n = times.len();
-    (times[(n - 1) / 2] + times[n / 2]).as_secs_f64() / 2.0
 }
