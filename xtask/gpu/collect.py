@@ -92,9 +92,11 @@ def percent(launch, name):
 def criterion(folder):
     found = []
     for path in sorted(folder.glob("**/new/estimates.json")):
-        median = json.loads(path.read_text())["median"]["point_estimate"]
-        name = "/".join(path.relative_to(folder).parts[:-2])
-        found.append({"benchmark": name, "median_seconds": median / 1e9})
+        seconds = json.loads(path.read_text())["median"]["point_estimate"] / 1e9
+        benchmark = json.loads(path.with_name("benchmark.json").read_text())
+        images = (benchmark.get("throughput") or {}).get("Elements")
+        found.append({"benchmark": benchmark["full_id"], "median_seconds": seconds,
+                      "images_per_second": images and images / seconds})
     return found
 
 
@@ -113,15 +115,19 @@ def markdown(result):
     text.append(f"Driver {gpu.get('driver', '–')}; commit {result['pack'].get('commit', '–')}.\n")
     text.append(table(["part", "end", "seconds"], [(p["name"], p["status"], p["seconds"]) for p in result["parts"]]))
     t = result["tests"]
-    text.append(f"Conformance tests: {t['passed']} passed, {t['failed']} failed, {t['ignored']} ignored.\n")
+    found = f"{t['passed']} passed, {t['failed']} failed, {t['ignored']} ignored" if any(t.values()) else "not run"
+    text.append(f"Conformance tests: {found}.\n")
     for tool in ("memcheck", "racecheck"):
         s = result[tool]
-        text.append(f"{tool}: {s['programs']} programs, {s['errors']} errors, {s['hazards']} hazards.\n")
+        found = f"{s['programs']} programs, {s['errors']} errors, {s['hazards']} hazards" if s["programs"] else "not run"
+        text.append(f"{tool}: {found}.\n")
     if result["ceilings"]:
         text.append(table(["ceiling", "value", "unit"],
                           [(c["ceiling"], number(c["value"], 4), c["unit"]) for c in result["ceilings"]]))
     if result["benchmarks"] or result["peers"]:
         text.append(benchmarks(result))
+    if result["compare"]:
+        text.append(result["compare"])
     if result["kernels"]:
         head = ["kernel", "launches", "µs in all", "longest, µs", "compute %", "DRAM %", "occupancy %", "registers"]
         rows = []
@@ -136,21 +142,24 @@ def markdown(result):
 
 
 def benchmarks(result):
-    """One row for each circuit, query, program and device: the share of the matrix rate, and how it stands to the fastest
-    other program on that device."""
+    """One row for each circuit, query, program and device: the share of the tensor cores' rate, and how it stands to the
+    fastest other program on that device."""
     rates = {c["ceiling"]: c["value"] * 1e3 for c in result["ceilings"] if c["unit"] == "TFLOP/s"}
+    tf32, bf16 = rates.get("mma.sync tf32"), rates.get("mma.sync bf16")
+    # A product of f32 is three of tf32.
+    at_most = {"f32": tf32 and tf32 / 3, "tf32": tf32, "bf16": bf16}
     rows, everything = [], result["benchmarks"] + result["peers"]
     for line in everything:
         key = (line["circuit"], line["op"], line["device"])
         others = [o["images_per_second"] for o in everything
                   if (o["circuit"], o["op"], o["device"]) == key and o["peer"] != line["peer"] and o.get("images_per_second")]
-        fraction = None
-        if line.get("gflops") and line["device"].startswith("cuda") and rates.get("mma.sync tf32"):
-            fraction = 100 * line["gflops"] / rates["mma.sync tf32"]
-        rows.append((f"{line['circuit']} {line['op']}", line["peer"], line["device"], line["batch"],
+        precision, fraction = line.get("precision", "–"), None
+        if line.get("gflops") and line["device"].startswith("cuda") and at_most.get(precision):
+            fraction = 100 * line["gflops"] / at_most[precision]
+        rows.append((f"{line['circuit']} {line['op']}", line["peer"], line["device"], precision, line["batch"],
                      number(1e3 * line["seconds"]), number(line["images_per_second"]), number(line.get("gflops")),
                      number(fraction), number(line["images_per_second"] / max(others) if others else None)))
-    head = ["circuit, query", "program", "device", "batch", "ms", "images/s", "GFLOP/s", "% of mma.sync tf32",
+    head = ["circuit, query", "program", "device", "precision", "batch", "ms", "images/s", "GFLOP/s", "% of matrix rate",
             "× the fastest other there"]
     return table(head, sorted(rows, key=lambda row: row[0]))
 
@@ -168,6 +177,7 @@ def main():
         "ceilings": json_lines(output("ceilings")),
         "benchmarks": json_lines(output("bench")),
         "peers": json_lines(output("peers")),
+        "compare": output("compare"),
         "memcheck": sanitizer(output("memcheck")),
         "racecheck": sanitizer(output("racecheck")),
         "kernels": kernels(output("ncu")),

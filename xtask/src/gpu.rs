@@ -11,12 +11,12 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::{
-    testrun::{self, Artifact},
+    testrun,
     workspace::{self, cargo, output, run, shown},
 };
 
-/// The tests of `testsuite` that run on the device.
-const TESTS: [&str; 1] = ["cuda"];
+/// The test of `testsuite` that runs on the device.
+const TEST: &str = "cuda_device";
 /// The folder must fit through the narrowest door between two machines.
 const LIMIT: u64 = 60 << 20;
 const FILES: [(&str, &str); 3] = [
@@ -56,27 +56,25 @@ pub(crate) fn pack(extras: &Extras) -> Result<PathBuf> {
     }
     let packages = Packages::read()?;
 
-    let tests: Vec<&str> = TESTS.into_iter().filter(|test| packages.has_target("testsuite", "test", test)).collect();
-    if tests.is_empty() {
-        eprintln!("warning: testsuite has no test named {}: the pack is without conformance tests", TESTS.join(", "));
-    } else {
-        let mut build = packages.cargo("testsuite", &["test", "--release", "--no-run"]);
-        build.args(tests.iter().flat_map(|test| ["--test", *test]));
+    if packages.has_target("testsuite", "test", TEST) {
+        let mut build = packages.cargo("testsuite", &["test", "--release", "--no-run", "--test", TEST]);
         for artifact in testrun::artifacts(&mut build)? {
-            install(&artifact, &folder.join("tests").join(&artifact.name))?;
+            copy(&artifact.executable, &folder.join("tests").join(&artifact.name))?;
         }
         copy_files(&workspace::path("testsuite/golden"), "safetensors", &folder.join("golden"))?;
+    } else {
+        eprintln!("warning: testsuite has no test {TEST}: the pack is without conformance tests");
     }
 
     let mut build = packages.cargo("benches", &["build", "--release", "--benches", "--examples"]);
     for artifact in testrun::artifacts(&mut build)? {
         if artifact.kind == "bench" || artifact.kind == "example" {
-            install(&artifact, &folder.join("bench").join(&artifact.name))?;
+            copy(&artifact.executable, &folder.join("bench").join(&artifact.name))?;
         }
     }
     let mut build = packages.cargo("convpc-cli", &["build", "--release", "--bins"]);
     for artifact in testrun::artifacts(&mut build)? {
-        install(&artifact, &folder.join(&artifact.name))?;
+        copy(&artifact.executable, &folder.join(&artifact.name))?;
     }
 
     for (name, text) in FILES {
@@ -122,21 +120,16 @@ impl Packages {
         targets.iter().any(|target| target["name"] == name && target["kind"][0] == kind)
     }
 
-    /// Cargo with the feature `cuda` where the package has it.
+    /// Cargo for executables without symbols, with the feature `cuda` where the package has it.
     fn cargo(&self, package: &str, arguments: &[&str]) -> Command {
         let mut cargo = cargo();
         cargo.args(arguments).args(["--package", package]);
+        cargo.env("CARGO_PROFILE_RELEASE_STRIP", "symbols").env("CARGO_PROFILE_RELEASE_DEBUG", "0");
         if self.package(package)["features"].get("cuda").is_some() {
             cargo.args(["--features", "cuda"]);
         }
         cargo
     }
-}
-
-/// Copies an executable without its symbols.
-fn install(artifact: &Artifact, to: &Path) -> Result<()> {
-    copy(&artifact.executable, to)?;
-    run(Command::new("strip").arg("--strip-all").arg(to)).context("the tool strip, of binutils, is needed")
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
