@@ -104,6 +104,7 @@ pub(crate) fn run(only: Option<&str>, list: bool) -> Result<()> {
     }
     // Broken loops need not end.
     let limit = started.elapsed() * 10 + Duration::from_secs(30);
+    must_read_replacements(&tests, original.path(), limit)?;
 
     let mut survived = 0;
     for mutant in &mutants {
@@ -123,6 +124,19 @@ pub(crate) fn run(only: Option<&str>, list: bool) -> Result<()> {
     }
     println!("{} mutants, all caught", mutants.len());
     Ok(())
+}
+
+/// Without kernels the tests must fail; else they run others than those that they are given, and nothing can be caught.
+fn must_read_replacements(tests: &TestBinary, original: &Path, limit: Duration) -> Result<()> {
+    let empty = tempfile::tempdir().context("no temporary folder could be made")?;
+    for path in files(original, "ptx")? {
+        let first_line = format!("// convpc {}\n", workspace::stem(&path));
+        workspace::write(&empty.path().join(path.file_name().unwrap_or_default()), first_line)?;
+    }
+    match tests.run(REPLACEMENT, empty.path(), limit)? {
+        Outcome::Failed { .. } => Ok(()),
+        Outcome::Passed { .. } => bail!("the tests pass without kernels: their device does not heed {REPLACEMENT}"),
+    }
 }
 
 enum Verdict {
