@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use convpc_core::{Semiring, Structure};
 
 use crate::{
-    driver::{Buffer, Device},
+    driver::{Buffer, Queue},
     error::CudaError,
     model::{Model, Weights},
     params::{
@@ -53,23 +53,23 @@ pub(crate) struct Compiled {
 
 impl Compiled {
     pub(crate) fn new(
-        device: &Device,
+        queue: &Queue,
         structure: &Structure,
         plan: &Plan,
         semiring: Semiring,
         memory: &Memory,
     ) -> Result<Self, CudaError> {
         let stride = u32::try_from(plan.stride()).map_err(|_| CudaError::TooLarge { what: "the number of rows" })?;
-        let prepare = |launch: &Launch| prepare(device, structure, launch, plan.rows, stride, semiring, memory);
+        let prepare = |launch: &Launch| prepare(queue, structure, launch, plan.rows, stride, semiring, memory);
         Ok(Compiled { launches: plan.launches.iter().map(prepare).collect::<Result<_, _>>()? })
     }
 
-    pub(crate) fn launch(&self, device: &Device) -> Result<(), CudaError> {
+    pub(crate) fn launch(&self, queue: &Queue) -> Result<(), CudaError> {
         for Prepared { entry, arguments, blocks, shared_bytes, .. } in &self.launches {
             match arguments {
-                Arguments::Fused(a) => device.launch(entry, *a, *blocks, *shared_bytes)?,
-                Arguments::Rows(a) => device.launch(entry, *a, *blocks, *shared_bytes)?,
-                Arguments::Mix(a) => device.launch(entry, *a, *blocks, *shared_bytes)?,
+                Arguments::Fused(a) => queue.launch(entry, *a, *blocks, *shared_bytes)?,
+                Arguments::Rows(a) => queue.launch(entry, *a, *blocks, *shared_bytes)?,
+                Arguments::Mix(a) => queue.launch(entry, *a, *blocks, *shared_bytes)?,
             }
         }
         Ok(())
@@ -77,7 +77,7 @@ impl Compiled {
 }
 
 fn prepare(
-    device: &Device,
+    queue: &Queue,
     structure: &Structure,
     launch: &Launch,
     rows: usize,
@@ -91,10 +91,10 @@ fn prepare(
     let steps = launch.steps.iter().flat_map(|s: &ConvpcStep| [s.level, s.group, s.first, s.count, s.fresh]);
     let levels = launch.levels.iter().flat_map(|level| level_words(level, weights(level.layer)));
     let tables = [
-        device.upload_new(&launch.list, what)?,
-        device.upload_new(&nodes.collect::<Vec<u32>>(), what)?,
-        device.upload_new(&steps.collect::<Vec<u32>>(), what)?,
-        device.upload_new(&levels.collect::<Vec<u32>>(), what)?,
+        queue.upload_new(&launch.list, what)?,
+        queue.upload_new(&nodes.collect::<Vec<u32>>(), what)?,
+        queue.upload_new(&steps.collect::<Vec<u32>>(), what)?,
+        queue.upload_new(&levels.collect::<Vec<u32>>(), what)?,
     ];
     let [list, nodes, steps, levels] = tables.each_ref().map(Buffer::address);
     let source = source(structure, launch, stride, semiring, memory, list);

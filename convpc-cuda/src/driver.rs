@@ -4,7 +4,9 @@
 mod device;
 mod graph;
 mod memory;
+mod queue;
 
-pub(crate) use device::{Device, Mark};
+pub(crate) use device::Device;
 pub(crate) use graph::Graph;
 pub(crate) use memory::{Buffer, Pinned};
+pub(crate) use queue::{Mark, Queue};

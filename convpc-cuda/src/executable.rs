@@ -10,7 +10,7 @@ use convpc_core::{
 use ndarray::{Array1, Array2, Array4, ArrayView2, Axis, s};
 
 use crate::{
-    driver::Device,
+    driver::{Device, Queue},
     error::CudaError,
     model::Model,
     plan::Purpose,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 pub(crate) struct CudaExecutable {
-    device: Arc<Device>,
+    queue: Queue,
     circuit: Arc<Circuit>,
     model: Model,
     precision: Precision,
@@ -27,9 +27,10 @@ pub(crate) struct CudaExecutable {
 
 impl CudaExecutable {
     pub(crate) fn new(device: Arc<Device>, circuit: &Circuit, precision: Precision) -> Result<Self, CudaError> {
-        let model = Model::new(&device, circuit.structure(), circuit.parameters(), precision)?;
+        let queue = Queue::new(device)?;
+        let model = Model::new(&queue, circuit.structure(), circuit.parameters(), precision)?;
         Ok(CudaExecutable {
-            device,
+            queue,
             circuit: Arc::new(circuit.clone()),
             model,
             precision,
@@ -38,15 +39,15 @@ impl CudaExecutable {
     }
 
     fn context(&self) -> Context<'_> {
-        let CudaExecutable { device, circuit, model, precision, .. } = self;
-        Context { device, structure: circuit.structure(), model, precision: *precision }
+        let CudaExecutable { queue, circuit, model, precision, .. } = self;
+        Context { queue, structure: circuit.structure(), model, precision: *precision }
     }
 }
 
 impl Drop for CudaExecutable {
     fn drop(&mut self) {
         // Memory that a kernel or a copy still uses must not be given back; an error here has surfaced before.
-        let _ = self.device.synchronize();
+        let _ = self.queue.synchronize();
     }
 }
 
@@ -65,7 +66,7 @@ impl Executable for CudaExecutable {
 
     fn set_parameters(&mut self, parameters: &Parameters) -> Result<()> {
         let circuit = Circuit::new(self.structure().clone(), parameters.clone())?;
-        self.model.replace(&self.device, circuit.structure(), circuit.parameters())?;
+        self.model.replace(&self.queue, circuit.structure(), circuit.parameters())?;
         self.circuit = Arc::new(circuit);
         Ok(())
     }
@@ -96,8 +97,8 @@ impl Executable for CudaExecutable {
             let (stride, outputs) = session.every_layer(self.context(), batch, semiring)?;
             for (layer, tensor) in activations.iter_mut().enumerate() {
                 let nodes = shape(layer).repetitions * shape(layer).features();
-                let values = self.device.download(&outputs[&layer].values, nodes * shape(layer).channels * stride)?;
-                let offsets = self.device.download(&outputs[&layer].offsets, nodes * stride)?;
+                let values = self.queue.download(&outputs[&layer].values, nodes * shape(layer).channels * stride)?;
+                let offsets = self.queue.download(&outputs[&layer].offsets, nodes * stride)?;
                 let first = index * at_a_time;
                 let mut to = tensor.slice_mut(s![.., .., .., first..first + batch.nrows()]);
                 for ((r, f, c, row), to) in to.indexed_iter_mut() {

@@ -3,7 +3,7 @@
 use convpc_core::{Form, Layer, Parameters, Precision, Structure, WeightMatrices};
 
 use crate::{
-    driver::{Buffer, Device},
+    driver::{Buffer, Queue},
     error::CudaError,
     params::{self, ConvpcPack},
 };
@@ -30,7 +30,7 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) fn new(
-        device: &Device,
+        queue: &Queue,
         structure: &Structure,
         parameters: &Parameters,
         precision: Precision,
@@ -53,39 +53,37 @@ impl Model {
             let weights = WeightMatrices::new(structure, layer).map(|matrices| {
                 let (tiles, steps) = fragments(&matrices, precision);
                 let words = matrices.groups * matrices.repetitions * tiles * steps * fragment_words(precision);
-                let linear = device.allocate(matrices.weights(), "the circuit's weights")?;
+                let linear = queue.allocate(matrices.weights(), "the circuit's weights")?;
                 let multiplied = !matrices.mixes_repetitions();
-                let packed = multiplied.then(|| device.allocate(words, "the circuit's weights")).transpose()?;
+                let packed = multiplied.then(|| queue.allocate(words, "the circuit's weights")).transpose()?;
                 Ok(Weights { matrices, linear, packed })
             });
             sums.push(weights.transpose()?);
         }
         let mut model = Model {
-            leaves: device.allocate(leaves, "the circuit's leaves")?,
+            leaves: queue.allocate(leaves, "the circuit's leaves")?,
             leaf_stride,
-            sufficient: sufficient
-                .map(|table| device.upload_new(&table, "the leaf family's statistics"))
-                .transpose()?,
+            sufficient: sufficient.map(|table| queue.upload_new(&table, "the leaf family's statistics")).transpose()?,
             sums,
             precision,
         };
-        model.replace(device, structure, parameters)?;
+        model.replace(queue, structure, parameters)?;
         Ok(model)
     }
 
     /// Copies other parameters of the same structure to where the old ones are.
     pub(crate) fn replace(
         &mut self,
-        device: &Device,
+        queue: &Queue,
         structure: &Structure,
         parameters: &Parameters,
     ) -> Result<(), CudaError> {
-        device.replace(&mut self.leaves, &leaf_values(structure, parameters, self.leaf_stride))?;
+        queue.replace(&mut self.leaves, &leaf_values(structure, parameters, self.leaf_stride))?;
         for (layer, weights) in self.sums.iter_mut().enumerate() {
             let Some(Weights { matrices, linear, packed }) = weights else { continue };
             let tensor = parameters.slice(layer);
             let values: Vec<f32> = matrices.offsets().map(|offset| tensor[offset] as f32).collect();
-            device.replace(linear, &values)?;
+            queue.replace(linear, &values)?;
             let Some(packed) = packed else { continue };
             let arguments = ConvpcPack {
                 linear: linear.address(),
@@ -97,7 +95,7 @@ impl Model {
             let (tiles, steps) = fragments(matrices, self.precision);
             let lanes = matrices.groups * matrices.repetitions * tiles * steps * 32;
             let blocks = lanes.div_ceil(params::CONVPC_THREADS as usize);
-            device.launch(&format!("pack_{}", self.precision.name()), arguments, blocks, 0)?;
+            queue.launch(&format!("pack_{}", self.precision.name()), arguments, blocks, 0)?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use ndarray::{ArrayView2, Axis};
 
 use crate::{
     compiled::{Compiled, Memory, Outputs},
-    driver::{Buffer, Device, Graph, Mark, Pinned},
+    driver::{Buffer, Graph, Mark, Pinned, Queue},
     error::CudaError,
     model::Model,
     params::{self, ConvpcTranspose},
@@ -27,7 +27,7 @@ const SHARE_OF_FREE_MEMORY: (u64, u64) = (9, 10);
 
 /// A batch's way in and out.
 struct Slot {
-    /// `[row][column]`, on the host and on the device.
+    /// `[row][column]`, on the host and on the queue.
     staged: Pinned<f32>,
     raw: Buffer<f32>,
     /// The root's values, then its offsets.
@@ -76,7 +76,7 @@ pub(crate) struct Session {
 /// What a session works with: lent for each call.
 #[derive(Clone, Copy)]
 pub(crate) struct Context<'a> {
-    pub(crate) device: &'a Device,
+    pub(crate) queue: &'a Queue,
     pub(crate) structure: &'a Structure,
     pub(crate) model: &'a Model,
     pub(crate) precision: Precision,
@@ -107,10 +107,10 @@ impl Session {
         let purpose = Purpose::EveryLayer(semiring);
         let key = self.prepare(on, purpose, data.nrows())?;
         self.stage(on, 0, data)?;
-        on.device.compute_after_upload()?;
+        on.queue.compute_after_upload()?;
         self.transpose(on, 0, data.nrows())?;
-        self.plans[&key].compiled.launch(on.device)?;
-        on.device.upload_after_compute()?;
+        self.plans[&key].compiled.launch(on.queue)?;
+        on.queue.upload_after_compute()?;
         Ok((stride(key.rows), &self.outputs))
     }
 
@@ -121,12 +121,12 @@ impl Session {
             return Ok(wanted);
         }
         let needed = |rows: usize| {
-            let plan = Plan::new(on.structure, rows, purpose, on.precision, on.device.limits());
+            let plan = Plan::new(on.structure, rows, purpose, on.precision, on.queue.limits());
             // Data once by column and twice by row.
             let values = plan.values_per_row(on.structure) + 3 * on.structure.variables();
             (stride(plan.rows) * values * size_of::<f32>()) as u64
         };
-        let free = on.device.free_memory()?;
+        let free = on.queue.free_memory()?;
         let share = free / SHARE_OF_FREE_MEMORY.1 * SHARE_OF_FREE_MEMORY.0 + self.bytes();
         let mut fits = wanted;
         while fits > 1 && needed(fits) > share {
@@ -154,11 +154,11 @@ impl Session {
             ready.used = self.uses;
             return Ok(key);
         }
-        let plan = Plan::new(on.structure, rows, purpose, on.precision, on.device.limits());
+        let plan = Plan::new(on.structure, rows, purpose, on.precision, on.queue.limits());
         self.make_room(on, &plan)?;
         if self.plans.len() >= MOST_PLANS {
             let oldest = self.plans.iter().min_by_key(|(_, ready)| ready.used).map(|(key, _)| *key);
-            on.device.synchronize()?;
+            on.queue.synchronize()?;
             oldest.map(|key| self.plans.remove(&key));
         }
         let semiring = match purpose {
@@ -167,7 +167,7 @@ impl Session {
         };
         let data = self.data.as_ref().expect("made room for");
         let memory = Memory { model: on.model, data, outputs: &self.outputs };
-        let compiled = Compiled::new(on.device, on.structure, &plan, semiring, &memory)?;
+        let compiled = Compiled::new(on.queue, on.structure, &plan, semiring, &memory)?;
         self.plans.insert(key, Ready { compiled, graphs: [None, None], used: self.uses });
         Ok(key)
     }
@@ -178,14 +178,14 @@ impl Session {
         let what = format!("a batch of {rows} rows");
         let mut forget = false;
         if self.room < rows {
-            on.device.synchronize()?;
+            on.queue.synchronize()?;
             (self.slots, self.data) = (Vec::new(), None);
-            self.data = Some(on.device.allocate(columns * rows, &what)?);
+            self.data = Some(on.queue.allocate(columns * rows, &what)?);
             for _ in 0..2 {
                 self.slots.push(Slot {
-                    staged: on.device.pinned(columns * rows)?,
-                    raw: on.device.allocate(columns * rows, &what)?,
-                    root: on.device.pinned(2 * rows)?,
+                    staged: on.queue.pinned(columns * rows)?,
+                    raw: on.queue.allocate(columns * rows, &what)?,
+                    root: on.queue.pinned(2 * rows)?,
                     running: None,
                 });
             }
@@ -197,29 +197,29 @@ impl Session {
             let nodes = shape.repetitions * shape.features();
             let large_enough = |o: &Outputs| o.offsets.len() >= nodes * rows;
             if !self.outputs.get(&launch.output).is_some_and(large_enough) {
-                on.device.synchronize()?;
+                on.queue.synchronize()?;
                 self.outputs.remove(&launch.output);
-                let values = on.device.allocate(nodes * shape.channels * rows, &what)?;
-                let offsets = on.device.allocate(nodes * rows, &what)?;
+                let values = on.queue.allocate(nodes * shape.channels * rows, &what)?;
+                let offsets = on.queue.allocate(nodes * rows, &what)?;
                 self.outputs.insert(launch.output, Outputs { values, offsets });
                 forget = true;
             }
         }
         if forget {
-            on.device.synchronize()?;
+            on.queue.synchronize()?;
             self.plans.clear();
         }
         Ok(())
     }
 
-    /// Copies rows to the device.
+    /// Copies rows to the queue.
     fn stage(&mut self, on: Context, slot: usize, data: ArrayView2<f32>) -> Result<(), CudaError> {
         let Slot { staged, raw, .. } = &mut self.slots[slot];
         let values = staged.values()?;
         for (to, from) in values.chunks_exact_mut(data.ncols()).zip(data.outer_iter()) {
             to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
         }
-        on.device.upload_pinned(raw, staged, data.len())
+        on.queue.upload_pinned(raw, staged, data.len())
     }
 
     fn transpose(&self, on: Context, slot: usize, given: usize) -> Result<(), CudaError> {
@@ -231,7 +231,7 @@ impl Session {
             given: given as u32,
             rows: rows as u32,
         };
-        on.device.launch("transpose", arguments, rows / tile * columns.div_ceil(tile), 0)
+        on.queue.launch("transpose", arguments, rows / tile * columns.div_ceil(tile), 0)
     }
 
     /// Starts a batch.
@@ -239,10 +239,10 @@ impl Session {
         let rows = data.nrows();
         let key = self.prepare(on, Purpose::Root, rows)?;
         self.stage(on, slot, data)?;
-        on.device.compute_after_upload()?;
+        on.queue.compute_after_upload()?;
         self.transpose(on, slot, rows)?;
         if self.plans[&key].graphs[slot].is_none() {
-            let graph = on.device.capture(|| self.plans[&key].compiled.launch(on.device))?;
+            let graph = on.queue.capture(|| self.plans[&key].compiled.launch(on.queue))?;
             self.plans.get_mut(&key).expect("just prepared").graphs[slot] = Some(graph);
         }
         if let Some(graph) = &self.plans[&key].graphs[slot] {
@@ -251,9 +251,9 @@ impl Session {
         let top = on.structure.layers().len() - 1;
         let Outputs { values, offsets } = &self.outputs[&top];
         let root = &mut self.slots[slot].root;
-        on.device.download_pinned(values, root, 0, rows)?;
-        on.device.download_pinned(offsets, root, rows, rows)?;
-        self.slots[slot].running = Some(Running { mark: on.device.mark()?, first_row, rows });
+        on.queue.download_pinned(values, root, 0, rows)?;
+        on.queue.download_pinned(offsets, root, rows, rows)?;
+        self.slots[slot].running = Some(Running { mark: on.queue.mark()?, first_row, rows });
         Ok(())
     }
 

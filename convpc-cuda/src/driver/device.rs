@@ -1,14 +1,11 @@
 use std::{collections::HashMap, sync::Arc};
 
 use cudarc::{
-    driver::{
-        CudaContext, CudaEvent, CudaFunction, CudaStream, DeviceRepr, DriverError, LaunchConfig, PushKernelArg, result,
-        sys,
-    },
+    driver::{CudaContext, CudaFunction, DriverError, result, sys},
     nvrtc::Ptx,
 };
 
-use crate::{error::CudaError, params, plan::Limits};
+use crate::{error::CudaError, plan::Limits};
 
 /// The kernels, compiled beforehand. Each file is a module of the driver.
 const MODULES: [(&str, &str); 4] = [
@@ -21,36 +18,9 @@ const MODULES: [(&str, &str); 4] = [
 /// The CUDA version whose drivers load them (PTX ISA 8.2), as the driver counts versions.
 const CUDA_VERSION: i32 = 12020;
 
-/// The parameters of a kernel, passed by value.
-///
-/// # Safety
-/// The layout is that of the C struct that the kernel takes.
-pub(crate) unsafe trait Arguments: Copy {}
-
-macro_rules! arguments {
-    ($($name:ident),*) => { $(
-        // SAFETY: generated from the header that the kernel includes, sizes and offsets asserted at compile time.
-        unsafe impl Arguments for params::$name {}
-    )* };
-}
-
-arguments!(ConvpcFused, ConvpcRows, ConvpcMix, ConvpcTranspose, ConvpcPack);
-
-/// Passes a struct through cudarc, which wants its own trait.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Passed<A>(A);
-
-// SAFETY: the layout is that of `A`, which is the kernel's.
-unsafe impl<A: Arguments> DeviceRepr for Passed<A> {}
-
 /// An open GPU with the kernels loaded.
 pub(crate) struct Device {
     context: Arc<CudaContext>,
-    /// Kernels run here.
-    compute: Arc<CudaStream>,
-    /// Data arrive here, so that they can do so while kernels run.
-    upload: Arc<CudaStream>,
     functions: HashMap<String, CudaFunction>,
     name: String,
     capability: (i32, i32),
@@ -115,8 +85,6 @@ impl Device {
         };
         let functions = load(&context, limits.shared_memory)?;
         Ok(Device {
-            compute: context.new_stream().map_err(failed("make a stream"))?,
-            upload: context.new_stream().map_err(failed("make a stream"))?,
             total_memory: context.total_mem().map_err(failed("describe the device"))?,
             context,
             functions,
@@ -148,66 +116,8 @@ impl Device {
         &self.context
     }
 
-    pub(super) fn compute(&self) -> &Arc<CudaStream> {
-        &self.compute
-    }
-
-    pub(super) fn upload(&self) -> &Arc<CudaStream> {
-        &self.upload
-    }
-
-    /// Starts a kernel. The caller passes addresses of buffers that are large enough for the launch; the tests run every
-    /// launch on a device that checks each access.
-    pub(crate) fn launch<A: Arguments>(
-        &self,
-        kernel: &str,
-        arguments: A,
-        blocks: usize,
-        shared_bytes: usize,
-    ) -> Result<(), CudaError> {
-        let function = &self.functions[kernel];
-        let blocks = u32::try_from(blocks).ok().filter(|&n| n <= i32::MAX as u32);
-        let blocks = blocks.ok_or(CudaError::TooLarge { what: "the number of blocks" })?;
-        let config = LaunchConfig {
-            grid_dim: (blocks, 1, 1),
-            block_dim: (params::CONVPC_THREADS, 1, 1),
-            shared_mem_bytes: shared_bytes as u32,
-        };
-        // SAFETY: the kernel takes one struct, of the type that `Arguments` vouches for; see above for the addresses.
-        unsafe { self.compute.launch_builder(function).arg(&Passed(arguments)).launch(config) }
-            .map_err(failed("launch a kernel"))?;
-        Ok(())
-    }
-
-    /// Kernels that start from now on wait for the uploads up to now.
-    pub(crate) fn compute_after_upload(&self) -> Result<(), CudaError> {
-        let event = self.upload.record_event(None).map_err(failed("record an event"))?;
-        self.compute.wait(&event).map_err(failed("order streams"))
-    }
-
-    /// Uploads that start from now on wait for the kernels up to now.
-    pub(crate) fn upload_after_compute(&self) -> Result<(), CudaError> {
-        let event = self.compute.record_event(None).map_err(failed("record an event"))?;
-        self.upload.wait(&event).map_err(failed("order streams"))
-    }
-
-    /// A mark in the stream of kernels and downloads.
-    pub(crate) fn mark(&self) -> Result<Mark, CudaError> {
-        Ok(Mark(self.compute.record_event(None).map_err(failed("record an event"))?))
-    }
-
-    /// Waits for everything.
-    pub(crate) fn synchronize(&self) -> Result<(), CudaError> {
-        self.upload.synchronize().and_then(|()| self.compute.synchronize()).map_err(failed("finish a computation"))
-    }
-}
-
-/// A point in the stream that can be waited for.
-pub(crate) struct Mark(CudaEvent);
-
-impl Mark {
-    pub(crate) fn wait(&self) -> Result<(), CudaError> {
-        self.0.synchronize().map_err(failed("finish a computation"))
+    pub(super) fn function(&self, kernel: &str) -> &CudaFunction {
+        &self.functions[kernel]
     }
 }
 

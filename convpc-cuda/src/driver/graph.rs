@@ -1,6 +1,6 @@
 use cudarc::driver::{CudaGraph, sys};
 
-use super::device::{Device, failed};
+use super::{device::failed, queue::Queue};
 use crate::error::CudaError;
 
 /// A sequence of launches that the driver replays at the cost of one.
@@ -9,7 +9,7 @@ pub(crate) struct Graph(CudaGraph);
 // SAFETY: a graph may be used from any thread, from one at a time: it is not Sync, and its owner is behind a lock.
 unsafe impl Send for Graph {}
 
-impl Device {
+impl Queue {
     /// Records what `launches` starts, without running it.
     pub(crate) fn capture(&self, launches: impl FnOnce() -> Result<(), CudaError>) -> Result<Graph, CudaError> {
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;

@@ -1,6 +1,6 @@
 use cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr, DriverError, PinnedHostSlice, ValidAsZeroBits, sys};
 
-use super::device::{Device, failed};
+use super::{device::failed, queue::Queue};
 use crate::error::CudaError;
 
 /// What a buffer holds: plain numbers and structs of them, valid whatever their bits.
@@ -16,7 +16,7 @@ pub(crate) struct Buffer<T: Word>(CudaSlice<T>);
 /// Host memory that the device copies from and to by itself.
 pub(crate) struct Pinned<T: Word>(PinnedHostSlice<T>);
 
-impl Device {
+impl Queue {
     /// Memory whose contents are unspecified until something is written to it.
     pub(crate) fn allocate<T: Word>(&self, len: usize, what: &str) -> Result<Buffer<T>, CudaError> {
         // SAFETY: any bits are a valid T, and every launch and copy writes before it reads.
