@@ -27,7 +27,7 @@ part_device() {
     head -n 1 | grep . || fail "nvidia-smi sees no GPU"
 }
 
-# The conformance tests, told to take the real device and where SPFlow's golden numbers are.
+# The conformance tests, told which device to take, the first, and where SPFlow's golden numbers are.
 part_tests() {
   pack tests "it was made before the testsuite had tests of the CUDA backend"
   need nvidia-smi
@@ -37,6 +37,8 @@ part_tests() {
     echo "== $test"
     "$test" --nocapture || status=1
   done
+  # A test that was not asked passes too.
+  ! grep -q "no GPU was asked for" "$WORK/tests.out" || fail "the tests did not take the GPU"
   return "$status"
 }
 

@@ -9,9 +9,12 @@ use crate::{
 
 /// A step: its name and the arguments for cargo.
 const TEST: (&str, &[&str]) = ("tests", &["test", "--workspace"]);
-const CHECKS: [(&str, &[&str]); 3] = [
+const CHECKS: [(&str, &[&str]); 5] = [
     ("format", &["fmt", "--all", "--check"]),
     ("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    // What the default build leaves out.
+    ("lints", &["clippy", "-p", "convpc-cli", "--features", "cuda", "--all-targets", "--", "-D", "warnings"]),
+    ("lints", &["clippy", "-p", "benches", "--features", "cuda", "--all-targets", "--", "-D", "warnings"]),
     ("documentation", &["doc", "--workspace", "--no-deps"]),
 ];
 
