@@ -40,7 +40,11 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let Arguments { precision, threads, only, runs, ceilings } = arguments;
-    let ceilings = ceilings.map(|path| Ceilings::read(&fs::read_to_string(path)?, precision)).transpose()?;
+    let ceilings = ceilings.map(|path| {
+        let read = || Ceilings::read(&fs::read_to_string(&path)?, precision);
+        read().map_err(|error| format!("{}: {error}", path.display()))
+    });
+    let ceilings = ceilings.transpose()?;
     let cpu = BackendChoice::Cpu.open(threads, Precision::F32)?;
     let gpu = match (BackendChoice::Cuda { ordinal: 0 }).open(None, precision) {
         Ok(gpu) => Some(gpu),

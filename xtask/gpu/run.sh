@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tests and measures convpc on the NVIDIA GPU of this machine, in nine minutes at most, from the folder that it lies in (made
 # by `cargo xtask gpu pack`). Needs the driver; nvcc, compute-sanitizer, ncu and python3 with PyTorch for the parts that use
-# them: a part that fails does not stop the others.
+# them: a part that fails does not stop the others, and one whose tool is missing is left out.
 #
 #   ./run.sh [--out FOLDER] [PART...]      all parts, in the order of PARTS below, or those named
 #
@@ -14,10 +14,13 @@ cd "$(dirname "$0")" || exit 1
 # Name and time limit in seconds. Nothing starts, and nothing runs on, after LAST seconds.
 PARTS=(device:20 tests:120 ceilings:45 bench:45 compare:75 peers:60 memcheck:40 racecheck:45 ncu:45 criterion:75)
 LAST=525
+# Exit status of a part that lacks what it needs.
+LEFT_OUT=77
 
 fail() { echo "$*" >&2; exit 1; }
-need() { command -v "$1" >/dev/null || fail "$1 is not on the PATH: this part needs it"; }
-pack() { [ -e "$1" ] || fail "the pack has no $1: $2"; }
+left_out() { echo "left out: $*" >&2; exit "$LEFT_OUT"; }
+need() { command -v "$1" >/dev/null || left_out "$1 is not on the PATH"; }
+pack() { [ -e "$1" ] || left_out "the pack has no $1: $2"; }
 
 # What the parts do. Each runs in a process of its own, with $WORK for its files.
 
@@ -76,7 +79,9 @@ part_peers() {
   need python3
   local wheels
   wheels=$(printf '%s:' wheels/*.whl)
-  PYTHONPATH=$wheels${PYTHONPATH:-} python3 peers.py --device cuda --threads "$(nproc)"
+  export PYTHONPATH=$wheels${PYTHONPATH:-}
+  python3 -c 'import torch' 2>/dev/null || left_out "python3 has no PyTorch"
+  python3 peers.py --device cuda --threads "$(nproc)"
 }
 
 # A tiny model with every kind of node that a command line can ask for, under the memory and race checkers.
@@ -163,6 +168,7 @@ for part in "${PARTS[@]}"; do
     case $status in
       0) status=ok ;;
       124 | 137) status=time-limit ;;
+      "$LEFT_OUT") status=left-out ;;
       *) status=failed ;;
     esac
     tail -n 40 "$WORK/$name.out"
@@ -176,5 +182,5 @@ for file in "$WORK"/*.out "$WORK"/*.err; do
   echo "##### $(basename "$file")"
   cat "$file"
 done >"$out/run.log" 2>/dev/null
-need python3
+command -v python3 >/dev/null || fail "python3 is not on the PATH: $out/run.log has all that was printed"
 python3 collect.py "$WORK" pack.json "$out"
