@@ -103,7 +103,9 @@ pub fn disturb(argument: f32, result: f32, ulps: u32, absolute: f32) -> f32 {
     let hash = argument.to_bits().wrapping_mul(0x9e37_79b1) >> 16;
     let step = (hash % 5) as i32 - 2;
     let by_ulps = (ulps * step.unsigned_abs() / 2) as i32 * step.signum();
-    let moved = f32::from_bits(result.to_bits().wrapping_add_signed(by_ulps));
+    // Neither past zero nor to infinity.
+    let magnitude = result.abs().to_bits().saturating_add_signed(by_ulps).min(f32::MAX.to_bits());
+    let moved = f32::from_bits(magnitude).copysign(result);
     let shifted = result + absolute * step as f32 / 2.0;
     if (shifted - result).abs() > (moved - result).abs() { shifted } else { moved }
 }
@@ -160,5 +162,6 @@ mod tests {
         }
         assert!(moved > 5_000);
         assert_eq!(disturb(-1.0e9, 0.0, 2, 0.0), 0.0);
+        assert!((0..100).all(|i| disturb(i as f32, f32::from_bits(1), 2, 0.0) < 1e-40));
     }
 }

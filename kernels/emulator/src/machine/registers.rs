@@ -181,6 +181,9 @@ impl Registers {
 fn blend<T: Copy>(mask: u32, old: &mut Row<T>, new: Row<T>) {
     if mask == ALL {
         *old = new;
+    } else if mask.is_power_of_two() {
+        let lane = mask.trailing_zeros() as usize;
+        old[lane] = new[lane];
     } else {
         for lane in 0..LANES {
             old[lane] = if mask >> lane & 1 != 0 { new[lane] } else { old[lane] };
