@@ -17,6 +17,7 @@ __device__ __forceinline__ void mix_rows(const ConvpcMix &p) {
     const ConvpcNode node = p.nodes[blockIdx.x / p.row_tiles];
     const uint32_t row = blockIdx.x % p.row_tiles * CONVPC_THREADS + threadIdx.x;
     const uint32_t repetitions = p.source.repetitions;
+    if (row >= p.rows) return;
     float base = negative_infinity();
 #pragma unroll 1
     for (uint32_t r = 0; r < repetitions; ++r)

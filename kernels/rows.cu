@@ -67,6 +67,7 @@ __device__ __forceinline__ void outputs(const ConvpcRows &p, const Place &place,
 template <bool MAX>
 __device__ __forceinline__ void sum_rows(const ConvpcRows &p) {
     const Place place(p);
+    if (place.row >= p.rows) return;
     with_inputs(p.source, place.node.first, place.node.count, place.repetition, place.row, [&](const auto &x) {
         const float m = largest(x, p.source.channels);
         outputs<MAX>(p, place, x, m);
@@ -83,6 +84,7 @@ extern "C" __global__ void __launch_bounds__(CONVPC_THREADS, 8) max_rows(const C
 
 extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) gather(const ConvpcRows p) {
     const Place place(p);
+    if (place.row >= p.rows) return;
     with_inputs(p.source, place.node.first, place.node.count, place.repetition, place.row, [&](const auto &x) {
 #pragma unroll 1
         for (uint32_t c = 0; c < p.source.channels; ++c)

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use convpc_core::{Semiring, Structure};
 
 use crate::{
-    driver::{Buffer, Queue},
+    driver::{Buffer, Need, Queue},
     error::CudaError,
     model::{Model, Weights},
     params::{
@@ -86,15 +86,14 @@ fn prepare(
     memory: &Memory,
 ) -> Result<Prepared, CudaError> {
     let weights = |layer: usize| memory.model.sums[layer].as_ref().expect("a level is a sum-like layer");
-    let what = "the tables of a launch";
     let nodes = launch.nodes.iter().flat_map(|n: &ConvpcNode| [n.feature, n.group, n.first, n.count]);
     let steps = launch.steps.iter().flat_map(|s: &ConvpcStep| [s.level, s.group, s.first, s.count, s.fresh]);
     let levels = launch.levels.iter().flat_map(|level| level_words(level, weights(level.layer)));
     let tables = [
-        queue.upload_new(&launch.list, what)?,
-        queue.upload_new(&nodes.collect::<Vec<u32>>(), what)?,
-        queue.upload_new(&steps.collect::<Vec<u32>>(), what)?,
-        queue.upload_new(&levels.collect::<Vec<u32>>(), what)?,
+        queue.upload_new(&launch.list, Need::Circuit)?,
+        queue.upload_new(&nodes.collect::<Vec<u32>>(), Need::Circuit)?,
+        queue.upload_new(&steps.collect::<Vec<u32>>(), Need::Circuit)?,
+        queue.upload_new(&levels.collect::<Vec<u32>>(), Need::Circuit)?,
     ];
     let [list, nodes, steps, levels] = tables.each_ref().map(Buffer::address);
     let source = source(structure, launch, stride, semiring, memory, list);
@@ -115,9 +114,9 @@ fn prepare(
             accumulators: launch.shared.1 as u32,
         }),
         Kernel::Mix | Kernel::MixMax => {
-            Arguments::Mix(ConvpcMix { source, output, nodes, linear, node_count, row_tiles })
+            Arguments::Mix(ConvpcMix { source, output, nodes, linear, node_count, row_tiles, rows: rows as u32 })
         }
-        _ => Arguments::Rows(ConvpcRows { source, output, nodes, linear, node_count, row_tiles }),
+        _ => Arguments::Rows(ConvpcRows { source, output, nodes, linear, node_count, row_tiles, rows: rows as u32 }),
     };
     Ok(Prepared {
         entry: launch.kernel.entry(),

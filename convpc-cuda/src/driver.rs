@@ -8,5 +8,5 @@ mod queue;
 
 pub(crate) use device::Device;
 pub(crate) use graph::Graph;
-pub(crate) use memory::{Buffer, Pinned};
+pub(crate) use memory::{Buffer, Need, Pinned};
 pub(crate) use queue::{Mark, Queue};

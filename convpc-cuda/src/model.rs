@@ -3,7 +3,7 @@
 use convpc_core::{Form, Layer, Parameters, Precision, Structure, WeightMatrices};
 
 use crate::{
-    driver::{Buffer, Queue},
+    driver::{Buffer, Need, Queue},
     error::CudaError,
     params::{self, ConvpcPack},
 };
@@ -53,17 +53,17 @@ impl Model {
             let weights = WeightMatrices::new(structure, layer).map(|matrices| {
                 let (tiles, steps) = fragments(&matrices, precision);
                 let words = matrices.groups * matrices.repetitions * tiles * steps * fragment_words(precision);
-                let linear = queue.allocate(matrices.weights(), "the circuit's weights")?;
+                let linear = queue.allocate(matrices.weights(), Need::Circuit)?;
                 let multiplied = !matrices.mixes_repetitions();
-                let packed = multiplied.then(|| queue.allocate(words, "the circuit's weights")).transpose()?;
+                let packed = multiplied.then(|| queue.allocate(words, Need::Circuit)).transpose()?;
                 Ok(Weights { matrices, linear, packed })
             });
             sums.push(weights.transpose()?);
         }
         let mut model = Model {
-            leaves: queue.allocate(leaves, "the circuit's leaves")?,
+            leaves: queue.allocate(leaves, Need::Circuit)?,
             leaf_stride,
-            sufficient: sufficient.map(|table| queue.upload_new(&table, "the leaf family's statistics")).transpose()?,
+            sufficient: sufficient.map(|table| queue.upload_new(&table, Need::Circuit)).transpose()?,
             sums,
             precision,
         };

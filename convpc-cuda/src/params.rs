@@ -213,10 +213,12 @@ pub struct ConvpcRows {
     pub linear: u64,
     pub node_count: u32,
     pub row_tiles: u32,
+    /// Rows to compute; the last tile may have more.
+    pub rows: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcRows"][::core::mem::size_of::<ConvpcRows>() - 128usize];
+    ["Size of ConvpcRows"][::core::mem::size_of::<ConvpcRows>() - 136usize];
     ["Alignment of ConvpcRows"][::core::mem::align_of::<ConvpcRows>() - 8usize];
     ["Offset of field: ConvpcRows::source"][::core::mem::offset_of!(ConvpcRows, source) - 0usize];
     ["Offset of field: ConvpcRows::output"][::core::mem::offset_of!(ConvpcRows, output) - 80usize];
@@ -224,6 +226,7 @@ const _: () = {
     ["Offset of field: ConvpcRows::linear"][::core::mem::offset_of!(ConvpcRows, linear) - 112usize];
     ["Offset of field: ConvpcRows::node_count"][::core::mem::offset_of!(ConvpcRows, node_count) - 120usize];
     ["Offset of field: ConvpcRows::row_tiles"][::core::mem::offset_of!(ConvpcRows, row_tiles) - 124usize];
+    ["Offset of field: ConvpcRows::rows"][::core::mem::offset_of!(ConvpcRows, rows) - 128usize];
 };
 /// mix: repetitions become one. The weights are [feature][channel][repetition].
 #[repr(C)]
@@ -235,10 +238,12 @@ pub struct ConvpcMix {
     pub linear: u64,
     pub node_count: u32,
     pub row_tiles: u32,
+    /// Rows to compute; the last tile may have more.
+    pub rows: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcMix"][::core::mem::size_of::<ConvpcMix>() - 128usize];
+    ["Size of ConvpcMix"][::core::mem::size_of::<ConvpcMix>() - 136usize];
     ["Alignment of ConvpcMix"][::core::mem::align_of::<ConvpcMix>() - 8usize];
     ["Offset of field: ConvpcMix::source"][::core::mem::offset_of!(ConvpcMix, source) - 0usize];
     ["Offset of field: ConvpcMix::output"][::core::mem::offset_of!(ConvpcMix, output) - 80usize];
@@ -246,6 +251,7 @@ const _: () = {
     ["Offset of field: ConvpcMix::linear"][::core::mem::offset_of!(ConvpcMix, linear) - 112usize];
     ["Offset of field: ConvpcMix::node_count"][::core::mem::offset_of!(ConvpcMix, node_count) - 120usize];
     ["Offset of field: ConvpcMix::row_tiles"][::core::mem::offset_of!(ConvpcMix, row_tiles) - 124usize];
+    ["Offset of field: ConvpcMix::rows"][::core::mem::offset_of!(ConvpcMix, rows) - 128usize];
 };
 /// transpose: data come as [row][column] and are read as [column][row].
 #[repr(C)]

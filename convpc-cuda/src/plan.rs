@@ -218,10 +218,19 @@ impl Plan {
     }
 }
 
-/// Rows of a batch filled up to the smallest tile.
+/// Rows of a batch filled up to whole tiles: those of the few-row tile, or of all the others.
 pub(crate) fn computed_rows(rows: usize) -> usize {
-    rows.next_multiple_of(Tile::Slim.rows())
+    if rows <= SLIM_ROWS {
+        rows.next_multiple_of(Tile::Slim.rows())
+    } else if rows <= Tile::Base.rows() {
+        Tile::Base.rows()
+    } else {
+        stride(rows)
+    }
 }
+
+/// Rows up to which tiles of few rows serve best.
+pub(crate) const SLIM_ROWS: usize = 32;
 
 /// Rows filled up to every tile.
 pub(crate) fn stride(rows: usize) -> usize {

@@ -8,7 +8,7 @@ use ndarray::{ArrayView2, Axis};
 
 use crate::{
     compiled::{Compiled, Memory, Outputs},
-    driver::{Buffer, Graph, Mark, Pinned, Queue},
+    driver::{Buffer, Graph, Mark, Need, Pinned, Queue},
     error::CudaError,
     model::Model,
     params::{self, ConvpcTranspose},
@@ -135,8 +135,7 @@ impl Session {
         if needed(fits) <= share {
             return Ok(fits);
         }
-        let advice = "not even one row fits: choose a smaller circuit".to_string();
-        Err(CudaError::OutOfMemory { what: "the activations of one row".into(), needed: needed(fits), free, advice })
+        Err(Need::Rows(fits).unmet(needed(fits), free))
     }
 
     /// Bytes of device memory that the session holds.
@@ -175,16 +174,16 @@ impl Session {
     /// Grows what is too small for a plan. Addresses change with it, so all plans are forgotten.
     fn make_room(&mut self, on: Context, plan: &Plan) -> Result<(), CudaError> {
         let (rows, columns) = (plan.stride(), on.structure.variables());
-        let what = format!("a batch of {rows} rows");
+        let need = Need::Rows(rows);
         let mut forget = false;
         if self.room < rows {
             on.queue.synchronize()?;
             (self.slots, self.data) = (Vec::new(), None);
-            self.data = Some(on.queue.allocate(columns * rows, &what)?);
+            self.data = Some(on.queue.allocate(columns * rows, need)?);
             for _ in 0..2 {
                 self.slots.push(Slot {
                     staged: on.queue.pinned(columns * rows)?,
-                    raw: on.queue.allocate(columns * rows, &what)?,
+                    raw: on.queue.allocate(columns * rows, need)?,
                     root: on.queue.pinned(2 * rows)?,
                     running: None,
                 });
@@ -199,8 +198,8 @@ impl Session {
             if !self.outputs.get(&launch.output).is_some_and(large_enough) {
                 on.queue.synchronize()?;
                 self.outputs.remove(&launch.output);
-                let values = on.queue.allocate(nodes * shape.channels * rows, &what)?;
-                let offsets = on.queue.allocate(nodes * rows, &what)?;
+                let values = on.queue.allocate(nodes * shape.channels * rows, need)?;
+                let offsets = on.queue.allocate(nodes * rows, need)?;
                 self.outputs.insert(launch.output, Outputs { values, offsets });
                 forget = true;
             }

@@ -168,6 +168,8 @@ typedef struct ConvpcRows {
     CONVPC_POINTER(const float) linear;
     uint32_t node_count;
     uint32_t row_tiles;
+    /** Rows to compute; the last tile may have more. */
+    uint32_t rows;
 } ConvpcRows;
 
 /** mix: repetitions become one. The weights are [feature][channel][repetition]. */
@@ -178,6 +180,8 @@ typedef struct ConvpcMix {
     CONVPC_POINTER(const float) linear;
     uint32_t node_count;
     uint32_t row_tiles;
+    /** Rows to compute; the last tile may have more. */
+    uint32_t rows;
 } ConvpcMix;
 
 /** transpose: data come as [row][column] and are read as [column][row]. */

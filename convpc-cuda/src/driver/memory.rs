@@ -10,6 +10,31 @@ impl Word for f32 {}
 impl Word for u32 {}
 impl Word for u64 {}
 
+/// What memory is needed for.
+#[derive(Clone, Copy)]
+pub(crate) enum Need {
+    /// Parameters and tables: as many whatever the batch.
+    Circuit,
+    /// The data and activations of so many rows.
+    Rows(usize),
+}
+
+impl Need {
+    /// The error where `needed` bytes are not there.
+    pub(crate) fn unmet(self, needed: u64, free: u64) -> CudaError {
+        let (what, advice) = match self {
+            Need::Circuit => ("the circuit's parameters".into(), "choose a smaller circuit".into()),
+            Need::Rows(rows) => {
+                let fit = (rows as u64).saturating_mul(free) / needed.max(1);
+                let advice =
+                    if fit == 0 { "choose a smaller circuit".into() } else { format!("give at most {fit} rows") };
+                (format!("a batch of {rows} rows"), advice)
+            }
+        };
+        CudaError::OutOfMemory { what, needed, free, advice }
+    }
+}
+
 /// Device memory.
 pub(crate) struct Buffer<T: Word>(CudaSlice<T>);
 
@@ -18,18 +43,18 @@ pub(crate) struct Pinned<T: Word>(PinnedHostSlice<T>);
 
 impl Queue {
     /// Memory whose contents are unspecified until something is written to it.
-    pub(crate) fn allocate<T: Word>(&self, len: usize, what: &str) -> Result<Buffer<T>, CudaError> {
+    pub(crate) fn allocate<T: Word>(&self, len: usize, need: Need) -> Result<Buffer<T>, CudaError> {
         // SAFETY: any bits are a valid T, and every launch and copy writes before it reads.
         let slice = unsafe { self.compute().alloc::<T>(len.max(1)) };
-        let slice = slice.map_err(|error| self.no_memory(error, len * size_of::<T>(), what))?;
+        let slice = slice.map_err(|error| self.no_memory(error, len * size_of::<T>(), need))?;
         // Allocation is ordered in the stream of kernels; uploads come from another.
         self.upload_after_compute()?;
         Ok(Buffer(slice))
     }
 
     /// Memory with a copy of `values`.
-    pub(crate) fn upload_new<T: Word>(&self, values: &[T], what: &str) -> Result<Buffer<T>, CudaError> {
-        let mut buffer = self.allocate(values.len(), what)?;
+    pub(crate) fn upload_new<T: Word>(&self, values: &[T], need: Need) -> Result<Buffer<T>, CudaError> {
+        let mut buffer = self.allocate(values.len(), need)?;
         self.replace(&mut buffer, values)?;
         Ok(buffer)
     }
@@ -84,17 +109,11 @@ impl Queue {
         Ok(pinned)
     }
 
-    fn no_memory(&self, error: DriverError, bytes: usize, what: &str) -> CudaError {
+    fn no_memory(&self, error: DriverError, bytes: usize, need: Need) -> CudaError {
         if error.0 != sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY {
             return failed("reserve memory")(error);
         }
-        let free = self.free_memory().unwrap_or(0);
-        CudaError::OutOfMemory {
-            what: what.to_string(),
-            needed: bytes as u64,
-            free,
-            advice: "give fewer rows at a time".to_string(),
-        }
+        need.unmet(bytes as u64, self.free_memory().unwrap_or(0))
     }
 }
 

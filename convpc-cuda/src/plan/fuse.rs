@@ -2,7 +2,7 @@
 
 use convpc_core::{Layer, Precision, WeightMatrices};
 
-use super::{Kernel, Launch, Level, Limits, Planner, Tile, node};
+use super::{Kernel, Launch, Level, Limits, Planner, SLIM_ROWS, Tile, node};
 use crate::{
     params::{self, ConvpcStep},
     tree::{self, Input},
@@ -45,7 +45,7 @@ fn shared(precision: Precision, tile: Tile, levels: &[WeightMatrices]) -> (usize
 fn preferences(rows: usize, levels: &[WeightMatrices]) -> &'static [Tile] {
     let most = levels.iter().map(|m| m.outputs).max().unwrap_or(0);
     match (rows, most) {
-        (0..=32, _) => &[Tile::Slim],
+        (0..=SLIM_ROWS, _) => &[Tile::Slim],
         (_, 0..=16) => &[Tile::Thin, Tile::Slim],
         (128.., 128..) => &[Tile::Wide, Tile::Base, Tile::Slim],
         _ => &[Tile::Base, Tile::Slim],

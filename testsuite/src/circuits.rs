@@ -1,0 +1,61 @@
+//! Circuits that between them have every kind of layer, leaf and padding.
+
+use convpc::{Backend, Circuit, ConvPc, Family, Leaf, Padding, ProdConv, Reference, Structure};
+use ndarray::Array2;
+
+/// Samples of the circuit itself, every fifth value missing.
+///
+/// # Panics
+/// Never.
+pub fn data(circuit: &Circuit, rows: u64) -> Array2<f32> {
+    let mut data = Reference.load(circuit).expect("a circuit").sample(0..rows, 1).expect("rows");
+    data.iter_mut().step_by(5).for_each(|x| *x = f32::NAN);
+    data
+}
+
+/// Small circuits with channel counts beside and at the sizes of tiles, hand-made chains, and a marginalised one.
+///
+/// # Panics
+/// Never.
+pub fn all() -> Vec<Circuit> {
+    let base = |family| ConvPc::new(5, 7, 1, family).depth(2);
+    let chain = Structure::builder(Leaf::new(5, 6, 2, Family::bernoulli(), 3).repetitions(2))
+        .sum(12)
+        .sum_conv(20, 3)
+        .prod_conv(ProdConv::new(2, 3).padding(Padding { top: 1, ..Padding::default() }))
+        .prod_conv(ProdConv::new(3, 1))
+        .repetition_mixing()
+        .sum(9)
+        .prod_conv(ProdConv::new(1, 2))
+        .sum(1)
+        .prod_conv(ProdConv::new(1, 1));
+    let mut circuits: Vec<Circuit> = [
+        base(Family::normal()).channels(6),
+        base(Family::normal()).channels(17).use_sum_conv(true).repetitions(3),
+        base(Family::bernoulli()).channels(64).leaf_channels(3),
+        base(Family::categorical(5)).channels(40).repetitions(2),
+        base(Family::binomial(9)).channels(33).use_sum_conv(true),
+        ConvPc::new(6, 3, 3, Family::binomial(4)).channels(16).kernel_size(3).depth(1),
+        ConvPc::new(3, 3, 1, Family::normal()).channels(130).leaf_channels(9).depth(1),
+    ]
+    .into_iter()
+    .enumerate()
+    .map(|(seed, convpc)| convpc.build(seed as u64).expect("a circuit"))
+    .collect();
+    circuits.push(Circuit::random(chain.build().expect("a chain"), 7).expect("a circuit"));
+    let leaf = Structure::builder(Leaf::new(2, 2, 1, Family::normal(), 1)).prod_conv(ProdConv::new(2, 2));
+    circuits.push(Circuit::random(leaf.build().expect("a chain"), 8).expect("a circuit"));
+    let whole = ConvPc::new(4, 5, 1, Family::categorical(3)).channels(12).depth(2).build(9).expect("a circuit");
+    let dropped = [0, 1, 2, 3, 4, 7, 12].into_iter().collect();
+    circuits.push(whole.marginalize(&dropped, false).expect("a smaller circuit"));
+    circuits
+}
+
+/// A circuit whose sums fill the widest tiles.
+///
+/// # Panics
+/// Never.
+pub fn wide() -> Circuit {
+    let convpc = ConvPc::new(2, 2, 1, Family::normal()).channels(150).leaf_channels(140).depth(1);
+    convpc.build(3).expect("a circuit")
+}

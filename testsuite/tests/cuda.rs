@@ -1,0 +1,230 @@
+//! The CUDA backend on the software device, which executes the committed PTX and checks every access.
+//!
+//! The tests share one device: each takes it for itself while it runs, because some change its settings.
+#![cfg(target_os = "linux")]
+
+use convpc::{Backend, Circuit, ConvPc, CudaBackend, Family, Precision, Reference};
+use emulator::{Exclusive, Order, Settings};
+use ndarray::{Array2, Axis};
+use proptest::prelude::*;
+use testsuite::{
+    Subject,
+    circuits::{self, data},
+    upward,
+};
+
+fn device() -> Exclusive {
+    emulator::install().expect("the software device").exclusive()
+}
+
+fn subject(precision: Precision) -> Subject {
+    Subject::single(CudaBackend::new(0).expect("the software device").with_precision(precision), precision)
+}
+
+#[test]
+fn golden_vectors() {
+    let _device = device();
+    for precision in Precision::ALL {
+        upward::golden(&subject(precision));
+    }
+}
+
+#[test]
+fn every_kind_of_circuit_in_every_precision() {
+    let _device = device();
+    for precision in Precision::ALL {
+        let subject = subject(precision);
+        for circuit in circuits::all() {
+            for rows in [3, 70] {
+                upward::against_float64(&subject, &circuit, &data(&circuit, rows));
+            }
+        }
+    }
+}
+
+/// Wide tiles need many rows and channels.
+#[test]
+fn wide_tiles() {
+    let _device = device();
+    let circuit = circuits::wide();
+    for precision in Precision::ALL {
+        upward::against_float64(&subject(precision), &circuit, &data(&circuit, 130));
+    }
+}
+
+#[test]
+fn probabilities_of_zero_and_gaps_of_ten_thousand_nats() {
+    let _device = device();
+    for precision in Precision::ALL {
+        let subject = subject(precision);
+        upward::zeros(&subject);
+        upward::gaps(&subject);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_circuits(
+        size in (1..7usize, 1..7usize, prop_oneof![Just(1usize), Just(3)]),
+        channels in 1..40usize,
+        leaf_channels in 1..20usize,
+        (kernel, depth, repetitions) in (1..4usize, 1..3usize, 1..3usize),
+        (family, use_sum_conv, precision) in (0..4usize, any::<bool>(), 0..3usize),
+        rows in 1..80u64,
+        seed in any::<u64>(),
+    ) {
+        let _device = device();
+        let family = [Family::normal(), Family::bernoulli(), Family::categorical(4), Family::binomial(6)][family];
+        let circuit = ConvPc::new(size.0, size.1, size.2, family)
+            .channels(channels)
+            .leaf_channels(leaf_channels)
+            .kernel_size(kernel)
+            .depth(depth)
+            .repetitions(repetitions)
+            .use_sum_conv(use_sum_conv)
+            .build(seed)
+            .unwrap();
+        upward::against_float64(&subject(Precision::ALL[precision]), &circuit, &data(&circuit, rows));
+    }
+}
+
+fn scores(circuit: &Circuit, data: &Array2<f32>) -> Vec<f64> {
+    let executable = subject(Precision::F32).backend.load(circuit).unwrap();
+    executable.log_likelihood(data.view()).unwrap().to_vec()
+}
+
+/// Whatever the order of threads between two barriers, and with a watch for races, the same bits come out.
+#[test]
+fn the_order_of_threads_does_not_matter() {
+    let device = device();
+    for circuit in circuits::all() {
+        let data = data(&circuit, 21);
+        device.configure(&Settings::default());
+        let expected = scores(&circuit, &data);
+        for order in Order::ALL {
+            device.configure(&Settings { order, races: true, ..Settings::default() });
+            assert_eq!(scores(&circuit, &data), expected, "{order:?}\n{circuit}");
+        }
+    }
+}
+
+/// The error that the manual allows approximate instructions, and sums of products cut off, stay within the contract.
+#[test]
+fn errors_of_hardware_stay_within_the_contract() {
+    let device = device();
+    device.configure(&Settings { hardware_error: true, ..Settings::default() });
+    for precision in Precision::ALL {
+        let subject = subject(precision);
+        upward::golden(&subject);
+        for circuit in circuits::all() {
+            upward::against_float64(&subject, &circuit, &data(&circuit, 20));
+        }
+    }
+}
+
+#[test]
+fn a_row_does_not_depend_on_its_batch() {
+    let _device = device();
+    for circuit in circuits::all() {
+        let executable = subject(Precision::F32).backend.load(&circuit).unwrap();
+        upward::batches(&*executable, &data(&circuit, 140));
+    }
+}
+
+/// Each precision is what it says: no better, else its products would not be of it, and no worse than its bound.
+#[test]
+fn a_single_sum_shows_the_precision() {
+    let _device = device();
+    let circuit = ConvPc::new(1, 1, 1, Family::normal()).channels(48).depth(1).kernel_size(1).build(5).unwrap();
+    let data = Reference.load(&circuit).unwrap().sample(0..200, 2).unwrap();
+    let exact = Reference.load(&circuit).unwrap().log_likelihood(data.view()).unwrap();
+    let sums = 2.0; // one on tensor cores, the root on a thread a row
+    for (precision, least) in [(Precision::F32, 0.0), (Precision::Tf32, 1e-5), (Precision::Bf16, 1e-4)] {
+        let executable = subject(precision).backend.load(&circuit).unwrap();
+        let given = executable.log_likelihood(data.view()).unwrap();
+        let worst = given.iter().zip(&exact).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        let most = sums * precision.error_per_sum() + 2e-5;
+        assert!((least..=most).contains(&worst), "{precision}: {worst}");
+    }
+}
+
+#[test]
+fn parameters_are_replaced_in_place() {
+    let device = device();
+    let two = [1, 2].map(|seed| ConvPc::new(4, 4, 1, Family::bernoulli()).channels(12).build(seed).unwrap());
+    let data = data(&two[0], 9);
+    let mut executable = subject(Precision::F32).backend.load(&two[0]).unwrap();
+    executable.log_likelihood(data.view()).unwrap();
+    let before = device.memory().allocated_ever;
+    executable.set_parameters(two[1].parameters()).unwrap();
+    assert_eq!(executable.log_likelihood(data.view()).unwrap().to_vec(), scores(&two[1], &data));
+    assert_eq!(&executable.parameters().unwrap(), two[1].parameters());
+    drop(executable);
+    assert!(device.memory().allocated_ever > before, "the second executable allocates");
+}
+
+/// After two calls of a shape nothing is allocated, and when the executable is gone nothing is left.
+#[test]
+fn the_steady_state_allocates_nothing() {
+    let device = device();
+    let backend = CudaBackend::new(0).unwrap();
+    let before = device.memory().in_use;
+    let circuit = ConvPc::new(6, 6, 1, Family::categorical(4)).channels(20).build(1).unwrap();
+    let executable = backend.load(&circuit).unwrap();
+    let data = data(&circuit, 130);
+    let call = || {
+        executable.log_likelihood(data.view()).unwrap();
+        executable.log_likelihood(data.view().split_at(Axis(0), 20).0).unwrap();
+    };
+    call();
+    call();
+    let allocated = device.memory().allocated_ever;
+    call();
+    assert_eq!(device.memory().allocated_ever, allocated);
+    drop(executable);
+    assert_eq!(device.memory().in_use, before);
+}
+
+/// Rows that do not fit are computed a part at a time, down to what one row needs.
+#[test]
+fn batches_are_split_by_memory() {
+    let device = device();
+    let circuit = ConvPc::new(8, 8, 1, Family::normal()).channels(24).build(1).unwrap();
+    let data = data(&circuit, 1000);
+    let expected = scores(&circuit, &data);
+    let backend = CudaBackend::new(0).unwrap();
+    let executable = backend.load(&circuit).unwrap();
+    let limit = device.memory().in_use + (2 << 20);
+    device.set_memory(limit);
+    device.clear_counts();
+    assert_eq!(executable.log_likelihood(data.view()).unwrap().to_vec(), expected);
+    assert!(device.memory().in_use <= limit);
+    let counts = device.counts();
+    let (_, transposed) = counts.iter().find(|(kernel, _)| kernel == "transpose").expect("data are transposed");
+    assert!(transposed.launches > 2, "{} parts", transposed.launches);
+}
+
+/// Executables share the device and nothing else: what one records as a graph holds none of the other's launches.
+#[test]
+fn executables_of_several_threads_do_not_meet() {
+    let _device = device();
+    let backend = CudaBackend::new(0).unwrap();
+    let all = circuits::all();
+    std::thread::scope(|scope| {
+        for circuit in &all[..3] {
+            let backend = &backend;
+            scope.spawn(move || {
+                let data = data(circuit, 60);
+                let expected = Reference.load(circuit).unwrap().log_likelihood(data.view()).unwrap();
+                let executable = backend.load(circuit).unwrap();
+                for rows in [60, 1, 20, 60, 33] {
+                    let given = executable.log_likelihood(data.view().split_at(Axis(0), rows).0).unwrap();
+                    let near = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-5 * b.abs() + 1e-4;
+                    assert!(given.iter().zip(&expected).all(near), "{given} instead of {expected}");
+                }
+            });
+        }
+    });
+}

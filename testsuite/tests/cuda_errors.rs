@@ -1,0 +1,96 @@
+//! What goes wrong with a GPU, each with its message: made by the software device.
+#![cfg(target_os = "linux")]
+
+use convpc::{Backend, BackendChoice, ConvPc, CudaBackend, Family, Mpe, Precision, em};
+use emulator::Exclusive;
+use insta::assert_snapshot;
+use ndarray::Array2;
+
+fn device() -> Exclusive {
+    emulator::install().expect("the software device").exclusive()
+}
+
+fn refused() -> String {
+    CudaBackend::new(0).err().expect("no device to be opened").to_string()
+}
+
+#[test]
+fn drivers_and_devices() {
+    let device = device();
+    device.set_init_error(100);
+    assert_snapshot!(refused(), @"no NVIDIA GPU: the driver reports 0 usable device(s), number 0 was asked for; choose one from 0 on, see that nvidia-smi lists it, or choose the backend cpu");
+    device.set_init_error(34);
+    assert_snapshot!(refused(), @"no NVIDIA driver: the library libcuda could not be loaded; install NVIDIA's driver (535 or newer), or choose the backend cpu");
+    device.set_init_error(999);
+    assert_snapshot!(refused(), @"the CUDA driver failed to initialise: CUDA_ERROR_UNKNOWN");
+    device.set_init_error(0);
+    device.set_driver_version(11080);
+    assert_snapshot!(refused(), @"the NVIDIA driver is too old: it supports CUDA 11.8, these kernels need CUDA 12.2; install driver 535 or newer, or choose the backend cpu");
+    device.set_driver_version(12020);
+    device.set_device_count(0);
+    assert_snapshot!(refused(), @"no NVIDIA GPU: the driver reports 0 usable device(s), number 0 was asked for; choose one from 0 on, see that nvidia-smi lists it, or choose the backend cpu");
+    device.set_device_count(2);
+    assert_snapshot!(CudaBackend::new(7).err().unwrap(), @"no NVIDIA GPU: the driver reports 2 usable device(s), number 7 was asked for; choose one from 0 on, see that nvidia-smi lists it, or choose the backend cpu");
+    device.set_device_count(1);
+    device.set_compute_capability(7, 5);
+    assert_snapshot!(refused(), @"CUDA emulator has compute capability 7.5; these kernels need 8.0 (A100, RTX 30) or newer: choose another device with cuda:N, or the backend cpu");
+    device.set_compute_capability(8, 0);
+    assert!(CudaBackend::new(0).is_ok());
+    // The same through the name of a backend.
+    let choice: BackendChoice = "cuda:3".parse().unwrap();
+    assert_snapshot!(choice.open(None, Precision::F32).err().unwrap(), @"backend cuda: no NVIDIA GPU: the driver reports 1 usable device(s), number 3 was asked for; choose one from 0 on, see that nvidia-smi lists it, or choose the backend cpu");
+}
+
+#[test]
+fn kernels_that_the_driver_refuses() {
+    let device = device();
+    device.fail_call("cuModuleLoadData", 1, 222);
+    assert_snapshot!(refused(), @"the driver refuses the kernels of lse_fused (CUDA_ERROR_UNSUPPORTED_PTX_VERSION); they are built for drivers of CUDA 12.2 or newer: update the driver, and report it if that does not help");
+}
+
+#[test]
+fn memory() {
+    let device = device();
+    let circuit = ConvPc::new(8, 8, 1, Family::normal()).channels(64).build(1).unwrap();
+    let backend = CudaBackend::new(0).unwrap();
+    device.set_memory(device.memory().in_use + 100_000);
+    assert_snapshot!(backend.load(&circuit).err().unwrap(), @"backend cuda: out of device memory: 1048576 bytes are needed for the circuit's parameters, 98549 are free; choose a smaller circuit, free memory on the device, or choose the backend cpu");
+    device.set_memory(1 << 30);
+    let executable = backend.load(&circuit).unwrap();
+    device.set_memory(device.memory().in_use + 100_000);
+    let data = Array2::zeros((5, 64));
+    assert_snapshot!(executable.log_likelihood(data.view()).unwrap_err(), @"backend cuda: out of device memory: 2894848 bytes are needed for a batch of 1 rows, 98549 are free; choose a smaller circuit, free memory on the device, or choose the backend cpu");
+    // With memory it goes on.
+    device.set_memory(1 << 30);
+    assert!(executable.log_likelihood(data.view()).is_ok());
+}
+
+#[test]
+fn a_launch_that_fails() {
+    let device = device();
+    let circuit = ConvPc::new(4, 4, 1, Family::bernoulli()).channels(4).build(1).unwrap();
+    let executable = CudaBackend::new(0).unwrap().load(&circuit).unwrap();
+    let data = Array2::zeros((5, 16));
+    device.fail_call("cuLaunchKernel", 2, 701);
+    assert_snapshot!(executable.log_likelihood(data.view()).unwrap_err(), @"backend cuda: the CUDA driver failed to launch a kernel: CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES");
+    device.fail_call("cuStreamSynchronize", 1, 719);
+    let _ = executable.evaluate(data.view(), Default::default());
+    assert!(executable.log_likelihood(data.view()).is_ok(), "an error that passes leaves nothing behind");
+}
+
+/// Never a slower way without a word: what the device does not do yet is an error.
+#[test]
+fn operations_to_come() {
+    let _device = device();
+    let circuit = ConvPc::new(4, 4, 1, Family::bernoulli()).channels(4).build(1).unwrap();
+    let mut executable = CudaBackend::new(0).unwrap().load(&circuit).unwrap();
+    let data = Array2::zeros((5, 16));
+    assert_snapshot!(executable.accumulate(data.view()).unwrap_err(), @"backend cuda: learning is not supported on cuda yet; choose the backend cpu");
+    assert_snapshot!(executable.em_step(&em::Options::default()).unwrap_err(), @"backend cuda: learning is not supported on cuda yet; choose the backend cpu");
+    assert_snapshot!(executable.sample(0..1, 0).unwrap_err(), @"backend cuda: sampling is not supported on cuda yet; choose the backend cpu");
+    assert_snapshot!(executable.sample_conditional(data.view(), 0, 0).unwrap_err(), @"backend cuda: completing missing values is not supported on cuda yet; choose the backend cpu");
+    assert_snapshot!(executable.mpe(data.view(), Mpe::Greedy).unwrap_err(), @"backend cuda: completing missing values is not supported on cuda yet; choose the backend cpu");
+    assert!(executable.statistics().is_err());
+    // Data are checked as everywhere.
+    assert_snapshot!(executable.log_likelihood(Array2::from_elem((1, 16), 2.0).view()).unwrap_err(), @"row 0, variable 0: 2 is outside the support of bernoulli, 0 or 1; NaN marks a missing value");
+}
