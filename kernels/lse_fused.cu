@@ -9,7 +9,10 @@
 //      the operand. No barrier inside.
 //   3. epilogue: the logarithm, added to the parent's accumulator or written out; m goes to the offset of the row.
 //
-// Shapes: NB rows a block, WARPS_N warps side by side along the rows, the others along the outputs; each warp has MT tiles
+// Where weights are shared by patches and rows are few, the patches are folded into the long side of the product: the columns
+// of a tile are then the rows of several nodes, side by side. Elsewhere a column is a row.
+//
+// Shapes: NB columns a block, WARPS_N warps side by side along the rows, the others along the outputs; each warp has MT tiles
 // of 16 outputs and NT tiles of 8 rows.
 #include "source.cuh"
 
@@ -39,7 +42,7 @@ struct Accumulated {
     __device__ __forceinline__ float offset() const { return offsets[row]; }
 };
 
-template <int PRECISION, int MT, int NT, int WARPS_N>
+template <int PRECISION, int MT, int NT, int WARPS_N, bool FOLD>
 struct Block {
     using O = Operand<PRECISION>;
     static constexpr uint32_t NB = 8 * NT * WARPS_N, LD = NB + CONVPC_OPERAND_PADDING, PARTS = CONVPC_THREADS / NB;
@@ -55,10 +58,11 @@ struct Block {
     float *maxima;       // [NB]
     float *partial;      // [PARTS][NB]
     uint32_t *untrusted;  // [WARPS][MT * NT * 4]
+    const ConvpcNode *nodes;  // one, or as many as are folded
     uint32_t row0, repetition;
 
-    __device__ Block(const ConvpcFused &p, float *shared, uint32_t row0, uint32_t repetition)
-        : p(p), row0(row0), repetition(repetition) {
+    __device__ Block(const ConvpcFused &p, float *shared, const ConvpcNode *nodes, uint32_t row0, uint32_t repetition)
+        : p(p), nodes(nodes), row0(row0), repetition(repetition) {
         operand = reinterpret_cast<uint32_t *>(shared);
         accumulators = shared + p.operand;
         offsets = accumulators + p.accumulators;
@@ -67,63 +71,79 @@ struct Block {
         untrusted = reinterpret_cast<uint32_t *>(partial + CONVPC_THREADS) + threadIdx.x / 32 * (MT * NT * 4);
     }
 
-    // Calls f with the inputs of a step for one row.
+    // The node, output feature and row of a column.
+    __device__ __forceinline__ const ConvpcNode &node(uint32_t column) const {
+        return nodes[FOLD ? column / (NB / p.fold) : 0];
+    }
+    __device__ __forceinline__ uint32_t row(uint32_t column) const {
+        return row0 + (FOLD ? column % (NB / p.fold) : column);
+    }
+    __device__ __forceinline__ bool is_there(uint32_t column) const {
+        return !FOLD || node(column).feature != CONVPC_NO_FEATURE;
+    }
+
+    // Calls f with the inputs of a step for one column.
     template <class F>
-    __device__ __forceinline__ void inputs(const ConvpcStep &step, const ConvpcLevel &level, uint32_t row, F f) const {
-        if (step.level > 0)
-            f(Accumulated{accumulators + level.from, offsets + (step.level - 1) * NB, LD, row});
-        else
-            with_inputs(p.source, step.first, step.count, repetition, row0 + row, f);
+    __device__ __forceinline__ void inputs(const ConvpcStep &step, const ConvpcLevel &level, uint32_t column, F f) const {
+        if (FOLD) {
+            const ConvpcStep &own = p.steps[node(column).first];
+            with_inputs(p.source, own.first, own.count, repetition, row(column), f);
+        } else if (step.level > 0) {
+            f(Accumulated{accumulators + level.from, offsets + (step.level - 1) * NB, LD, column});
+        } else {
+            with_inputs(p.source, step.first, step.count, repetition, row(column), f);
+        }
     }
 
     // The maximum of each row, and the exponentials of what is left. Returns with the operand whole.
     __device__ __forceinline__ void stage(const ConvpcStep &step, const ConvpcLevel &level, bool last) {
-        const uint32_t row = threadIdx.x % NB, part = threadIdx.x / NB;
+        const uint32_t column = threadIdx.x % NB, part = threadIdx.x / NB;
         const uint32_t filled = O::steps(level.inputs) * CONVPC_STEP_ROWS * O::INPUTS;
         float m = negative_infinity(), offset = 0.0f;
         // Two passes through one piece of code: the inputs of five kinds of source are its larger part.
 #pragma unroll 1
         for (uint32_t pass = 0; pass < 2; ++pass) {
-            inputs(step, level, row, [&](const auto &x) {
+            inputs(step, level, column, [&](const auto &x) {
                 if (pass == 0 && part == 0) offset = x.offset();
 #pragma unroll 2
                 for (uint32_t c = part; c < (pass == 0 ? level.inputs : filled); c += PARTS) {
                     const float v = c < level.inputs ? x(c) : negative_infinity();
                     if (pass == 0) m = fmaxf(m, v);
-                    else store(c, row, exponential(v - m));
+                    else store(c, column, exponential(v - m));
                 }
             });
             if (pass == 0) {
-                partial[part * NB + row] = m;
+                partial[part * NB + column] = m;
                 __syncthreads();
 #pragma unroll
-                for (uint32_t i = 0; i < PARTS; ++i) m = fmaxf(m, partial[i * NB + row]);
+                for (uint32_t i = 0; i < PARTS; ++i) m = fmaxf(m, partial[i * NB + column]);
                 // Where every input is -inf there is nothing to subtract.
                 m = m == negative_infinity() ? 0.0f : m;
             }
         }
-        if (part == 0) {
-            maxima[row] = m;
-            float *to = last ? p.output.offsets + offset_index(p.output, p.source.rows, repetition, feature, row0 + row)
-                             : offsets + step.level * NB + row;
+        if (part == 0 && is_there(column)) {
+            maxima[column] = m;
+            float *to = last ? p.output.offsets +
+                                   offset_index(p.output, p.source.rows, repetition, node(column).feature, row(column))
+                             : offsets + step.level * NB + column;
             *to = (last || step.fresh ? 0.0f : *to) + offset + m;
         }
         __syncthreads();
     }
 
-    // Input c of a row to its place in the operand.
-    __device__ __forceinline__ void store(uint32_t c, uint32_t row, float e) const {
+    // Input c of a column to its place in the operand.
+    __device__ __forceinline__ void store(uint32_t c, uint32_t column, float e) const {
         if (PRECISION == CONVPC_PRECISION_BF16)
-            reinterpret_cast<uint16_t *>(operand)[(c / 2 * LD + row) * 2 + c % 2] = ptx::to_bf16(e);
+            reinterpret_cast<uint16_t *>(operand)[(c / 2 * LD + column) * 2 + c % 2] = ptx::to_bf16(e);
         else
-            operand[c * LD + row] = PRECISION == CONVPC_PRECISION_TF32 ? ptx::to_tf32(e) : __float_as_uint(e);
+            operand[c * LD + column] = PRECISION == CONVPC_PRECISION_TF32 ? ptx::to_tf32(e) : __float_as_uint(e);
     }
 
-    // Output and row of element r of fragment (i, j) in this warp's piece.
+    // Output and column of element r of fragment (i, j) in this warp's piece.
     __device__ __forceinline__ static uint32_t output_of(uint32_t tile, uint32_t r) {
         return tile * CONVPC_TILE_OUTPUTS + threadIdx.x % 32 / 4 + r / 2 * 8;
     }
-    __device__ __forceinline__ static uint32_t row_of(uint32_t j, uint32_t r) {
+    __device__ __forceinline__ static uint32_t column_of(uint32_t j, uint32_t r) {
         return threadIdx.x / 32 % WARPS_N * (8 * NT) + j * 8 + threadIdx.x % 4 * 2 + r % 2;
     }
 
@@ -172,10 +192,24 @@ struct Block {
         }
     }
 
-    // Where output `output` of a row goes: out of the launch, or to the parent's accumulator.
-    __device__ __forceinline__ float *destination(const ConvpcLevel &level, bool last, uint32_t output, uint32_t row) const {
-        return last ? p.output.values + value_index(p.output, p.source.rows, repetition, feature, output, row0 + row)
-                    : accumulators + level.to + output * LD + row;
+    // Where output `output` of a column goes: out of the launch, or to the parent's accumulator.
+    __device__ __forceinline__ float *destination(const ConvpcLevel &level, bool last, uint32_t output, uint32_t column) const {
+        return last ? p.output.values +
+                          value_index(p.output, p.source.rows, repetition, node(column).feature, output, row(column))
+                    : accumulators + level.to + output * LD + column;
+    }
+
+    // Two neighbouring columns of an output; folded, they may be of different nodes.
+    __device__ __forceinline__ void put(const ConvpcLevel &level, bool last, bool replace, uint32_t output, uint32_t column,
+                                        float2 y) const {
+        if (FOLD) {
+            if (is_there(column)) *destination(level, last, output, column) = y.x;
+            if (is_there(column + 1)) *destination(level, last, output, column + 1) = y.y;
+            return;
+        }
+        float2 *to = reinterpret_cast<float2 *>(destination(level, last, output, column));
+        const float2 old = replace ? make_float2(0.0f, 0.0f) : *to;
+        *to = make_float2(old.x + y.x, old.y + y.y);
     }
 
     // Logarithms of the products to their destination. What cannot be trusted is marked, then computed anew by a loop that
@@ -194,10 +228,8 @@ struct Block {
                     if (output >= level.outputs) continue;
                     const float s0 = d[i][j][2 * half], s1 = d[i][j][2 * half + 1];
                     some |= s0 < SMALLEST_SUM || s1 < SMALLEST_SUM;
-                    float2 *to = reinterpret_cast<float2 *>(destination(level, last, output, row_of(j, 0)));
                     const float2 y = make_float2(s0 < SMALLEST_SUM ? 0.0f : logarithm(s0), s1 < SMALLEST_SUM ? 0.0f : logarithm(s1));
-                    const float2 old = replace ? make_float2(0.0f, 0.0f) : *to;
-                    *to = make_float2(old.x + y.x, old.y + y.y);
+                    put(level, last, replace, output, column_of(j, 0), y);
                 }
         if (!__any_sync(0xffffffffu, some)) return;
 #pragma unroll
@@ -208,23 +240,23 @@ struct Block {
         __syncwarp();
 #pragma unroll 1
         for (uint32_t at = 0; at < MT * NT * 4; ++at) {
-            const uint32_t output = output_of(tile0 + at / (NT * 4), at % 4), row = row_of(at / 4 % NT, at % 4);
-            if (untrusted[at] >> (threadIdx.x % 32) & 1 && output < level.outputs) {
+            const uint32_t output = output_of(tile0 + at / (NT * 4), at % 4), column = column_of(at / 4 % NT, at % 4);
+            if (untrusted[at] >> (threadIdx.x % 32) & 1 && output < level.outputs && is_there(column)) {
                 const float *w = level.linear + ((uint64_t)matrix * level.outputs + output) * level.inputs;
-                inputs(step, level, row, [&](const auto &x) {
-                    *destination(level, last, output, row) += log_sum(x, w, level.inputs) - maxima[row];
+                inputs(step, level, column, [&](const auto &x) {
+                    *destination(level, last, output, column) += log_sum(x, w, level.inputs) - maxima[column];
                 });
             }
         }
         __syncwarp();
     }
 
-    __device__ __forceinline__ void run(const ConvpcNode &node) {
-        feature = node.feature;
-        for (uint32_t s = 0; s < node.count; ++s) {
-            const ConvpcStep step = p.steps[node.first + s];
+    __device__ __forceinline__ void run() {
+        const ConvpcNode root = nodes[0];
+        for (uint32_t s = 0; s < root.count; ++s) {
+            const ConvpcStep step = p.steps[root.first + s];
             const ConvpcLevel level = p.levels[step.level];
-            const bool last = s + 1 == node.count;
+            const bool last = s + 1 == root.count;
             const uint32_t matrix = step.group * p.source.repetitions + repetition;
             const uint32_t tiles = (level.outputs + CONVPC_TILE_OUTPUTS - 1) / CONVPC_TILE_OUTPUTS;
             if (s > 0) __syncthreads();  // the children's outputs are there, and the operand is no longer read
@@ -236,22 +268,22 @@ struct Block {
             }
         }
     }
-
-    uint32_t feature = 0;
 };
 
-template <int PRECISION, int MT, int NT, int WARPS_N>
+template <int PRECISION, int MT, int NT, int WARPS_N, bool FOLD = false>
 __device__ __forceinline__ void lse_fused(const ConvpcFused &p) {
     extern __shared__ __align__(16) float shared[];
-    using B = Block<PRECISION, MT, NT, WARPS_N>;
+    using B = Block<PRECISION, MT, NT, WARPS_N, FOLD>;
     // Row tiles innermost, so that blocks that run together read the same weights from the second-level cache.
     const uint32_t at = blockIdx.x / p.row_tiles;
-    B(p, shared, blockIdx.x % p.row_tiles * B::NB, at / p.node_count).run(p.nodes[at % p.node_count]);
+    const uint32_t rows = FOLD ? B::NB / p.fold : B::NB;
+    B(p, shared, p.nodes + at % p.node_count * p.fold, blockIdx.x % p.row_tiles * rows, at / p.node_count).run();
 }
 
 }  // namespace
 
-// wide: many outputs and many rows, the fewest bytes a product. base: the usual. thin: few outputs. slim: few rows.
+// wide: many outputs and many rows, the fewest bytes a product. base: the usual. thin: few outputs. slim: few rows. fold: few
+// rows, shared weights.
 #define LSE_FUSED(name, precision)                                                                                          \
     extern "C" __global__ void __launch_bounds__(CONVPC_THREADS, 2) lse_fused_##name##_wide(const ConvpcFused p) {              \
         lse_fused<precision, 4, 8, 2>(p);                                                                                   \
@@ -264,6 +296,9 @@ __device__ __forceinline__ void lse_fused(const ConvpcFused &p) {
     }                                                                                                                       \
     extern "C" __global__ void __launch_bounds__(CONVPC_THREADS, 6) lse_fused_##name##_slim(const ConvpcFused p) {              \
         lse_fused<precision, 1, 2, 1>(p);                                                                                   \
+    }                                                                                                                       \
+    extern "C" __global__ void __launch_bounds__(CONVPC_THREADS, 6) lse_fused_##name##_fold(const ConvpcFused p) {           \
+        lse_fused<precision, 1, 2, 1, true>(p);                                                                             \
     }
 
 LSE_FUSED(f32, CONVPC_PRECISION_F32)

@@ -98,7 +98,7 @@ fn prepare(
     let [list, nodes, steps, levels] = tables.each_ref().map(Buffer::address);
     let source = source(structure, launch, stride, semiring, memory, list);
     let output = output(structure, launch, memory);
-    let (node_count, row_tiles) = (launch.nodes.len() as u32, launch.row_tiles(rows) as u32);
+    let (node_count, row_tiles) = ((launch.nodes.len() / launch.fold) as u32, launch.row_tiles(rows) as u32);
     let linear = launch.levels.first().map_or(0, |level| weights(level.layer).linear.address());
     let arguments = match launch.kernel {
         Kernel::Fused(..) => Arguments::Fused(ConvpcFused {
@@ -108,6 +108,7 @@ fn prepare(
             steps,
             nodes,
             node_count,
+            fold: launch.fold as u32,
             level_count: launch.levels.len() as u32,
             row_tiles,
             operand: launch.shared.0 as u32,

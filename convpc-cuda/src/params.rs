@@ -11,6 +11,7 @@ pub const CONVPC_TRANSPOSE_TILE: u32 = 32;
 pub const CONVPC_OPERAND_PADDING: u32 = 8;
 pub const CONVPC_TILE_OUTPUTS: u32 = 16;
 pub const CONVPC_STEP_ROWS: u32 = 8;
+pub const CONVPC_NO_FEATURE: u32 = 4294967295;
 pub const CONVPC_SOURCE_NODES: u32 = 0;
 pub const CONVPC_SOURCE_LOCATION_SCALE: u32 = 1;
 pub const CONVPC_SOURCE_TABLE: u32 = 2;
@@ -177,9 +178,13 @@ pub struct ConvpcFused {
     pub levels: u64,
     /// All steps, by output node.
     pub steps: u64,
-    /// Output nodes: `first` and `count` are a range of the steps, `group` is not read.
+    /** Output nodes: `first` and `count` are a range of the steps, `group` is not read. Folded: `fold` nodes a block, which
+    share weights and have one step each; CONVPC_NO_FEATURE fills up the last block of a group.*/
     pub nodes: u64,
+    /// Nodes, or blocks' worth of folded ones.
     pub node_count: u32,
+    /// Nodes whose rows lie side by side in a tile: 1 but for the folded kernels.
+    pub fold: u32,
     pub level_count: u32,
     pub row_tiles: u32,
     /// Values of the operand in shared memory.
@@ -197,10 +202,11 @@ const _: () = {
     ["Offset of field: ConvpcFused::steps"][::core::mem::offset_of!(ConvpcFused, steps) - 112usize];
     ["Offset of field: ConvpcFused::nodes"][::core::mem::offset_of!(ConvpcFused, nodes) - 120usize];
     ["Offset of field: ConvpcFused::node_count"][::core::mem::offset_of!(ConvpcFused, node_count) - 128usize];
-    ["Offset of field: ConvpcFused::level_count"][::core::mem::offset_of!(ConvpcFused, level_count) - 132usize];
-    ["Offset of field: ConvpcFused::row_tiles"][::core::mem::offset_of!(ConvpcFused, row_tiles) - 136usize];
-    ["Offset of field: ConvpcFused::operand"][::core::mem::offset_of!(ConvpcFused, operand) - 140usize];
-    ["Offset of field: ConvpcFused::accumulators"][::core::mem::offset_of!(ConvpcFused, accumulators) - 144usize];
+    ["Offset of field: ConvpcFused::fold"][::core::mem::offset_of!(ConvpcFused, fold) - 132usize];
+    ["Offset of field: ConvpcFused::level_count"][::core::mem::offset_of!(ConvpcFused, level_count) - 136usize];
+    ["Offset of field: ConvpcFused::row_tiles"][::core::mem::offset_of!(ConvpcFused, row_tiles) - 140usize];
+    ["Offset of field: ConvpcFused::operand"][::core::mem::offset_of!(ConvpcFused, operand) - 144usize];
+    ["Offset of field: ConvpcFused::accumulators"][::core::mem::offset_of!(ConvpcFused, accumulators) - 148usize];
 };
 /// lse_rows, max_rows, gather: a thread takes a row through one node.
 #[repr(C)]

@@ -40,15 +40,17 @@ pub enum Tile {
     Thin,
     /// 16 rows, 64 outputs at a time: for few rows.
     Slim,
+    /// 16 columns, 64 outputs at a time: the rows of several patches that share weights, side by side.
+    Fold,
 }
 
 impl Tile {
-    /// Rows of a block.
-    pub fn rows(self) -> usize {
+    /// Columns of a block: rows, but for folded patches.
+    pub fn columns(self) -> usize {
         match self {
             Tile::Wide => 128,
             Tile::Base | Tile::Thin => 64,
-            Tile::Slim => 16,
+            Tile::Slim | Tile::Fold => 16,
         }
     }
 
@@ -61,7 +63,7 @@ impl Tile {
             * match self {
                 Tile::Wide => 4 * 8,
                 Tile::Base => 2 * 4,
-                Tile::Thin | Tile::Slim => 2,
+                Tile::Thin | Tile::Slim | Tile::Fold => 2,
             }
     }
 
@@ -72,6 +74,7 @@ impl Tile {
             Tile::Base => "base",
             Tile::Thin => "thin",
             Tile::Slim => "slim",
+            Tile::Fold => "fold",
         }
     }
 }
@@ -106,10 +109,10 @@ impl Kernel {
         }
     }
 
-    /// Rows of a block.
-    pub fn rows(self) -> usize {
+    /// Columns of a block.
+    pub fn columns(self) -> usize {
         match self {
-            Kernel::Fused(_, tile) => tile.rows(),
+            Kernel::Fused(_, tile) => tile.columns(),
             _ => params::CONVPC_THREADS as usize,
         }
     }
@@ -147,6 +150,8 @@ pub struct Launch {
     pub steps: Vec<ConvpcStep>,
     /// The output nodes.
     pub nodes: Vec<ConvpcNode>,
+    /// Nodes of a block whose rows lie side by side; 1 but for [`Tile::Fold`].
+    pub fold: usize,
     /// Repetitions that blocks are launched for.
     pub repetitions: usize,
     /// Values of the operand and of the accumulators in shared memory.
@@ -156,12 +161,12 @@ pub struct Launch {
 impl Launch {
     /// Tiles of rows that a batch of `rows` has.
     pub fn row_tiles(&self, rows: usize) -> usize {
-        rows.div_ceil(self.kernel.rows())
+        rows.div_ceil(self.kernel.columns() / self.fold)
     }
 
     /// Blocks of the grid.
     pub fn blocks(&self, rows: usize) -> usize {
-        self.row_tiles(rows) * self.nodes.len() * self.repetitions
+        self.row_tiles(rows) * (self.nodes.len() / self.fold) * self.repetitions
     }
 
     /// Bytes of shared memory of a block.
@@ -194,7 +199,7 @@ pub struct Plan {
 impl Plan {
     /// Describes the upward pass of a batch.
     pub fn new(structure: &Structure, rows: usize, purpose: Purpose, precision: Precision, limits: Limits) -> Self {
-        let rows = computed_rows(rows);
+        let rows = computed_rows(structure, rows);
         let planner = Planner { structure, rows, precision, limits };
         let launches = match purpose {
             Purpose::Root => planner.root(),
@@ -218,12 +223,14 @@ impl Plan {
     }
 }
 
-/// Rows of a batch filled up to whole tiles: those of the few-row tile, or of all the others.
-pub(crate) fn computed_rows(rows: usize) -> usize {
-    if rows <= SLIM_ROWS {
-        rows.next_multiple_of(Tile::Slim.rows())
-    } else if rows <= Tile::Base.rows() {
-        Tile::Base.rows()
+/// Rows of a batch filled up to whole tiles: those of the few-row tiles, or of all the others.
+pub(crate) fn computed_rows(structure: &Structure, rows: usize) -> usize {
+    if rows <= Tile::Fold.columns() / 2 && fuse::shares_weights(structure) {
+        rows.next_power_of_two()
+    } else if rows <= SLIM_ROWS {
+        rows.next_multiple_of(Tile::Slim.columns())
+    } else if rows <= Tile::Base.columns() {
+        Tile::Base.columns()
     } else {
         stride(rows)
     }
@@ -350,7 +357,7 @@ impl Planner<'_> {
             nodes.push(node(feature, group, list.len(), inputs.len()));
             list.extend(inputs.into_iter().map(|i| i as u32));
         }
-        Launch { kernel, input, output, levels, list, steps: vec![], nodes, repetitions, shared: (0, 0) }
+        Launch { kernel, input, output, levels, list, steps: vec![], nodes, fold: 1, repetitions, shared: (0, 0) }
     }
 }
 

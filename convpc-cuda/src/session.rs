@@ -57,8 +57,8 @@ struct Key {
 }
 
 impl Key {
-    fn new(purpose: Purpose, rows: usize) -> Self {
-        Key { purpose, rows: computed_rows(rows) }
+    fn new(on: Context, purpose: Purpose, rows: usize) -> Self {
+        Key { purpose, rows: computed_rows(on.structure, rows) }
     }
 }
 
@@ -117,7 +117,7 @@ impl Session {
     /// How many rows a call computes at a time.
     pub(crate) fn rows_at_a_time(&self, on: Context, rows: usize, purpose: Purpose) -> Result<usize, CudaError> {
         let wanted = rows.min(MOST_ROWS);
-        if self.plans.contains_key(&Key::new(purpose, wanted)) {
+        if self.plans.contains_key(&Key::new(on, purpose, wanted)) {
             return Ok(wanted);
         }
         let needed = |rows: usize| {
@@ -148,7 +148,7 @@ impl Session {
     /// Makes room and a plan for a number of rows, unless they are there.
     fn prepare(&mut self, on: Context, purpose: Purpose, rows: usize) -> Result<Key, CudaError> {
         self.uses += 1;
-        let key = Key::new(purpose, rows);
+        let key = Key::new(on, purpose, rows);
         if let Some(ready) = self.plans.get_mut(&key) {
             ready.used = self.uses;
             return Ok(key);

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use convpc_core::{ConvPc, Family, Layer, Leaf, Padding, Precision, ProdConv, Scope, Semiring, Structure};
+use convpc_core::{
+    ConvPc, Family, Layer, Leaf, Padding, Precision, ProdConv, Scope, Semiring, Structure, WeightMatrices,
+};
 use convpc_cuda::{Input, Kernel, Limits, Plan, Purpose, Tile};
 
 const H100: Limits = Limits { multiprocessors: 132, shared_memory: 227 * 1024 };
@@ -41,7 +43,7 @@ fn scopes(plan: &Plan, structure: &Structure) -> HashMap<(usize, u32), Vec<usize
             };
             list.iter().flat_map(of_one).collect()
         };
-        for node in &launch.nodes {
+        for node in launch.nodes.iter().filter(|node| node.feature != u32::MAX) {
             let scope = match launch.kernel {
                 Kernel::Fused(..) => {
                     // As the kernel runs them: an accumulator for each level but the last.
@@ -72,7 +74,7 @@ fn launches_wire_every_feature_to_its_scope() {
     let small = Limits { multiprocessors: 1, shared_memory: 40 * 1024 };
     for structure in structures() {
         let root = structure.layers().len() - 1;
-        for rows in [1, 20, 100, 5000] {
+        for rows in [1, 3, 20, 100, 5000] {
             for precision in Precision::ALL {
                 for limits in [H100, small] {
                     for purpose in [Purpose::Root, Purpose::EveryLayer(Semiring::SumProduct)] {
@@ -160,4 +162,25 @@ fn plans_of_28_by_28_pixels_with_64_channels() {
     lse_fused_bf16_wide     layer 8 → layer 10  1 sum level(s), 4 node(s), 128 block(s), 142848 bytes shared
     lse_rows               layer 10 → layer 12  1 sum level(s), 1 node(s), 32 block(s), 0 bytes shared
     ");
+}
+
+/// With shared weights one row of all patches fills the tiles that with weights of their own would be empty but for a row.
+#[test]
+fn patches_that_share_weights_are_folded() {
+    let structure = ConvPc::new(28, 28, 1, Family::normal()).channels(64).use_sum_conv(true).structure().unwrap();
+    for rows in [1, 3, 8] {
+        let plan = Plan::new(&structure, rows, Purpose::Root, Precision::F32, H100);
+        assert_eq!(plan.rows, rows.next_power_of_two());
+        let first = &plan.launches[0];
+        assert_eq!((first.kernel, first.fold * plan.rows), (Kernel::Fused(Precision::F32, Tile::Fold), 16));
+        // 196 patches for each of four kernel positions.
+        assert_eq!(first.blocks(rows), 4 * 196_usize.div_ceil(first.fold));
+        let matrices = WeightMatrices::new(&structure, first.output).unwrap();
+        for block in first.nodes.chunks(first.fold) {
+            let mut groups = block.iter().filter(|n| n.feature != u32::MAX).map(|n| matrices.group(n.feature as usize));
+            let group = groups.next().unwrap();
+            assert!(groups.all(|g| g == group), "a block has the weights of one kernel position");
+        }
+    }
+    assert_eq!(Plan::new(&structure, 9, Purpose::Root, Precision::F32, H100).launches[0].fold, 1);
 }

@@ -38,6 +38,9 @@
 /** Operand rows of a tensor-core step: values, or pairs of bf16. */
 #define CONVPC_STEP_ROWS 8
 
+/** The output feature of a node that is there to fill up a block. */
+#define CONVPC_NO_FEATURE 0xffffffff
+
 /** The inputs are activations of a layer below. */
 #define CONVPC_SOURCE_NODES 0
 /** The inputs are Normal leaves: parameters mean, 1/std, log-density at the mean, 0. */
@@ -148,9 +151,13 @@ typedef struct ConvpcFused {
     CONVPC_POINTER(const ConvpcLevel) levels;
     /** All steps, by output node. */
     CONVPC_POINTER(const ConvpcStep) steps;
-    /** Output nodes: `first` and `count` are a range of the steps, `group` is not read. */
+    /** Output nodes: `first` and `count` are a range of the steps, `group` is not read. Folded: `fold` nodes a block, which
+     *  share weights and have one step each; CONVPC_NO_FEATURE fills up the last block of a group. */
     CONVPC_POINTER(const ConvpcNode) nodes;
+    /** Nodes, or blocks' worth of folded ones. */
     uint32_t node_count;
+    /** Nodes whose rows lie side by side in a tile: 1 but for the folded kernels. */
+    uint32_t fold;
     uint32_t level_count;
     uint32_t row_tiles;
     /** Values of the operand in shared memory. */

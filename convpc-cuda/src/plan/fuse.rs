@@ -1,10 +1,10 @@
 //! Which levels share a launch, and how its blocks divide the work.
 
-use convpc_core::{Layer, Precision, WeightMatrices};
+use convpc_core::{Layer, Precision, Structure, WeightMatrices};
 
 use super::{Kernel, Launch, Level, Limits, Planner, SLIM_ROWS, Tile, node};
 use crate::{
-    params::{self, ConvpcStep},
+    params::{self, ConvpcNode, ConvpcStep},
     tree::{self, Input},
 };
 
@@ -19,12 +19,12 @@ const FEW_OUTPUTS: usize = params::CONVPC_ROWS_OUTPUTS as usize;
 
 /// Distance between rows of the operand and of the accumulators, in values.
 fn leading(tile: Tile) -> usize {
-    tile.rows() + params::CONVPC_OPERAND_PADDING as usize
+    tile.columns() + params::CONVPC_OPERAND_PADDING as usize
 }
 
 /// Operand, accumulators, then offsets of each level, maxima, partial maxima and marks; see lse_fused.cu.
 pub(super) fn shared_bytes(tile: Tile, (operand, accumulators): (usize, usize), levels: usize) -> usize {
-    let rest = (levels + 1) * tile.rows() + params::CONVPC_THREADS as usize + tile.marks();
+    let rest = (levels + 1) * tile.columns() + params::CONVPC_THREADS as usize + tile.marks();
     (operand + accumulators + rest) * size_of::<f32>()
 }
 
@@ -39,6 +39,19 @@ fn shared(precision: Precision, tile: Tile, levels: &[WeightMatrices]) -> (usize
     let operand = levels.iter().map(|m| operand_rows(precision, m.inputs)).max().unwrap_or(0);
     let accumulated: usize = levels[..levels.len() - 1].iter().map(|m| m.outputs).sum();
     (operand * leading(tile), accumulated * leading(tile))
+}
+
+/// Whether a layer is computed on tensor cores.
+fn suits(structure: &Structure, layer: usize) -> Option<WeightMatrices> {
+    let matrices = WeightMatrices::new(structure, layer)?;
+    let sum = matches!(structure.layers()[layer], Layer::Sum(_) | Layer::SumConv(_));
+    (sum && matrices.outputs > FEW_OUTPUTS).then_some(matrices)
+}
+
+/// Whether all that is computed on tensor cores has weights that patches share.
+pub(super) fn shares_weights(structure: &Structure) -> bool {
+    let mut sums = (0..structure.layers().len()).filter(|&layer| suits(structure, layer).is_some()).peekable();
+    sums.peek().is_some() && sums.all(|layer| matches!(structure.layers()[layer], Layer::SumConv(_)))
 }
 
 /// Tiles in the order in which they would be liked for these rows and outputs. The last takes the least shared memory.
@@ -65,16 +78,16 @@ fn choose(rows: usize, precision: Precision, levels: &[WeightMatrices], limits: 
 impl Planner<'_> {
     /// The longest launch that begins with the first of `sums`, where tensor cores serve it.
     pub(super) fn fused(&self, input: Input, sums: &[usize]) -> Option<Launch> {
-        let suits = |layer: &usize| {
-            let matrices = WeightMatrices::new(self.structure, *layer)?;
-            let sum = matches!(self.structure.layers()[*layer], Layer::Sum(_) | Layer::SumConv(_));
-            (sum && matrices.outputs > FEW_OUTPUTS).then_some(matrices)
-        };
+        let suits = |layer: &usize| suits(self.structure, *layer);
         let levels: Vec<WeightMatrices> = sums.iter().take(MOST_LEVELS).map_while(suits).collect();
+        if self.rows < Tile::Fold.columns() {
+            let fits = choose(self.rows, self.precision, levels.get(..1)?, self.limits).is_some();
+            return fits.then(|| self.fold(input, sums[0], &levels[0]));
+        }
         let choice = (1..=levels.len()).rev().find_map(|count| {
             let tile = choose(self.rows, self.precision, &levels[..count], self.limits)?;
             let nodes = tree::occupied(self.structure, sums[count - 1]).count() * levels[0].repetitions;
-            let blocks = self.rows.div_ceil(tile.rows()) * nodes;
+            let blocks = self.rows.div_ceil(tile.columns()) * nodes;
             let full = blocks >= BLOCKS_PER_MULTIPROCESSOR * self.limits.multiprocessors;
             (count == 1 || full).then_some((count, tile))
         });
@@ -101,6 +114,7 @@ impl Planner<'_> {
             list: vec![],
             steps: vec![],
             nodes: vec![],
+            fold: 1,
             repetitions: levels[0].repetitions,
             shared: shared(self.precision, tile, levels),
         };
@@ -109,6 +123,25 @@ impl Planner<'_> {
             self.visit(&mut launch, sums, levels, sums.len() - 1, feature, true);
             launch.nodes.push(node(feature, 0, first, launch.steps.len() - first));
         }
+        launch
+    }
+
+    /// One level whose nodes share weights: as many of a group as fill a block.
+    fn fold(&self, input: Input, layer: usize, matrices: &WeightMatrices) -> Launch {
+        let one = std::slice::from_ref(matrices);
+        let mut launch = self.fuse(input, &[layer], one, Tile::Fold);
+        launch.fold = Tile::Fold.columns() / self.rows;
+        let mut nodes = Vec::new();
+        for group in 0..matrices.groups {
+            let of_group = |node: &&ConvpcNode| matrices.group(node.feature as usize) == group;
+            let members: Vec<ConvpcNode> = launch.nodes.iter().filter(of_group).copied().collect();
+            for block in members.chunks(launch.fold) {
+                nodes.extend(block);
+                let filler = ConvpcNode { feature: params::CONVPC_NO_FEATURE, ..block[0] };
+                nodes.extend(std::iter::repeat_n(filler, launch.fold - block.len()));
+            }
+        }
+        launch.nodes = nodes;
         launch
     }
 
