@@ -3,8 +3,9 @@
 //! The tests share one device: each takes it for itself while it runs, because some change its settings.
 #![cfg(target_os = "linux")]
 
-use convpc::{Backend, Circuit, ConvPc, CudaBackend, Family, Precision, Reference};
+use convpc::{Backend, Circuit, ConvPc, CudaBackend, Edge, Family, Precision, Reference, Semiring};
 use emulator::{Exclusive, Order, Settings};
+use half::bf16;
 use ndarray::{Array2, Axis};
 use proptest::prelude::*;
 use testsuite::{
@@ -148,6 +149,34 @@ fn a_single_sum_shows_the_precision() {
         let most = sums * precision.error_per_sum() + 2e-5;
         assert!((least..=most).contains(&worst), "{precision}: {worst}");
     }
+}
+
+/// Bf16 multiplies just what it says: weights and exponentials rounded to bf16, everything else as in f32.
+#[test]
+fn bf16_rounds_the_operands_and_nothing_else() {
+    let _device = device();
+    let circuit = ConvPc::new(2, 2, 1, Family::normal()).channels(48).depth(1).build(5).unwrap();
+    let data = Reference.load(&circuit).unwrap().sample(0..50, 2).unwrap();
+    let executable = subject(Precision::Bf16).backend.load(&circuit).unwrap();
+    let given = executable.evaluate(data.view(), Semiring::SumProduct).unwrap();
+    let layer = 2;
+    let (x, y) = (given.activations(layer - 1), given.activations(layer));
+    let round = |v: f64| f64::from(bf16::from_f32(v as f32));
+    let (mut near, mut all) = (0, 0);
+    for ((r, f, d, row), &given) in y.indexed_iter() {
+        let edges: Vec<_> = circuit.structure().edges(layer).unwrap().of(f, d, r).collect();
+        let largest = edges.iter().map(|e| x[[r, f, e.channel, row]]).fold(f64::NEG_INFINITY, f64::max);
+        let term = |e: &Edge| {
+            let weight = circuit.parameters().slice(layer)[e.weight];
+            round(weight) * round((x[[r, f, e.channel, row]] - largest).exp())
+        };
+        let expected = largest + edges.iter().map(term).sum::<f64>().ln();
+        // An exponential at the border of two bf16 numbers may fall to either side.
+        near += usize::from((given - expected).abs() < 1e-5);
+        all += 1;
+        assert!((given - expected).abs() < Precision::Bf16.error_per_sum(), "{given} instead of {expected}");
+    }
+    assert!(near * 10 > all * 9, "{near} of {all}");
 }
 
 #[test]
