@@ -9,7 +9,7 @@ use super::codes::{
     STREAM_CAPTURE_UNSUPPORTED,
 };
 use super::state::{Capture, State, Stream, state};
-use super::work::{Work, perform};
+use super::work::{Work, perform_all};
 
 /// The mode of a recording in which other threads and streams may do what would spoil it.
 const RELAXED: c_uint = 2;
@@ -211,7 +211,7 @@ extern "C" fn cuGraphLaunch(executable: Handle, stream: Handle) -> c_int {
             state.refuse_capture(stream, "a graph in a graph (not modelled)")?;
             (stream, Arc::clone(state.executables.get(executable)?))
         };
-        work.iter().try_for_each(|work| perform(stream, work))
+        perform_all(stream, &work)
     })
 }
 

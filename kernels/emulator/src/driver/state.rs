@@ -136,6 +136,8 @@ pub(super) struct Stream {
     pub(super) priority: i32,
     /// The recording that it takes part in.
     pub(super) capture: Option<Handle>,
+    /// Held by the thread of the host whose work is carried out.
+    pub(super) turn: Arc<Mutex<()>>,
     /// It joined a recording and did work there that no event has brought back.
     pub(super) unjoined: bool,
 }

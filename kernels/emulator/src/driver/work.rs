@@ -1,7 +1,7 @@
 //! Operations on streams: each is carried out at once, or recorded if its stream records a graph.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::call::{Failure, Handle, Host, Outcome};
 use super::codes::{INVALID_HANDLE, STREAM_CAPTURE_IMPLICIT, STREAM_CAPTURE_INVALIDATED, STREAM_CAPTURE_UNSUPPORTED};
@@ -48,7 +48,7 @@ pub(super) enum Work {
 
 /// Lets a stream do something, now or in the graph that it records.
 pub(super) fn submit(stream: Handle, work: Work) -> Outcome {
-    {
+    let stream = {
         let mut state = state();
         state.check()?;
         let stream = state.stream(stream)?;
@@ -62,16 +62,22 @@ pub(super) fn submit(stream: Handle, work: Work) -> Outcome {
             own.unjoined = true;
             return Ok(());
         }
-    }
-    perform(stream, &work)
+        stream
+    };
+    perform_all(stream, &[work])
 }
 
-/// Carries an operation out.
-pub(super) fn perform(stream: Handle, work: &Work) -> Outcome {
+/// Carries operations out, while no other thread of the host does anything on the stream.
+pub(super) fn perform_all(stream: Handle, work: &[Work]) -> Outcome {
+    let turn = Arc::clone(&state().streams.get(stream)?.turn);
+    let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+    work.iter().try_for_each(|work| perform(stream, work))
+}
+
+fn perform(stream: Handle, work: &Work) -> Outcome {
     let (memory, settings) = {
         let mut state = state();
         state.check_fault()?;
-        let stream = state.stream(stream)?;
         // A graph may have outlived what it works on.
         state.check_work(work)?;
         let uses = work.uses(&state.memory);
