@@ -229,9 +229,10 @@ fn memory_runs_out() {
     let device = device();
     let gpu = Gpu::new();
     device.set_memory(10_000);
+    assert_eq!(gpu.context.mem_get_info().unwrap(), (10_000, 10_000));
     let first = gpu.stream.alloc_zeros::<u8>(6000).unwrap();
     assert_eq!(code(gpu.stream.alloc_zeros::<u8>(6000)), CUDA_ERROR_OUT_OF_MEMORY);
-    assert!(report(&device).contains("6000 bytes wanted"), "{}", report(&device));
+    assert!(report(&device).contains("6000 bytes wanted, 4000 free"), "{}", report(&device));
     drop(first);
     assert!(gpu.stream.alloc_zeros::<u8>(6000).is_ok());
     device.fail_call("cuMemAllocAsync", 2, 2);

@@ -95,7 +95,7 @@ extern "C" fn convpc_emulator_set(setting: u32, value: u64) {
         s if s == Setting::DeviceCount as u32 => state.config.device_count = number,
         s if s == Setting::CapabilityMajor as u32 => state.config.capability.0 = number,
         s if s == Setting::CapabilityMinor as u32 => state.config.capability.1 = number,
-        s if s == Setting::Memory as u32 => state.memory_mut().set_limit(value),
+        s if s == Setting::Memory as u32 => state.limit = value,
         _ => {}
     }
 }

@@ -207,7 +207,7 @@ extern "C" fn cuDeviceTotalMem_v2(bytes: Out<usize>, device: c_int) -> c_int {
     call("cuDeviceTotalMem_v2", || {
         let state = state();
         state.check_device(device)?;
-        bytes.set(state.memory.limit() as usize)
+        bytes.set(state.limit as usize)
     })
 }
 

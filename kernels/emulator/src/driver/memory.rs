@@ -8,6 +8,7 @@ use super::codes::OUT_OF_MEMORY;
 use super::order::{History, Use};
 use super::state::{Owned, State, state};
 use super::work::{Work, submit};
+use crate::machine::memory::MemoryError;
 
 /// Page-locked memory begins at pages.
 const PAGE: usize = 4096;
@@ -18,7 +19,11 @@ impl State {
             return Err(Failure::invalid("an allocation of 0 bytes"));
         }
         let bytes = bytes as u64;
-        let refused = |error: crate::machine::memory::MemoryError| Failure::new(OUT_OF_MEMORY, error.to_string());
+        let refused = |error: MemoryError| Failure::new(OUT_OF_MEMORY, error.to_string());
+        let free = self.limit.saturating_sub(self.in_use);
+        if bytes > free {
+            return Err(refused(MemoryError::OutOfMemory { wanted: bytes, free }));
+        }
         let base = self.memory_mut().allocate(bytes).map_err(refused)?;
         self.allocations.insert(base, Owned { bytes, history: History::default() });
         self.in_use += bytes;
@@ -110,9 +115,8 @@ extern "C" fn cuMemGetInfo_v2(free: Out<usize>, total: Out<usize>) -> c_int {
     call("cuMemGetInfo_v2", || {
         let state = state();
         state.check()?;
-        let limit = state.memory.limit();
-        free.set_if_wanted(limit.saturating_sub(state.memory.in_use()) as usize);
-        total.set_if_wanted(limit as usize);
+        free.set_if_wanted(state.limit.saturating_sub(state.in_use) as usize);
+        total.set_if_wanted(state.limit as usize);
         Ok(())
     })
 }

@@ -10,6 +10,7 @@ use super::codes::{
 };
 use super::state::{Function, Module, State, state};
 use crate::launch::{DEFAULT_SHARED, SymbolTable};
+use crate::machine::memory::MemoryError;
 use crate::ptx;
 
 /// The directory with PTX files that replace those of the same name; see the README.
@@ -67,7 +68,7 @@ impl State {
         let mut variables = HashMap::new();
         for variable in &module.variables {
             let bytes = u64::from(variable.bytes);
-            let refused = |error: crate::machine::memory::MemoryError| Failure::new(OUT_OF_MEMORY, error.to_string());
+            let refused = |error: MemoryError| Failure::new(OUT_OF_MEMORY, error.to_string());
             let base = self.memory_mut().allocate(bytes).map_err(refused)?;
             let mut contents = variable.init.clone();
             contents.resize(variable.bytes as usize, 0);

@@ -214,6 +214,8 @@ pub(super) struct State {
     /// Shared with the kernels that run; module variables are in it as well.
     pub(super) memory: Arc<Memory>,
     pub(super) allocations: BTreeMap<u64, Owned>,
+    /// Room for allocations in bytes; variables of modules take none of it.
+    pub(super) limit: u64,
     pub(super) in_use: u64,
     pub(super) peak: u64,
     pub(super) allocated_ever: u64,
@@ -246,8 +248,9 @@ impl Default for State {
             graphs: Table::default(),
             executables: Table::default(),
             pools: Table::default(),
-            memory: Arc::new(Memory::new(DEFAULT_MEMORY)),
+            memory: Arc::new(Memory::new(u64::MAX)),
             allocations: BTreeMap::new(),
+            limit: DEFAULT_MEMORY,
             in_use: 0,
             peak: 0,
             allocated_ever: 0,
@@ -340,7 +343,7 @@ impl State {
     /// Brings everything to the start that does not belong to living objects.
     pub(super) fn reset(&mut self) {
         self.config = Config::default();
-        self.memory_mut().set_limit(DEFAULT_MEMORY);
+        self.limit = DEFAULT_MEMORY;
         self.fault = None;
         self.report = None;
         self.planned.clear();
