@@ -20,6 +20,9 @@ namespace {
 
 constexpr uint32_t WARPS = CONVPC_THREADS / 32;
 
+// Inputs that a thread takes at a time: what each child costs (its address, its value, the loop) is shared by so many.
+constexpr uint32_t CHUNK = 4;
+
 // How weights and operand are held for a precision.
 template <int PRECISION>
 struct Operand {
@@ -38,7 +41,14 @@ struct Accumulated {
     const float *offsets;
     uint32_t ld, row;
 
-    __device__ __forceinline__ float operator()(uint32_t c) const { return x[c * ld + row]; }
+    uint32_t channels;
+
+    template <int N>
+    __device__ __forceinline__ void add(uint32_t c, uint32_t stride, float (&to)[N]) const {
+#pragma unroll
+        for (uint32_t k = 0; k < N; ++k)
+            if (c + k * stride < channels) to[k] += x[(c + k * stride) * ld + row];
+    }
     __device__ __forceinline__ float offset() const { return offsets[row]; }
 };
 
@@ -89,7 +99,7 @@ struct Block {
             const ConvpcStep &own = p.steps[node(column).first];
             with_inputs(p.source, own.first, own.count, repetition, row(column), f);
         } else if (step.level > 0) {
-            f(Accumulated{accumulators + level.from, offsets + (step.level - 1) * NB, LD, column});
+            f(Accumulated{accumulators + level.from, offsets + (step.level - 1) * NB, LD, column, level.inputs});
         } else {
             with_inputs(p.source, step.first, step.count, repetition, row(column), f);
         }
@@ -105,11 +115,18 @@ struct Block {
         for (uint32_t pass = 0; pass < 2; ++pass) {
             inputs(step, level, column, [&](const auto &x) {
                 if (pass == 0 && part == 0) offset = x.offset();
-#pragma unroll 2
-                for (uint32_t c = part; c < (pass == 0 ? level.inputs : filled); c += PARTS) {
-                    const float v = c < level.inputs ? x(c) : negative_infinity();
-                    if (pass == 0) m = fmaxf(m, v);
-                    else store(c, column, exponential(v - m));
+#pragma unroll 1
+                for (uint32_t c0 = part; c0 < filled; c0 += CHUNK * PARTS) {
+                    float v[CHUNK] = {};
+                    x.add(c0, PARTS, v);
+#pragma unroll
+                    for (uint32_t k = 0; k < CHUNK; ++k) {
+                        const uint32_t c = c0 + k * PARTS;
+                        // Beyond the inputs the operand is 0, like the weights.
+                        if (c >= level.inputs) v[k] = negative_infinity();
+                        if (pass == 0) m = fmaxf(m, v[k]);
+                        else if (c < filled) store(c, column, exponential(v[k] - m));
+                    }
                 }
             });
             if (pass == 0) {
@@ -126,7 +143,9 @@ struct Block {
             float *to = last ? p.output.offsets +
                                    offset_index(p.output, p.source.rows, repetition, node(column).feature, row(column))
                              : offsets + step.level * NB + column;
-            *to = (last || step.fresh ? 0.0f : *to) + offset + m;
+            // The node's own sum first, as where another launch adds it up: the same bits whatever is fused.
+            const float own = offset + m;
+            *to = last || step.fresh ? own : *to + own;
         }
         __syncthreads();
     }

@@ -24,7 +24,7 @@ template <class X>
 __device__ __forceinline__ float largest(const X &x, uint32_t inputs) {
     float m = negative_infinity();
 #pragma unroll 1
-    for (uint32_t c = 0; c < inputs; ++c) m = fmaxf(m, x(c));
+    for (uint32_t c = 0; c < inputs; ++c) m = fmaxf(m, input(x, c));
     return m == negative_infinity() ? 0.0f : m;
 }
 
@@ -41,7 +41,7 @@ __device__ __forceinline__ void outputs(const ConvpcRows &p, const Place &place,
         for (uint32_t j = 0; j < CONVPC_ROWS_OUTPUTS; ++j) y[j] = MAX ? negative_infinity() : 0.0f;
 #pragma unroll 1
         for (uint32_t c = 0; c < inputs; ++c) {
-            const float v = MAX ? x(c) - m : exponential(x(c) - m);
+            const float v = MAX ? input(x, c) - m : exponential(input(x, c) - m);
 #pragma unroll
             for (uint32_t j = 0; j < CONVPC_ROWS_OUTPUTS; ++j) {
                 if (d0 + j >= n) break;
@@ -88,7 +88,8 @@ extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) gather(const Convpc
     with_inputs(p.source, place.node.first, place.node.count, place.repetition, place.row, [&](const auto &x) {
 #pragma unroll 1
         for (uint32_t c = 0; c < p.source.channels; ++c)
-            p.output.values[value_index(p.output, p.source.rows, place.repetition, place.node.feature, c, place.row)] = x(c);
+            p.output.values[value_index(p.output, p.source.rows, place.repetition, place.node.feature, c, place.row)] =
+                input(x, c);
         p.output.offsets[offset_index(p.output, p.source.rows, place.repetition, place.node.feature, place.row)] =
             x.offset();
     });

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use convpc_core::{Backend, Circuit, Executable, Precision, Result};
 
-use crate::{driver::Device, error::CudaError, executable::CudaExecutable};
+use crate::{driver::Device, error::CudaError, executable::CudaExecutable, plan::Limits};
 
 /// A GPU.
 ///
@@ -20,6 +20,7 @@ use crate::{driver::Device, error::CudaError, executable::CudaExecutable};
 pub struct CudaBackend {
     device: Arc<Device>,
     precision: Precision,
+    limits: Limits,
 }
 
 impl CudaBackend {
@@ -28,7 +29,8 @@ impl CudaBackend {
     /// # Errors
     /// Where there is no driver, no such device, or either is too old: a [`CudaError`] that says which and what to do.
     pub fn new(ordinal: usize) -> Result<Self, CudaError> {
-        Ok(CudaBackend { device: Arc::new(Device::open(ordinal)?), precision: Precision::default() })
+        let device = Arc::new(Device::open(ordinal)?);
+        Ok(CudaBackend { limits: device.limits(), device, precision: Precision::default() })
     }
 
     /// The same device with another precision of the matrix products. [`Precision::F32`] takes each operand as a sum of two
@@ -36,6 +38,13 @@ impl CudaBackend {
     /// bytes at twice that rate.
     pub fn with_precision(self, precision: Precision) -> Self {
         CudaBackend { precision, ..self }
+    }
+
+    /// The same device with plans as for a smaller one: fewer multiprocessors fuse more levels, less shared memory fuses
+    /// fewer. For experiments; results are the same to the last bit. What the device does not have is not promised.
+    pub fn with_limits(self, limits: Limits) -> Self {
+        let shared_memory = limits.shared_memory.min(self.device.limits().shared_memory);
+        CudaBackend { limits: Limits { shared_memory, ..limits }, ..self }
     }
 
     /// The precision of the matrix products.
@@ -54,6 +63,6 @@ impl Backend for CudaBackend {
     }
 
     fn load(&self, circuit: &Circuit) -> Result<Box<dyn Executable>> {
-        Ok(Box::new(CudaExecutable::new(self.device.clone(), circuit, self.precision)?))
+        Ok(Box::new(CudaExecutable::new(self.device.clone(), circuit, self.precision, self.limits)?))
     }
 }

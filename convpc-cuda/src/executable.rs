@@ -13,7 +13,7 @@ use crate::{
     driver::{Device, Queue},
     error::CudaError,
     model::Model,
-    plan::Purpose,
+    plan::{Limits, Purpose},
     session::{Context, Session},
 };
 
@@ -22,11 +22,17 @@ pub(crate) struct CudaExecutable {
     circuit: Arc<Circuit>,
     model: Model,
     precision: Precision,
+    limits: Limits,
     session: Mutex<Session>,
 }
 
 impl CudaExecutable {
-    pub(crate) fn new(device: Arc<Device>, circuit: &Circuit, precision: Precision) -> Result<Self, CudaError> {
+    pub(crate) fn new(
+        device: Arc<Device>,
+        circuit: &Circuit,
+        precision: Precision,
+        limits: Limits,
+    ) -> Result<Self, CudaError> {
         let queue = Queue::new(device)?;
         let model = Model::new(&queue, circuit.structure(), circuit.parameters(), precision)?;
         Ok(CudaExecutable {
@@ -34,13 +40,14 @@ impl CudaExecutable {
             circuit: Arc::new(circuit.clone()),
             model,
             precision,
+            limits,
             session: Mutex::new(Session::default()),
         })
     }
 
     fn context(&self) -> Context<'_> {
-        let CudaExecutable { queue, circuit, model, precision, .. } = self;
-        Context { queue, structure: circuit.structure(), model, precision: *precision }
+        let CudaExecutable { queue, circuit, model, precision, limits, .. } = self;
+        Context { queue, structure: circuit.structure(), model, precision: *precision, limits: *limits }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     error::CudaError,
     model::Model,
     params::{self, ConvpcTranspose},
-    plan::{Plan, Purpose, computed_rows, stride},
+    plan::{Limits, Plan, Purpose, computed_rows, stride},
 };
 
 /// Rows that are computed at a time where memory allows: enough to fill the device, few enough that the next ones are copied
@@ -80,6 +80,7 @@ pub(crate) struct Context<'a> {
     pub(crate) structure: &'a Structure,
     pub(crate) model: &'a Model,
     pub(crate) precision: Precision,
+    pub(crate) limits: Limits,
 }
 
 impl Session {
@@ -121,7 +122,7 @@ impl Session {
             return Ok(wanted);
         }
         let needed = |rows: usize| {
-            let plan = Plan::new(on.structure, rows, purpose, on.precision, on.queue.limits());
+            let plan = Plan::new(on.structure, rows, purpose, on.precision, on.limits);
             // Data once by column and twice by row.
             let values = plan.values_per_row(on.structure) + 3 * on.structure.variables();
             (stride(plan.rows) * values * size_of::<f32>()) as u64
@@ -153,7 +154,7 @@ impl Session {
             ready.used = self.uses;
             return Ok(key);
         }
-        let plan = Plan::new(on.structure, rows, purpose, on.precision, on.queue.limits());
+        let plan = Plan::new(on.structure, rows, purpose, on.precision, on.limits);
         self.make_room(on, &plan)?;
         if self.plans.len() >= MOST_PLANS {
             let oldest = self.plans.iter().min_by_key(|(_, ready)| ready.used).map(|(key, _)| *key);

@@ -28,7 +28,7 @@ pub use convpc_core::*;
 #[cfg(feature = "cpu")]
 pub use convpc_cpu::Cpu;
 #[cfg(feature = "cuda")]
-pub use convpc_cuda::{CudaBackend, CudaError};
+pub use convpc_cuda::{CudaBackend, CudaError, Limits};
 
 #[cfg(all(doctest, feature = "cpu"))]
 #[doc = include_str!("../../README.md")]

@@ -4,18 +4,25 @@
 #include "numbers.cuh"
 #include "params.h"
 
-// A node's children are `list[0..count]`; x is defined for each channel, the offset is common to all.
-struct Nodes {
+// A node's children are `list[0..count]`; `add` adds their values for the channels c, c + stride, … to x, as many as there are;
+// the offset is common to all channels. Several channels at a time, so that what a child costs is paid once for all.
+struct Inputs {
     const ConvpcSource &s;
     const uint32_t *list;
     uint32_t count, repetition, row;
+};
 
-    __device__ __forceinline__ float operator()(uint32_t c) const {
-        float x = 0.0f;
+struct Nodes : Inputs {
+    template <int N>
+    __device__ __forceinline__ void add(uint32_t c, uint32_t stride, float (&x)[N]) const {
 #pragma unroll 1
-        for (uint32_t i = 0; i < count; ++i)
-            x += s.values[((uint64_t)(repetition * s.features + list[i]) * s.channels + c) * s.rows + row];
-        return x;
+        for (uint32_t i = 0; i < count; ++i) {
+            const float *from =
+                s.values + ((uint64_t)(repetition * s.features + list[i]) * s.channels + c) * s.rows + row;
+#pragma unroll
+            for (uint32_t k = 0; k < N; ++k)
+                if (c + k * stride < s.channels) x[k] += from[(uint64_t)k * stride * s.rows];
+        }
     }
     __device__ __forceinline__ float offset() const {
         float o = 0.0f;
@@ -25,11 +32,7 @@ struct Nodes {
     }
 };
 
-struct Leaves {
-    const ConvpcSource &s;
-    const uint32_t *list;
-    uint32_t count, repetition, row;
-
+struct Leaves : Inputs {
     __device__ __forceinline__ float value(uint32_t column) const { return s.data[(uint64_t)column * s.rows + row]; }
     __device__ __forceinline__ const float *parameters(uint32_t column, uint32_t c) const {
         return s.leaves + ((uint64_t)(column * s.repetitions + repetition) * s.channels + c) * s.leaf_stride;
@@ -39,56 +42,76 @@ struct Leaves {
 
 // bias - z^2 / 2 with z = (x - mean) / std; the natural form would cancel where std is small against the mean.
 struct LocationScale : Leaves {
-    __device__ __forceinline__ float operator()(uint32_t c) const {
-        float y = 0.0f;
+    template <int N>
+    __device__ __forceinline__ void add(uint32_t c, uint32_t stride, float (&x)[N]) const {
 #pragma unroll 1
         for (uint32_t i = 0; i < count; ++i) {
-            const float x = value(list[i]);
-            const float4 p = *reinterpret_cast<const float4 *>(parameters(list[i], c));
-            const float z = (x - p.x) * p.y;
-            y += isnan(x) ? (s.max_product ? p.z : 0.0f) : fmaf(-0.5f * z, z, p.z);
+            const float v = value(list[i]);
+            const float4 *p = reinterpret_cast<const float4 *>(parameters(list[i], c));
+            if (isnan(v) && !s.max_product) continue;
+#pragma unroll
+            for (uint32_t k = 0; k < N; ++k) {
+                if (c + k * stride >= s.channels) break;
+                const float4 q = p[k * stride];
+                const float z = (v - q.x) * q.y;
+                x[k] += isnan(v) ? q.z : fmaf(-0.5f * z, z, q.z);
+            }
         }
-        return y;
     }
 };
 
 struct Table : Leaves {
-    __device__ __forceinline__ float operator()(uint32_t c) const {
-        float y = 0.0f;
+    template <int N>
+    __device__ __forceinline__ void add(uint32_t c, uint32_t stride, float (&x)[N]) const {
 #pragma unroll 1
         for (uint32_t i = 0; i < count; ++i) {
-            const float x = value(list[i]);
-            const bool missing = isnan(x);
+            const float v = value(list[i]);
+            const bool missing = isnan(v);
+            if (missing && !s.max_product) continue;
             // The entry after the last value is the mode.
-            const uint32_t at = missing ? s.leaf_stride - 1 : (uint32_t)x;
-            if (!missing || s.max_product) y += parameters(list[i], c)[at];
+            const float *p = parameters(list[i], c) + (missing ? s.leaf_stride - 1 : (uint32_t)v);
+#pragma unroll
+            for (uint32_t k = 0; k < N; ++k)
+                if (c + k * stride < s.channels) x[k] += p[k * stride * s.leaf_stride];
         }
-        return y;
     }
 };
 
 struct Natural : Leaves {
-    __device__ __forceinline__ float operator()(uint32_t c) const {
-        float y = 0.0f;
+    template <int N>
+    __device__ __forceinline__ void add(uint32_t c, uint32_t stride, float (&x)[N]) const {
 #pragma unroll 1
         for (uint32_t i = 0; i < count; ++i) {
-            const float x = value(list[i]);
-            const float *p = parameters(list[i], c);
-            if (isnan(x)) {
-                if (s.max_product) y += p[s.statistics + 1];
-                continue;
-            }
-            const float *t = s.sufficient + (uint64_t)(uint32_t)x * (s.statistics + 1);
-            float inner = 0.0f;
-            // 0 · (-inf) = 0: a statistic of 0 says nothing, whatever its parameter.
+            const float v = value(list[i]);
+            const bool missing = isnan(v);
+            if (missing && !s.max_product) continue;
+            const float *t = s.sufficient + (uint64_t)(missing ? 0 : (uint32_t)v) * (s.statistics + 1);
+#pragma unroll
+            for (uint32_t k = 0; k < N; ++k) {
+                if (c + k * stride >= s.channels) break;
+                const float *p = parameters(list[i], c + k * stride);
+                if (missing) {
+                    x[k] += p[s.statistics + 1];
+                    continue;
+                }
+                float inner = 0.0f;
+                // 0 · (-inf) = 0: a statistic of 0 says nothing, whatever its parameter.
 #pragma unroll 1
-            for (uint32_t k = 0; k < s.statistics; ++k)
-                if (t[k] != 0.0f) inner = fmaf(p[k], t[k], inner);
-            y += inner + p[s.statistics] + t[s.statistics];
+                for (uint32_t j = 0; j < s.statistics; ++j)
+                    if (t[j] != 0.0f) inner = fmaf(p[j], t[j], inner);
+                x[k] += inner + p[s.statistics] + t[s.statistics];
+            }
         }
-        return y;
     }
 };
+
+// One input.
+template <class X>
+__device__ __forceinline__ float input(const X &x, uint32_t c) {
+    float one[1] = {0.0f};
+    x.add(c, 0, one);
+    return one[0];
+}
 
 // Calls f with the source's inputs for one node and row.
 template <class F>
@@ -96,10 +119,10 @@ __device__ __forceinline__ void with_inputs(const ConvpcSource &s, uint32_t firs
                                             uint32_t row, F f) {
     const uint32_t *list = s.list + first;
     switch (s.kind) {
-        case CONVPC_SOURCE_NODES: f(Nodes{s, list, count, repetition, row}); break;
-        case CONVPC_SOURCE_LOCATION_SCALE: f(LocationScale{{s, list, count, repetition, row}}); break;
-        case CONVPC_SOURCE_TABLE: f(Table{{s, list, count, repetition, row}}); break;
-        default: f(Natural{{s, list, count, repetition, row}}); break;
+        case CONVPC_SOURCE_NODES: f(Nodes{{s, list, count, repetition, row}}); break;
+        case CONVPC_SOURCE_LOCATION_SCALE: f(LocationScale{{{s, list, count, repetition, row}}}); break;
+        case CONVPC_SOURCE_TABLE: f(Table{{{s, list, count, repetition, row}}}); break;
+        default: f(Natural{{{s, list, count, repetition, row}}}); break;
     }
 }
 
@@ -108,7 +131,7 @@ template <class X>
 __device__ float log_sum(const X &x, const float *w, uint32_t inputs) {
     Terms terms;
 #pragma unroll 1
-    for (uint32_t c = 0; c < inputs; ++c) terms.add(logarithm(w[c]) + x(c));
+    for (uint32_t c = 0; c < inputs; ++c) terms.add(logarithm(w[c]) + input(x, c));
     return terms.log_sum();
 }
 

@@ -3,7 +3,7 @@
 //!
 //! `cargo run --release -p testsuite --example estimate`
 
-use convpc::{Backend, ConvPc, CudaBackend, Executable, Family, Precision, Reference};
+use convpc::{Backend, ConvPc, CudaBackend, Family, Precision, Reference};
 
 const ROWS: u64 = 256;
 

@@ -3,7 +3,7 @@
 //! The tests share one device: each takes it for itself while it runs, because some change its settings.
 #![cfg(target_os = "linux")]
 
-use convpc::{Backend, Circuit, ConvPc, CudaBackend, Edge, Family, Precision, Reference, Semiring};
+use convpc::{Backend, Circuit, ConvPc, CudaBackend, Edge, Family, Limits, Precision, Reference, Semiring};
 use emulator::{Exclusive, Order, Settings};
 use half::bf16;
 use ndarray::{Array2, Axis};
@@ -91,8 +91,15 @@ proptest! {
     }
 }
 
+/// Plans that fuse as many levels as there are, where the shared memory of a block allows.
+const DEEP: Limits = Limits { multiprocessors: 1, shared_memory: 227 * 1024 };
+
 fn scores(circuit: &Circuit, data: &Array2<f32>) -> Vec<f64> {
-    let executable = subject(Precision::F32).backend.load(circuit).unwrap();
+    scores_within(DEEP, circuit, data)
+}
+
+fn scores_within(limits: Limits, circuit: &Circuit, data: &Array2<f32>) -> Vec<f64> {
+    let executable = CudaBackend::new(0).unwrap().with_limits(limits).load(circuit).unwrap();
     executable.log_likelihood(data.view()).unwrap().to_vec()
 }
 
@@ -100,13 +107,14 @@ fn scores(circuit: &Circuit, data: &Array2<f32>) -> Vec<f64> {
 #[test]
 fn the_order_of_threads_does_not_matter() {
     let device = device();
-    for circuit in circuits::all() {
-        let data = data(&circuit, 21);
+    let deep = ConvPc::new(4, 4, 1, Family::normal()).channels(12).depth(2).use_sum_conv(true).build(4).unwrap();
+    for circuit in circuits::all().iter().chain([&deep]) {
+        let data = data(circuit, 21);
         device.configure(&Settings::default());
-        let expected = scores(&circuit, &data);
+        let expected = scores(circuit, &data);
         for order in Order::ALL {
             device.configure(&Settings { order, races: true, ..Settings::default() });
-            assert_eq!(scores(&circuit, &data), expected, "{order:?}\n{circuit}");
+            assert_eq!(scores(circuit, &data), expected, "{order:?}\n{circuit}");
         }
     }
 }
@@ -129,8 +137,33 @@ fn errors_of_hardware_stay_within_the_contract() {
 fn a_row_does_not_depend_on_its_batch() {
     let _device = device();
     for circuit in circuits::all() {
-        let executable = subject(Precision::F32).backend.load(&circuit).unwrap();
+        let executable = CudaBackend::new(0).unwrap().with_limits(DEEP).load(&circuit).unwrap();
         upward::batches(&*executable, &data(&circuit, 140));
+    }
+}
+
+/// However many levels a launch takes, and whatever its tiles, the same bits come out.
+#[test]
+fn the_plan_does_not_matter() {
+    let _device = device();
+    let deep = ConvPc::new(9, 12, 1, Family::categorical(4)).channels(20).depth(3);
+    let two = [deep.clone().build(1).unwrap(), deep.use_sum_conv(true).repetitions(2).build(2).unwrap()];
+    for circuit in two.iter().chain(&circuits::all()) {
+        let data = data(circuit, 70);
+        let expected = Reference.load(circuit).unwrap().log_likelihood(data.view()).unwrap();
+        let fused = scores(circuit, &data);
+        let tolerance = subject(Precision::F32).tolerance(circuit.structure());
+        testsuite::assert_close("fused", &fused, &expected, tolerance);
+        for (multiprocessors, shared_memory) in [(1000, 227), (1, 48), (1, 24), (1, 1)] {
+            let limits = Limits { multiprocessors, shared_memory: shared_memory * 1024 };
+            let given = scores_within(limits, circuit, &data);
+            // Where tensor cores have no room at all, a thread a row adds in another order.
+            if shared_memory > 1 {
+                assert_eq!(given, fused, "{limits:?}\n{circuit}");
+            } else {
+                testsuite::assert_close("without shared memory", &given, &expected, tolerance);
+            }
+        }
     }
 }
 
