@@ -1,4 +1,4 @@
-//! How fast kernels run: `cargo run --release -p emulator --example speed`.
+//! How fast kernels run: `cargo run --release -p emulator --example speed [PART OF A LINE]`.
 
 use std::time::Instant;
 
@@ -32,6 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for variable in &module.variables {
         symbols.0.insert(variable.name.clone(), memory.allocate(u64::from(variable.bytes))?);
     }
+    let wanted = std::env::args().nth(1).unwrap_or_default();
     println!("millions of PTX instructions of threads a second, one worker, the best of five runs");
     for (what, settings) in [
         ("lockstep, strict", Settings::default()),
@@ -41,6 +42,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let settings = Settings { workers: 1, ..settings };
         for (name, [x, y], threads, dynamic_shared, parameters) in &cases {
             let shape = Shape { grid: [*x, *y, 1], block: [*threads, 1, 1], dynamic_shared: *dynamic_shared };
+            if !format!("{what:24} {name}").contains(&wanted) {
+                continue;
+            }
             let mut seconds = f64::INFINITY;
             let mut stats = KernelStats::default();
             for _ in 0..5 {

@@ -99,6 +99,7 @@ pub fn launch(
     shape: Shape,
     settings: &Settings,
 ) -> Result<KernelStats, LaunchError> {
+    shape.check(program, MAX_SHARED)?;
     if parameters.len() < program.parameter_bytes as usize {
         let message = format!("{} bytes of parameters, {} needed", parameters.len(), program.parameter_bytes);
         return Err(LaunchError::Refused(message));

@@ -212,13 +212,13 @@ fn comparisons() {
         });
     };
     compare("eq", |a, b| a == b);
-    compare("ne", |a, b| a < b || a > b);
+    compare("ne", |a, b| a != b && !a.is_nan() && !b.is_nan());
     compare("lt", |a, b| a < b);
     compare("ge", |a, b| a >= b);
     compare("equ", |a, b| a == b || a.is_nan() || b.is_nan());
     compare("neu", |a, b| a != b);
-    compare("ltu", |a, b| !(a >= b));
-    compare("gtu", |a, b| !(a <= b));
+    compare("ltu", |a, b| a < b || a.is_nan() || b.is_nan());
+    compare("gtu", |a, b| a > b || a.is_nan() || b.is_nan());
     compare("num", |a, b| !a.is_nan() && !b.is_nan());
     compare("nan", |a, b| a.is_nan() || b.is_nan());
     check("setp.lt.s32 %p1, %a0, %b0; selp.b32 %o, %a0, %b0, %p1;", |a, b| (a as i32).min(b as i32) as u32);
@@ -226,7 +226,7 @@ fn comparisons() {
     check(
         "setp.gt.u32 %p2, %a0, 2; setp.lt.and.u32 %p1|%p3, %a0, %b0, !%p2; selp.u32 %r5, 1, 0, %p1; \
            selp.u32 %r6, 2, 0, %p3; or.b32 %o, %r5, %r6;",
-        |a, b| u32::from(a < b && a <= 2) | 2 * u32::from(a >= b && a <= 2),
+        |a, b| u32::from(a < b && a <= 2) + 2 * u32::from(a >= b && a <= 2),
     );
     check(
         "setp.gt.u32 %p1, %a0, 2; setp.gt.u32 %p2, %b0, 2; xor.pred %p3, %p1, %p2; not.pred %p4, %p3; \

@@ -12,14 +12,8 @@
 #[inline(always)]
 pub fn ex2(x: f32) -> f32 {
     let x = f64::from(x);
-    // Beyond these, the result is 0 or infinity in single precision; NaN stays.
-    let clamped = if x < -200.0 {
-        -200.0
-    } else if x > 200.0 {
-        200.0
-    } else {
-        x
-    };
+    // Beyond, the result is 0 or infinity in single precision; NaN stays.
+    let clamped = x.clamp(-200.0, 200.0);
     // Adding and subtracting 1.5 · 2^52 rounds to an integer, whose bits are the low bits of the sum.
     const MAGIC: f64 = 6_755_399_441_055_744.0;
     let shifted = clamped + MAGIC;

@@ -3,7 +3,9 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, PoisonError};
 
-use super::access::{Finder, addresses, note_shared, refused, resolve, unwritten};
+use super::access::global::{Finder, unwritten};
+use super::access::shared::{note_shared, offset as offset_of, refused};
+use super::access::{addresses, resolve};
 use super::exec::Env;
 use super::fault::{FaultKind, Trap};
 use super::races::How;
@@ -65,7 +67,7 @@ pub(super) fn execute(
                 }
             }
             Space::Shared => {
-                let offset = u32::try_from(address).unwrap_or(u32::MAX - 7);
+                let offset = offset_of(address);
                 let old = if update.wide {
                     env.shared.load_words::<2>(offset).map(|[low, high]| u64::from(low) | u64::from(high) << 32)
                 } else {
@@ -83,7 +85,12 @@ pub(super) fn execute(
                 old
             }
             _ => {
-                return Err(Trap::new(FaultKind::OutOfBounds, pc, lane, "an atomic operation on a thread's own memory"));
+                return Err(Trap::new(
+                    FaultKind::OutOfBounds,
+                    pc,
+                    lane,
+                    "an atomic operation on a thread's own memory",
+                ));
             }
         };
         match update.d {

@@ -111,7 +111,7 @@ impl<'a> Worker<'a> {
         for warp in warps {
             let first = 32 * warp.index as u32;
             warp.reset((threads - first).min(32), program.local_bytes as usize, settings.order, &mut random);
-            warp.registers.poison(usize::from(program.narrow_registers), usize::from(program.wide_registers));
+            warp.registers.poison(&program.unwritten_narrow, &program.unwritten_wide);
             for (register, axis) in block_index.iter() {
                 warp.registers.narrow[*register] = [index[*axis]; LANES];
             }

@@ -1,6 +1,7 @@
 //! What the lanes of a warp do together: shuffles, votes, reductions, matrix loads.
 
-use super::access::{addresses, note_shared, refused};
+use super::access::addresses;
+use super::access::shared::{note_shared, offset as offset_of, refused};
 use super::exec::Env;
 use super::fault::Trap;
 use super::memory::POISON;
@@ -91,12 +92,11 @@ pub(super) fn load_matrix(
 ) -> Result<(), Box<Trap>> {
     let addresses = addresses(warp, addr);
     let needed = if count == 4 { u32::MAX } else { (1 << (8 * count)) - 1 };
-    note_shared(warp, env, pc, needed, &addresses, 16, How::Read)?;
     for (matrix, d) in d.into_iter().enumerate().take(usize::from(count)) {
         let mut rows = [[0u32; 4]; 8];
         for (row, words) in rows.iter_mut().enumerate() {
             let lane = 8 * matrix + row;
-            let offset = u32::try_from(addresses[lane]).unwrap_or(u32::MAX - 15);
+            let offset = offset_of(addresses[lane]);
             match env.shared.load_words::<4>(offset) {
                 Ok(loaded) => *words = loaded,
                 Err(refusal) => return Err(refused(env, refusal, pc, lane, addresses[lane], 16)),
@@ -113,5 +113,5 @@ pub(super) fn load_matrix(
         });
         warp.registers.put_n(u32::MAX, d, fragment);
     }
-    Ok(())
+    note_shared(warp, env, pc, needed, &addresses, 16, How::Read)
 }

@@ -1,6 +1,6 @@
 //! The loop that runs a warp.
 
-use super::access;
+use super::access::{self, AsyncCopy, Transfer};
 use super::alu;
 use super::atomics;
 use super::collective;
@@ -147,8 +147,12 @@ fn step(warp: &mut Warp, env: &mut Env<'_>, pc: u32, lanes: u32, active: u32, op
             warp.set_pcs(stay, pc + 1);
             return Ok(Next::Select);
         }
-        Op::Load { space, elem, count, addr, d } => access::load(warp, env, pc, lanes, space, elem, count, addr, d)?,
-        Op::Store { space, elem, count, addr, a } => access::store(warp, env, pc, lanes, space, elem, count, addr, a)?,
+        Op::Load { space, elem, count, addr, d } => {
+            access::load(warp, env, pc, lanes, &Transfer { space, elem, count, addr, registers: d })?;
+        }
+        Op::Store { space, elem, count, addr, a } => {
+            access::store(warp, env, pc, lanes, &Transfer { space, elem, count, addr, registers: a })?;
+        }
         Op::Mma { index } => {
             let ready = warp.meet_all(pc, lanes, env.full_mask)?;
             let product = &env.program.products[usize::from(index)];
@@ -179,7 +183,9 @@ fn rare_step(warp: &mut Warp, env: &mut Env<'_>, pc: u32, lanes: u32, active: u3
         Op::Atomic { f, wide, space, addr, d, b, c } => {
             atomics::execute(warp, env, pc, lanes, &atomics::Update { f, wide, space, addr, d, b, c })?;
         }
-        Op::CopyAsync { bytes, to, from, size } => access::copy_async(warp, env, pc, lanes, bytes, to, from, size)?,
+        Op::CopyAsync { bytes, to, from, size } => {
+            access::copy_async(warp, env, pc, lanes, &AsyncCopy { bytes, to, from, size })?;
+        }
         Op::CopyCommit => {
             for (lane, group) in warp.groups.iter_mut().enumerate() {
                 *group += lanes >> lane & 1;

@@ -5,6 +5,7 @@
 //! Lanes that branch apart wait for each other at the first common instruction. Other orders run thread by thread; see
 //! [`settings::Order`].
 #![allow(unreachable_pub, reason = "`pub` marks what a module offers; how far it is seen is the parent's choice")]
+#![allow(clippy::needless_range_loop, reason = "a lane is an index of several rows and of bits at once")]
 
 mod access;
 mod alu;

@@ -39,10 +39,14 @@ pub(super) struct Registers {
 }
 
 impl Registers {
-    /// Poisons what is no constant.
-    pub(super) fn poison(&mut self, narrow: usize, wide: usize) {
-        self.narrow[..narrow].fill([POISON; LANES]);
-        self.wide[..wide].fill([u64::MAX; LANES]);
+    /// Poisons what may be read before it is written.
+    pub(super) fn poison(&mut self, narrow: &[Reg], wide: &[Reg]) {
+        for &register in narrow {
+            self.narrow[usize::from(register)] = [POISON; LANES];
+        }
+        for &register in wide {
+            self.wide[usize::from(register)] = [u64::MAX; LANES];
+        }
     }
 
     #[inline(always)]

@@ -77,6 +77,17 @@ impl Warp {
         }
     }
 
+    /// A lane's local memory.
+    pub(super) fn local_of(&self, lane: usize) -> &[u8] {
+        let each = self.local.len() / LANES;
+        &self.local[lane * each..(lane + 1) * each]
+    }
+
+    pub(super) fn local_of_mut(&mut self, lane: usize) -> &mut [u8] {
+        let each = self.local.len() / LANES;
+        &mut self.local[lane * each..(lane + 1) * each]
+    }
+
     pub(super) fn has_left(&self) -> bool {
         self.gone == u32::MAX
     }

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::PtxError;
+use super::allocate;
 use super::op::{Inst, NONE, Op, Reg};
 use super::program::{Fixed, Program};
 use super::syntax::{Entry, Instruction, Variable};
@@ -54,13 +55,7 @@ struct Decoder<'a> {
 
 impl<'a> Decoder<'a> {
     fn new(entry: &'a Entry, globals: &'a [Variable], source: Arc<[String]>) -> Outcome<Self> {
-        let mut counts = [0u32; 3];
-        let mut numbers = Vec::with_capacity(entry.registers.len());
-        for register in &entry.registers {
-            let count = &mut counts[class_index(register.class())];
-            numbers.push(*count as Reg);
-            *count += 1;
-        }
+        let allocate::Allocation { numbers, counts, unwritten } = allocate::allocate(entry);
         if counts.iter().any(|&count| count > MAX_REGISTERS) {
             return Err(format!("kernel {} uses more than {MAX_REGISTERS} registers of a kind", entry.name));
         }
@@ -68,6 +63,9 @@ impl<'a> Decoder<'a> {
             [0, ..] => u32::MAX,
             [x, y, z] => x.saturating_mul(y).saturating_mul(z),
         };
+        let numbers = numbers.into_iter().map(|number| number as Reg).collect();
+        let [unwritten_narrow, unwritten_wide] =
+            unwritten.map(|numbers| numbers.into_iter().map(|number| number as Reg).collect());
         let program = Program {
             name: entry.name.clone(),
             code: Vec::with_capacity(entry.instructions.len() + 1),
@@ -77,6 +75,8 @@ impl<'a> Decoder<'a> {
             narrow_fixed: Vec::new(),
             wide_registers: counts[1] as u16,
             wide_fixed: Vec::new(),
+            unwritten_narrow,
+            unwritten_wide,
             predicates: counts[2] as u16,
             predicate_fixed: vec![false, true],
             parameters: entry.parameters.clone(),
@@ -110,15 +110,18 @@ impl<'a> Decoder<'a> {
         for variable in self.entry.variables.iter().chain(self.globals) {
             let end = match variable.space {
                 Space::Shared if variable.is_extern => {
-                    dynamic_align = dynamic_align.max(variable.align);
+                    dynamic_align = dynamic_align.max(variable.align.min(MAX_ALIGN));
                     continue;
                 }
                 Space::Shared if self.is_named(&variable.name) => &mut shared,
                 Space::Local => &mut local,
                 _ => continue,
             };
-            let offset = end.next_multiple_of(variable.align);
-            *end = offset.checked_add(variable.bytes).ok_or_else(|| format!("{} is too large", variable.name))?;
+            let offset = end.next_multiple_of(variable.align.min(MAX_ALIGN));
+            *end = offset.saturating_add(variable.bytes);
+            if *end > MAX_VARIABLES {
+                return Err(format!("{} is too large", variable.name));
+            }
             self.offsets.insert(&variable.name, (variable.space, offset));
         }
         self.program.static_shared = shared;
@@ -187,16 +190,13 @@ impl<'a> Decoder<'a> {
     }
 }
 
+/// Bytes of shared or local variables that are worth a try: a thread may have 512 KiB of local memory.
+const MAX_VARIABLES: u32 = 512 * 1024;
+/// The largest alignment that means something.
+const MAX_ALIGN: u32 = 256;
+
 /// Leaves room for constants in a file whose numbers are 16 bits wide.
 const MAX_REGISTERS: u32 = 48_000;
-
-fn class_index(class: Class) -> usize {
-    match class {
-        Class::Narrow => 0,
-        Class::Wide => 1,
-        Class::Pred => 2,
-    }
-}
 
 #[cfg(test)]
 mod tests;

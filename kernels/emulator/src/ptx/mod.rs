@@ -4,6 +4,7 @@
 //! each instruction into one [`op::Op`] with register numbers in place of names, so that nothing is looked up while a
 //! program runs.
 
+mod allocate;
 mod decode;
 pub mod lexer;
 pub mod op;

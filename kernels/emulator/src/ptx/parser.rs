@@ -98,7 +98,7 @@ fn variable(cursor: &mut Cursor<'_>, is_extern: bool) -> Result<Variable, PtxErr
         bytes = bytes.checked_mul(count).ok_or_else(|| PtxError::new(line, format!("{name} is too large")))?;
         cursor.expect(']')?;
     }
-    let init = if cursor.accept('=') { initialiser(cursor, ty)? } else { Vec::new() };
+    let init = if cursor.accept('=') { initialiser(cursor, ty, 0)? } else { Vec::new() };
     cursor.expect(';')?;
     if init.len() > bytes as usize {
         return Err(PtxError::new(line, format!("{name} has more initial values than room")));
@@ -110,12 +110,15 @@ fn variable(cursor: &mut Cursor<'_>, is_extern: bool) -> Result<Variable, PtxErr
     Ok(Variable { name, space, bytes, align, init, is_extern })
 }
 
-fn initialiser(cursor: &mut Cursor<'_>, ty: Type) -> Result<Vec<u8>, PtxError> {
+fn initialiser(cursor: &mut Cursor<'_>, ty: Type, depth: u32) -> Result<Vec<u8>, PtxError> {
+    if depth > MAX_DIMENSIONS {
+        return Err(PtxError::new(cursor.line(), "braces are nested too deeply"));
+    }
     let mut bytes = Vec::new();
     let braces = cursor.accept('{');
     while !cursor.at('}') {
         if cursor.at('{') {
-            bytes.extend(initialiser(cursor, ty)?);
+            bytes.extend(initialiser(cursor, ty, depth + 1)?);
         } else {
             let value = cursor.literal_bits()?;
             bytes.extend_from_slice(&value.to_le_bytes()[..ty.bytes() as usize]);
@@ -129,6 +132,9 @@ fn initialiser(cursor: &mut Cursor<'_>, ty: Type) -> Result<Vec<u8>, PtxError> {
     }
     Ok(bytes)
 }
+
+/// Dimensions of an array that its initialiser may have.
+const MAX_DIMENSIONS: u32 = 8;
 
 fn type_of(word: &str, line: u32) -> Result<Type, PtxError> {
     word.strip_prefix('.').and_then(Type::parse).ok_or_else(|| PtxError::new(line, format!("`{word}` is no type")))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::op::{CompareMore, Conversion, Inst, Mma};
+use super::op::{CompareMore, Conversion, Inst, Mma, Reg};
 use super::syntax::Parameter;
 
 /// A kernel ready to run.
@@ -24,6 +24,10 @@ pub struct Program {
     pub wide_registers: u16,
     /// Constants behind the wide registers.
     pub wide_fixed: Vec<Fixed>,
+    /// Narrow registers that a thread may read before it writes them.
+    pub unwritten_narrow: Vec<Reg>,
+    /// Wide registers that a thread may read before it writes them.
+    pub unwritten_wide: Vec<Reg>,
     /// Predicates.
     pub predicates: u16,
     /// Constant predicates behind them.

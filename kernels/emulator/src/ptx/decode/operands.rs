@@ -128,10 +128,10 @@ impl Decoder<'_> {
     /// The space of a name and its address there.
     fn address_of(&self, name: &str, distance: i64) -> Outcome<(Space, Fixed)> {
         if let Some((space, offset)) = self.offsets.get(name) {
-            return Ok((*space, Fixed::Value((i64::from(*offset) + distance) as u64)));
+            return Ok((*space, Fixed::Value(i64::from(*offset).wrapping_add(distance) as u64)));
         }
         if let Some(parameter) = self.entry.parameters.iter().find(|parameter| parameter.name == name) {
-            return Ok((Space::Param, Fixed::Value((i64::from(parameter.offset) + distance) as u64)));
+            return Ok((Space::Param, Fixed::Value(i64::from(parameter.offset).wrapping_add(distance) as u64)));
         }
         if self.globals.iter().any(|variable| variable.name == name && !variable.is_shared()) {
             return Ok((Space::Global, Fixed::Symbol(name.to_owned(), distance)));

@@ -119,9 +119,17 @@ impl Body<'_, '_> {
         Ok(())
     }
 
+    /// An operand that has no parts.
+    fn simple(&mut self, opcode: &str, index: usize) -> Result<Operand, PtxError> {
+        if ['[', '{', '!'].into_iter().any(|mark| self.cursor.at(mark)) {
+            return Err(self.cursor.unexpected("a register or a number"));
+        }
+        self.operand(opcode, index)
+    }
+
     fn operand(&mut self, opcode: &str, index: usize) -> Result<Operand, PtxError> {
         if self.cursor.accept('[') {
-            let base = self.operand(opcode, index)?;
+            let base = self.simple(opcode, index)?;
             let mut distance = 0i64;
             // Compilers write `[%rd1+-24]`.
             while self.cursor.at('+') || self.cursor.at('-') {
@@ -134,14 +142,14 @@ impl Body<'_, '_> {
         if self.cursor.accept('{') {
             let mut elements = Vec::new();
             while !self.cursor.accept('}') {
-                elements.push(self.operand(opcode, index)?);
+                elements.push(self.simple(opcode, index)?);
                 self.cursor.accept(',');
             }
             return Ok(Operand::Vector(elements));
         }
         if self.cursor.accept('!') {
             let line = self.cursor.line();
-            return match self.operand(opcode, index)? {
+            return match self.simple(opcode, index)? {
                 Operand::Register(register) => Ok(Operand::Not(register)),
                 _ => Err(PtxError::new(line, "only a predicate can be negated")),
             };
@@ -188,7 +196,7 @@ impl Body<'_, '_> {
         if self.is_variable(word) {
             let mut distance = 0;
             while self.cursor.at('+') {
-                distance += self.cursor.integer()?;
+                distance = self.cursor.integer()?.wrapping_add(distance);
             }
             return Ok(Operand::Symbol(word.to_owned(), distance));
         }
