@@ -43,8 +43,8 @@ fn capability(target: &str) -> Option<(i32, i32)> {
     Some((number / 10, number % 10))
 }
 
-fn parse(text: &str, driver: i32, device: (i32, i32)) -> Outcome<ptx::Module> {
-    let module = ptx::Module::parse(text).map_err(|error| Failure::new(INVALID_PTX, error.to_string()))?;
+fn parse(text: &str, driver: i32, device: (i32, i32)) -> Outcome<Arc<ptx::Module>> {
+    let module = ptx::Module::parse_cached(text).map_err(|error| Failure::new(INVALID_PTX, error.to_string()))?;
     let (newest, (major, minor)) = (newest_ptx(driver), module.version);
     if module.version > newest {
         let report = format!("PTX ISA {major}.{minor}, but the driver understands {}.{}", newest.0, newest.1);
@@ -64,7 +64,7 @@ fn parse(text: &str, driver: i32, device: (i32, i32)) -> Outcome<ptx::Module> {
 
 impl State {
     /// Gives module variables their memory.
-    fn place(&mut self, module: ptx::Module) -> Outcome<Handle> {
+    fn place(&mut self, module: &ptx::Module) -> Outcome<Handle> {
         let mut variables = HashMap::new();
         for variable in &module.variables {
             let bytes = u64::from(variable.bytes);
@@ -80,7 +80,7 @@ impl State {
         let symbols = variables.iter().map(|(name, (base, _))| (name.clone(), *base)).collect();
         let symbols = Arc::new(SymbolTable(symbols));
         let handle = self.new_handle();
-        Ok(self.modules.insert(handle, Module { kernels: module.kernels, variables, symbols }))
+        Ok(self.modules.insert(handle, Module { kernels: module.kernels.clone(), variables, symbols }))
     }
 }
 
@@ -98,7 +98,7 @@ fn load(module: Out<Handle>, image: &[u8]) -> Outcome {
     let text = std::str::from_utf8(image).map_err(|_| Failure::new(INVALID_IMAGE, "the module is not text"))?;
     let replaced = replacement(text);
     let parsed = parse(replaced.as_deref().unwrap_or(text), driver, capability)?;
-    let handle = state().place(parsed)?;
+    let handle = state().place(&parsed)?;
     module.set(handle)
 }
 

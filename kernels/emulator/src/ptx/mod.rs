@@ -14,7 +14,7 @@ pub mod syntax;
 pub mod types;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use program::Program;
 use syntax::Variable;
@@ -74,4 +74,28 @@ impl Module {
         let variables = source.variables.into_iter().filter(|variable| !variable.is_shared()).collect();
         Ok(Self { version: source.version, target: source.target, variables, kernels })
     }
+
+    /// [`Self::parse`], but a text that was parsed a short time ago is not parsed again. A program under test opens its
+    /// device, and loads its modules, anew in every test.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::parse`].
+    pub fn parse_cached(text: &str) -> Result<Arc<Self>, PtxError> {
+        static RECENT: Mutex<Vec<(String, Arc<Module>)>> = Mutex::new(Vec::new());
+        let recent = || RECENT.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, module)) = recent().iter().find(|(known, _)| known == text) {
+            return Ok(Arc::clone(module));
+        }
+        let module = Arc::new(Self::parse(text)?);
+        let mut recent = recent();
+        if recent.len() >= RECENT_MODULES {
+            recent.remove(0);
+        }
+        recent.push((text.to_owned(), Arc::clone(&module)));
+        Ok(module)
+    }
 }
+
+/// Modules that [`Module::parse_cached`] keeps.
+const RECENT_MODULES: usize = 16;
