@@ -140,12 +140,11 @@ struct Block {
         }
         if (part == 0 && is_there(column)) {
             maxima[column] = m;
-            float *to = last ? p.output.offsets +
-                                   offset_index(p.output, p.source.rows, repetition, node(column).feature, row(column))
-                             : offsets + step.level * NB + column;
             // The node's own sum first, as where another launch adds it up: the same bits whatever is fused.
             const float own = offset + m;
-            *to = last || step.fresh ? own : *to + own;
+            float &to = offsets[step.level * NB + column];
+            if (!last) to = step.fresh ? own : to + own;
+            else p.output.offsets[offset_index(p.output, p.source.rows, repetition, node(column).feature, row(column))] = own;
         }
         __syncthreads();
     }
@@ -211,31 +210,35 @@ struct Block {
         }
     }
 
-    // Where output `output` of a column goes: out of the launch, or to the parent's accumulator.
-    __device__ __forceinline__ float *destination(const ConvpcLevel &level, bool last, uint32_t output, uint32_t column) const {
-        return last ? p.output.values +
-                          value_index(p.output, p.source.rows, repetition, node(column).feature, output, row(column))
-                    : accumulators + level.to + output * LD + column;
+    // Where output `output` of a column goes: out of the launch, or to the parent's accumulator. Not one pointer for both,
+    // whose every access would have to find out which memory it is in.
+    __device__ __forceinline__ float *outside(uint32_t output, uint32_t column) const {
+        return p.output.values +
+               value_index(p.output, p.source.rows, repetition, node(column).feature, output, row(column));
+    }
+    __device__ __forceinline__ float *accumulator(const ConvpcLevel &level, uint32_t output, uint32_t column) const {
+        return accumulators + level.to + output * LD + column;
     }
 
     // Two neighbouring columns of an output; folded, they may be of different nodes.
-    __device__ __forceinline__ void put(const ConvpcLevel &level, bool last, bool replace, uint32_t output, uint32_t column,
-                                        float2 y) const {
+    __device__ __forceinline__ void put(const ConvpcStep &step, const ConvpcLevel &level, bool last, uint32_t output,
+                                        uint32_t column, float2 y) const {
         if (FOLD) {
-            if (is_there(column)) *destination(level, last, output, column) = y.x;
-            if (is_there(column + 1)) *destination(level, last, output, column + 1) = y.y;
-            return;
+            if (is_there(column)) *outside(output, column) = y.x;
+            if (is_there(column + 1)) *outside(output, column + 1) = y.y;
+        } else if (last) {
+            *reinterpret_cast<float2 *>(outside(output, column)) = y;
+        } else {
+            float2 *to = reinterpret_cast<float2 *>(accumulator(level, output, column));
+            const float2 old = step.fresh ? make_float2(0.0f, 0.0f) : *to;
+            *to = make_float2(old.x + y.x, old.y + y.y);
         }
-        float2 *to = reinterpret_cast<float2 *>(destination(level, last, output, column));
-        const float2 old = replace ? make_float2(0.0f, 0.0f) : *to;
-        *to = make_float2(old.x + y.x, old.y + y.y);
     }
 
     // Logarithms of the products to their destination. What cannot be trusted is marked, then computed anew by a loop that
     // is not unrolled: it is rare, and its code must not push the rest out of the instruction cache.
     __device__ __forceinline__ void finish(const ConvpcStep &step, const ConvpcLevel &level, bool last, uint32_t matrix,
                                            uint32_t tile0, const float (&d)[MT][NT][4]) const {
-        const bool replace = last || step.fresh;
         bool some = false;
 #pragma unroll
         for (uint32_t i = 0; i < MT; ++i)
@@ -248,7 +251,7 @@ struct Block {
                     const float s0 = d[i][j][2 * half], s1 = d[i][j][2 * half + 1];
                     some |= s0 < SMALLEST_SUM || s1 < SMALLEST_SUM;
                     const float2 y = make_float2(s0 < SMALLEST_SUM ? 0.0f : logarithm(s0), s1 < SMALLEST_SUM ? 0.0f : logarithm(s1));
-                    put(level, last, replace, output, column_of(j, 0), y);
+                    put(step, level, last, output, column_of(j, 0), y);
                 }
         if (!__any_sync(0xffffffffu, some)) return;
 #pragma unroll
@@ -263,7 +266,9 @@ struct Block {
             if (untrusted[at] >> (threadIdx.x % 32) & 1 && output < level.outputs && is_there(column)) {
                 const float *w = level.linear + ((uint64_t)matrix * level.outputs + output) * level.inputs;
                 inputs(step, level, column, [&](const auto &x) {
-                    *destination(level, last, output, column) += log_sum(x, w, level.inputs) - maxima[column];
+                    const float y = log_sum(x, w, level.inputs) - maxima[column];
+                    if (FOLD || last) *outside(output, column) = y;
+                    else *accumulator(level, output, column) += y;
                 });
             }
         }
