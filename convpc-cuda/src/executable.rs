@@ -51,6 +51,49 @@ impl CudaExecutable {
     }
 }
 
+impl CudaExecutable {
+    /// Runs `f` with the session; after an error what it left unfinished is waited for and forgotten.
+    fn with_session<T>(&self, f: impl FnOnce(&mut Session) -> Result<T, CudaError>) -> Result<T, CudaError> {
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = f(&mut session);
+        if result.is_err() {
+            // The error that is returned is the first; memory must be free of copies and kernels before it is given back.
+            let _ = self.queue.synchronize();
+            *session = Session::default();
+        }
+        result
+    }
+
+    /// Computes every layer of some rows and adds what is found to the activations from row `first` on.
+    fn evaluate_rows(
+        &self,
+        session: &mut Session,
+        data: ArrayView2<f32>,
+        semiring: Semiring,
+        first: usize,
+        activations: &mut [Array4<f64>],
+    ) -> Result<(), CudaError> {
+        let structure = self.structure();
+        let (stride, outputs) = session.every_layer(self.context(), data, semiring)?;
+        for (layer, tensor) in activations.iter_mut().enumerate() {
+            let shape = structure.shape(layer);
+            let nodes = shape.repetitions * shape.features();
+            let values = self.queue.download(&outputs[&layer].values, nodes * shape.channels * stride)?;
+            let offsets = self.queue.download(&outputs[&layer].offsets, nodes * stride)?;
+            let mut to = tensor.slice_mut(s![.., .., .., first..first + data.nrows()]);
+            for ((r, f, c, row), to) in to.indexed_iter_mut() {
+                // What has no scope is the constant 0 and was not computed.
+                if !structure.is_empty(layer, f) {
+                    let node = r * shape.features() + f;
+                    let value = values[(node * shape.channels + c) * stride + row];
+                    *to = f64::from(value) + f64::from(offsets[node * stride + row]);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Drop for CudaExecutable {
     fn drop(&mut self) {
         // Memory that a kernel or a copy still uses must not be given back; an error here has surfaced before.
@@ -80,44 +123,24 @@ impl Executable for CudaExecutable {
 
     fn log_likelihood(&self, data: ArrayView2<f32>) -> Result<Array1<f64>> {
         evidence::check(self.structure(), data)?;
-        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = session.log_likelihood(self.context(), data);
-        if result.is_err() {
-            // What a failed call left in its slots belongs to nobody.
-            *session = Session::default();
-        }
-        Ok(result?.into())
+        Ok(self.with_session(|session| session.log_likelihood(self.context(), data))?.into())
     }
 
     fn evaluate(&self, data: ArrayView2<f32>, semiring: Semiring) -> Result<Evaluation> {
         evidence::check(self.structure(), data)?;
         let (structure, rows) = (self.structure(), data.nrows());
-        let shape = |layer| structure.shape(layer);
         let zeros = |layer| {
-            let s = shape(layer);
-            Array4::zeros((s.repetitions, s.features(), s.channels, rows))
+            let shape = structure.shape(layer);
+            Array4::zeros((shape.repetitions, shape.features(), shape.channels, rows))
         };
         let mut activations: Vec<Array4<f64>> = (0..structure.layers().len()).map(zeros).collect();
-        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        let at_a_time = session.rows_at_a_time(self.context(), rows, Purpose::EveryLayer(semiring))?;
-        for (index, batch) in data.axis_chunks_iter(Axis(0), at_a_time).enumerate() {
-            let (stride, outputs) = session.every_layer(self.context(), batch, semiring)?;
-            for (layer, tensor) in activations.iter_mut().enumerate() {
-                let nodes = shape(layer).repetitions * shape(layer).features();
-                let values = self.queue.download(&outputs[&layer].values, nodes * shape(layer).channels * stride)?;
-                let offsets = self.queue.download(&outputs[&layer].offsets, nodes * stride)?;
-                let first = index * at_a_time;
-                let mut to = tensor.slice_mut(s![.., .., .., first..first + batch.nrows()]);
-                for ((r, f, c, row), to) in to.indexed_iter_mut() {
-                    // What has no scope is the constant 0 and was not computed.
-                    if !structure.is_empty(layer, f) {
-                        let node = r * shape(layer).features() + f;
-                        let value = values[(node * shape(layer).channels + c) * stride + row];
-                        *to = f64::from(value) + f64::from(offsets[node * stride + row]);
-                    }
-                }
+        self.with_session(|session| {
+            let at_a_time = session.rows_at_a_time(self.context(), rows, Purpose::EveryLayer(semiring))?;
+            for (index, batch) in data.axis_chunks_iter(Axis(0), at_a_time).enumerate() {
+                self.evaluate_rows(session, batch, semiring, index * at_a_time, &mut activations)?;
             }
-        }
+            Ok(())
+        })?;
         Ok(Evaluation::new(self.circuit.clone(), data.mapv(f64::from), semiring, activations))
     }
 
