@@ -33,13 +33,16 @@ pub struct Structure {
 /// bytes, which a short file must not ask for by the billion; the chain for an image of 4096 × 4096 pixels still fits.
 const MAX_FEATURES: usize = 1 << 26;
 
+/// Walks go as deep as there are layers, each on the stack; a binary tree over the most variables has fewer than 80.
+const MAX_LAYERS: usize = 1 << 10;
+
 impl Structure {
     /// Validates a chain of layers.
     ///
     /// # Errors
     /// Where the chain does not begin with its only leaf layer, a size is zero, a product kernel does not divide its
     /// padded input, or the last layer is not one feature with one channel and one repetition. [`Error::TooLarge`] where
-    /// there are more than 2^26 variables, or as many features (padded ones too) in all layers together.
+    /// there are more than 1024 layers, 2^26 variables, or as many features (padded ones too) in all layers together.
     pub fn new(layers: Vec<Layer>) -> Result<Self> {
         let Some(Layer::Leaf(leaf)) = layers.first() else {
             return Err(match layers.first() {
@@ -47,6 +50,9 @@ impl Structure {
                 None => Error::NoLayers,
             });
         };
+        if layers.len() > MAX_LAYERS {
+            return Err(Error::TooLarge { what: "the number of layers (limit 1024)" });
+        }
         let mut shapes: Vec<Shape> = Vec::with_capacity(layers.len());
         let mut input = leaf.output()?;
         let mut features = 0_usize;
@@ -287,6 +293,16 @@ mod tests {
         // Marginalised variables cost nothing where the grid is small.
         let structure = chain(Leaf { kept, ..leaf(1, 1 << 40) }).unwrap();
         assert_eq!((structure.variables(), structure.pixel_columns(0)), (2, 0..2));
+    }
+
+    #[test]
+    fn layers_are_bounded() {
+        let chain = |products| {
+            let layers = (0..products).fold(Structure::builder(leaf(1, 1)), |c, _| c.prod_conv(ProdConv::new(1, 1)));
+            layers.build()
+        };
+        assert_eq!(chain(MAX_LAYERS - 1).unwrap().scope(MAX_LAYERS - 1, 0).len(), 1);
+        assert_too_large(chain(MAX_LAYERS));
     }
 
     #[test]
