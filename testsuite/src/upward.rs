@@ -67,9 +67,10 @@ pub fn against_float64(subject: &Subject, circuit: &Circuit, data: &Array2<f32>)
 ///
 /// # Panics
 /// Never.
-pub fn with_zeros(seed: u64, sum_conv: bool) -> (Circuit, Vec<(Array2<f32>, bool)>) {
-    let convpc = ConvPc::new(3, 3, 1, Family::bernoulli()).channels(3).depth(2).repetitions(2).use_sum_conv(sum_conv);
-    let (structure, mut parameters) = convpc.build(seed).expect("a circuit").into_parts();
+pub fn with_zeros(channels: usize, sum_conv: bool) -> (Circuit, Vec<(Array2<f32>, bool)>) {
+    let convpc = ConvPc::new(3, 3, 1, Family::bernoulli());
+    let convpc = convpc.channels(channels).depth(2).repetitions(2).use_sum_conv(sum_conv);
+    let (structure, mut parameters) = convpc.build(7).expect("a circuit").into_parts();
     // Variable 0 is never 1; variable 1 is 1 in channel 2 only, and certainly so.
     parameters.0[0].index_axis_mut(Axis(0), 0).fill(0.0);
     let mut one = parameters.0[0].index_axis_mut(Axis(0), 1);
@@ -98,8 +99,8 @@ pub fn with_zeros(seed: u64, sum_conv: bool) -> (Circuit, Vec<(Array2<f32>, bool
 /// # Panics
 /// If they do not.
 pub fn zeros(subject: &Subject) {
-    for sum_conv in [false, true] {
-        let (circuit, rows) = with_zeros(7, sum_conv);
+    for (channels, sum_conv) in [(3, false), (3, true), (20, false), (20, true)] {
+        let (circuit, rows) = with_zeros(channels, sum_conv);
         let executable = subject.backend.load(&circuit).expect("a circuit");
         let name = subject.backend.description();
         let exact = Arc::new(circuit.clone());

@@ -1,4 +1,4 @@
-//! From PTX text to programs: [`lexer`], [`parser`] and [`decode`].
+//! From PTX text to programs: [`lexer`], [`parser`] and `decode`.
 //!
 //! The parser knows the grammar and the scopes of names; it does not know what an instruction does. The decoder turns
 //! each instruction into one [`op::Op`] with register numbers in place of names, so that nothing is looked up while a
