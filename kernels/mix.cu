@@ -8,12 +8,12 @@ namespace {
 
 // Calls f with the inputs of one repetition.
 template <class F>
-__device__ __forceinline__ void of_repetition(const ConvpcMix &p, const ConvpcNode &node, uint32_t r, uint32_t row, F f) {
+__device__ __forceinline__ void of_repetition(const ConvpcRows &p, const ConvpcNode &node, uint32_t r, uint32_t row, F f) {
     with_inputs(p.source, node.first, node.count, r, row, f);
 }
 
 template <bool MAX>
-__device__ __forceinline__ void mix_rows(const ConvpcMix &p) {
+__device__ __forceinline__ void mix_rows(const ConvpcRows &p) {
     const ConvpcNode node = p.nodes[blockIdx.x / p.row_tiles];
     const uint32_t row = blockIdx.x % p.row_tiles * CONVPC_THREADS + threadIdx.x;
     const uint32_t repetitions = p.source.repetitions;
@@ -36,6 +36,6 @@ __device__ __forceinline__ void mix_rows(const ConvpcMix &p) {
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) mix(const ConvpcMix p) { mix_rows<false>(p); }
+extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) mix(const ConvpcRows p) { mix_rows<false>(p); }
 
-extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) mix_max(const ConvpcMix p) { mix_rows<true>(p); }
+extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) mix_max(const ConvpcRows p) { mix_rows<true>(p); }

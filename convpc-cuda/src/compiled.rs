@@ -8,9 +8,7 @@ use crate::{
     driver::{Buffer, Need, Queue},
     error::CudaError,
     model::{Model, Weights},
-    params::{
-        self, ConvpcFused, ConvpcLevel, ConvpcMix, ConvpcNode, ConvpcOutput, ConvpcRows, ConvpcSource, ConvpcStep,
-    },
+    params::{self, ConvpcFused, ConvpcLevel, ConvpcNode, ConvpcOutput, ConvpcRows, ConvpcSource, ConvpcStep},
     plan::{Kernel, Launch, Plan},
     tree::Input,
 };
@@ -34,7 +32,6 @@ pub(crate) struct Memory<'a> {
 enum Arguments {
     Fused(ConvpcFused),
     Rows(ConvpcRows),
-    Mix(ConvpcMix),
 }
 
 struct Prepared {
@@ -69,7 +66,6 @@ impl Compiled {
             match arguments {
                 Arguments::Fused(a) => queue.launch(entry, *a, *blocks, *shared_bytes)?,
                 Arguments::Rows(a) => queue.launch(entry, *a, *blocks, *shared_bytes)?,
-                Arguments::Mix(a) => queue.launch(entry, *a, *blocks, *shared_bytes)?,
             }
         }
         Ok(())
@@ -114,9 +110,6 @@ fn prepare(
             operand: launch.shared.0 as u32,
             accumulators: launch.shared.1 as u32,
         }),
-        Kernel::Mix | Kernel::MixMax => {
-            Arguments::Mix(ConvpcMix { source, output, nodes, linear, node_count, row_tiles, rows: rows as u32 })
-        }
         _ => Arguments::Rows(ConvpcRows { source, output, nodes, linear, node_count, row_tiles, rows: rows as u32 }),
     };
     Ok(Prepared {

@@ -208,14 +208,14 @@ const _: () = {
     ["Offset of field: ConvpcFused::operand"][::core::mem::offset_of!(ConvpcFused, operand) - 144usize];
     ["Offset of field: ConvpcFused::accumulators"][::core::mem::offset_of!(ConvpcFused, accumulators) - 148usize];
 };
-/// lse_rows, max_rows, gather: a thread takes a row through one node.
+/// lse_rows, max_rows, gather, mix, mix_max: a thread takes a row through one node.
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub struct ConvpcRows {
     pub source: ConvpcSource,
     pub output: ConvpcOutput,
     pub nodes: u64,
-    /// [matrix][output][input]; not read by gather.
+    /// [matrix][output][input], of mix [feature][channel][repetition]; not read by gather.
     pub linear: u64,
     pub node_count: u32,
     pub row_tiles: u32,
@@ -233,31 +233,6 @@ const _: () = {
     ["Offset of field: ConvpcRows::node_count"][::core::mem::offset_of!(ConvpcRows, node_count) - 120usize];
     ["Offset of field: ConvpcRows::row_tiles"][::core::mem::offset_of!(ConvpcRows, row_tiles) - 124usize];
     ["Offset of field: ConvpcRows::rows"][::core::mem::offset_of!(ConvpcRows, rows) - 128usize];
-};
-/// mix: repetitions become one. The weights are [feature][channel][repetition].
-#[repr(C)]
-#[derive(Debug, Default, Copy, Clone, PartialEq)]
-pub struct ConvpcMix {
-    pub source: ConvpcSource,
-    pub output: ConvpcOutput,
-    pub nodes: u64,
-    pub linear: u64,
-    pub node_count: u32,
-    pub row_tiles: u32,
-    /// Rows to compute; the last tile may have more.
-    pub rows: u32,
-}
-#[allow(clippy::unnecessary_operation, clippy::identity_op)]
-const _: () = {
-    ["Size of ConvpcMix"][::core::mem::size_of::<ConvpcMix>() - 136usize];
-    ["Alignment of ConvpcMix"][::core::mem::align_of::<ConvpcMix>() - 8usize];
-    ["Offset of field: ConvpcMix::source"][::core::mem::offset_of!(ConvpcMix, source) - 0usize];
-    ["Offset of field: ConvpcMix::output"][::core::mem::offset_of!(ConvpcMix, output) - 80usize];
-    ["Offset of field: ConvpcMix::nodes"][::core::mem::offset_of!(ConvpcMix, nodes) - 104usize];
-    ["Offset of field: ConvpcMix::linear"][::core::mem::offset_of!(ConvpcMix, linear) - 112usize];
-    ["Offset of field: ConvpcMix::node_count"][::core::mem::offset_of!(ConvpcMix, node_count) - 120usize];
-    ["Offset of field: ConvpcMix::row_tiles"][::core::mem::offset_of!(ConvpcMix, row_tiles) - 124usize];
-    ["Offset of field: ConvpcMix::rows"][::core::mem::offset_of!(ConvpcMix, rows) - 128usize];
 };
 /// transpose: data come as [row][column] and are read as [column][row].
 #[repr(C)]

@@ -166,30 +166,18 @@ typedef struct ConvpcFused {
     uint32_t accumulators;
 } ConvpcFused;
 
-/** lse_rows, max_rows, gather: a thread takes a row through one node. */
+/** lse_rows, max_rows, gather, mix, mix_max: a thread takes a row through one node. */
 typedef struct ConvpcRows {
     ConvpcSource source;
     ConvpcOutput output;
     CONVPC_POINTER(const ConvpcNode) nodes;
-    /** [matrix][output][input]; not read by gather. */
+    /** [matrix][output][input], of mix [feature][channel][repetition]; not read by gather. */
     CONVPC_POINTER(const float) linear;
     uint32_t node_count;
     uint32_t row_tiles;
     /** Rows to compute; the last tile may have more. */
     uint32_t rows;
 } ConvpcRows;
-
-/** mix: repetitions become one. The weights are [feature][channel][repetition]. */
-typedef struct ConvpcMix {
-    ConvpcSource source;
-    ConvpcOutput output;
-    CONVPC_POINTER(const ConvpcNode) nodes;
-    CONVPC_POINTER(const float) linear;
-    uint32_t node_count;
-    uint32_t row_tiles;
-    /** Rows to compute; the last tile may have more. */
-    uint32_t rows;
-} ConvpcMix;
 
 /** transpose: data come as [row][column] and are read as [column][row]. */
 typedef struct ConvpcTranspose {

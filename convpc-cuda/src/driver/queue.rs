@@ -18,7 +18,7 @@ macro_rules! arguments {
     )* };
 }
 
-arguments!(ConvpcFused, ConvpcRows, ConvpcMix, ConvpcTranspose, ConvpcPack);
+arguments!(ConvpcFused, ConvpcRows, ConvpcTranspose, ConvpcPack);
 
 /// Passes a struct through cudarc, which wants its own trait.
 #[derive(Clone, Copy)]
