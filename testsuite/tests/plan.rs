@@ -1,34 +1,23 @@
 //! Plans need no device: what they say is compared with the circuit's own structure.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
-use convpc_core::{
-    ConvPc, Family, Layer, Leaf, Padding, Precision, ProdConv, Scope, Semiring, Structure, WeightMatrices,
-};
+use convpc_core::{ConvPc, Family, Layer, Precision, Scope, Semiring, Structure, WeightMatrices};
 use convpc_cuda::{Input, Kernel, Limits, Plan, Purpose, Tile};
+use testsuite::circuits;
 
 const H100: Limits = Limits { multiprocessors: 132, shared_memory: 227 * 1024 };
 
-fn structures() -> Vec<Structure> {
+fn structures() -> Vec<Arc<Structure>> {
     let base = |height, width| ConvPc::new(height, width, 1, Family::normal());
-    let chain = Structure::builder(Leaf::new(5, 6, 2, Family::bernoulli(), 3).repetitions(2))
-        .sum(12)
-        .sum_conv(20, 3)
-        .prod_conv(ProdConv::new(2, 3).padding(Padding { top: 1, ..Padding::default() }))
-        .prod_conv(ProdConv::new(3, 1))
-        .repetition_mixing()
-        .sum(9)
-        .prod_conv(ProdConv::new(1, 2))
-        .sum(1)
-        .prod_conv(ProdConv::new(1, 1));
-    vec![
-        base(28, 28).channels(64).structure().unwrap(),
-        base(27, 14).channels(20).depth(3).use_sum_conv(true).repetitions(3).structure().unwrap(),
-        base(9, 9).channels(300).kernel_size(3).depth(2).structure().unwrap(),
-        base(2, 2).channels(3).depth(1).structure().unwrap(),
-        chain.build().unwrap(),
-        Structure::builder(Leaf::new(2, 2, 1, Family::normal(), 1)).prod_conv(ProdConv::new(2, 2)).build().unwrap(),
-    ]
+    let more = [
+        base(28, 28).channels(64),
+        base(27, 14).channels(20).depth(3).use_sum_conv(true).repetitions(3),
+        base(9, 9).channels(300).kernel_size(3).depth(2),
+        base(2, 2).channels(3).depth(1),
+    ];
+    let more = more.map(|convpc| Arc::new(convpc.structure().unwrap()));
+    circuits::all().iter().map(|circuit| circuit.structure().clone()).chain(more).collect()
 }
 
 /// The scope of every output feature as the launches wire it.
