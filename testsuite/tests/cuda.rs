@@ -145,18 +145,25 @@ fn a_row_does_not_depend_on_its_batch() {
 /// However many levels a launch takes, and whatever its tiles, the same bits come out.
 #[test]
 fn the_plan_does_not_matter() {
-    let _device = device();
+    let device = device();
     let deep = ConvPc::new(9, 12, 1, Family::categorical(4)).channels(20).depth(3);
     let two = [deep.clone().build(1).unwrap(), deep.use_sum_conv(true).repetitions(2).build(2).unwrap()];
+    let mut fusing_helps = false;
     for circuit in two.iter().chain(&circuits::all()) {
         let data = data(circuit, 70);
         let expected = Reference.load(circuit).unwrap().log_likelihood(data.view()).unwrap();
+        device.clear_counts();
         let fused = scores(circuit, &data);
+        let launches = || device.counts().iter().map(|(_, stats)| stats.launches).sum::<u64>();
+        let fewest = launches();
         let tolerance = subject(Precision::F32).tolerance(circuit.structure());
         testsuite::assert_close("fused", &fused, &expected, tolerance);
         for (multiprocessors, shared_memory) in [(1000, 227), (1, 48), (1, 24), (1, 1)] {
             let limits = Limits { multiprocessors, shared_memory: shared_memory * 1024 };
+            device.clear_counts();
             let given = scores_within(limits, circuit, &data);
+            assert!(launches() >= fewest, "{limits:?} fuses more");
+            fusing_helps |= launches() > fewest;
             // Where tensor cores have no room at all, a thread a row adds in another order.
             if shared_memory > 1 {
                 assert_eq!(given, fused, "{limits:?}\n{circuit}");
@@ -165,6 +172,7 @@ fn the_plan_does_not_matter() {
             }
         }
     }
+    assert!(fusing_helps, "the limits changed nothing");
 }
 
 /// Each precision is what it says: no better, else its products would not be of it, and no worse than its bound.
