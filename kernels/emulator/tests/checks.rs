@@ -58,6 +58,9 @@ fn bounds_and_alignment_of_global_memory() {
     assert_eq!(fault.kind, FaultKind::OutOfBounds);
     assert!(fault.to_string().contains("256 bytes into an allocation of 256"), "{fault}");
     assert_eq!((fault.block, fault.thread, fault.text.contains("st.global.u32")), ([0; 3], [0; 3], true));
+    // Lanes and warps whose access is right do not vouch for the next.
+    let fault = faulty("st.global.u32 [%rd3], %r1;", 65, &Settings::default());
+    assert_eq!((fault.kind, fault.thread), (FaultKind::OutOfBounds, [64, 0, 0]));
     let fault = faulty("st.global.u32 [%rd1+-4], %r1;", 1, &Settings::default());
     assert!(fault.to_string().contains("4 bytes before an allocation"), "{fault}");
     assert_eq!(faulty("st.global.u32 [%rd1+2], %r1;", 1, &Settings::default()).kind, FaultKind::Misaligned);
@@ -104,6 +107,8 @@ fn a_missing_barrier_is_a_race() {
     let without = EXCHANGE.replace("BARRIER", "");
     let watched = Settings { races: true, strict: false, ..Settings::default() };
     assert_eq!(faulty(&without, 64, &watched).kind, FaultKind::Race);
+    // A barrier orders what was before it, and nothing after.
+    assert_eq!(faulty(&format!("bar.sync 0; {without}"), 64, &watched).kind, FaultKind::Race);
     // Without the watch the order of threads shows it.
     let of = |order| run_body(&without, 64, &Settings { order, strict: false, ..Settings::default() }).unwrap().0;
     assert_ne!(of(Order::Ascending), of(Order::Descending));
