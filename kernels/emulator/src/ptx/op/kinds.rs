@@ -317,7 +317,7 @@ pub struct Mma {
     pub k: u8,
     /// Result fragment.
     pub d: [Reg; 4],
-    /// First operand; unused places are [`NONE`].
+    /// First operand; unused places are [`NONE`](super::NONE).
     pub a: [Reg; 4],
     /// Second operand.
     pub b: [Reg; 2],
