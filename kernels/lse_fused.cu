@@ -144,7 +144,7 @@ struct Block {
             const float own = offset + m;
             float &to = offsets[step.level * NB + column];
             if (!last) to = step.fresh ? own : to + own;
-            else p.output.offsets[offset_index(p.output, p.source.rows, repetition, node(column).feature, row(column))] = own;
+            else leave(p.output, offset_index(p.output, p.source.rows, repetition, node(column).feature, row(column)), own, m);
         }
         __syncthreads();
     }

@@ -71,8 +71,8 @@ __device__ __forceinline__ void sum_rows(const ConvpcRows &p) {
     with_inputs(p.source, place.node.first, place.node.count, place.repetition, place.row, [&](const auto &x) {
         const float m = largest(x, p.source.channels);
         outputs<MAX>(p, place, x, m);
-        p.output.offsets[offset_index(p.output, p.source.rows, place.repetition, place.node.feature, place.row)] =
-            x.offset() + m;
+        leave(p.output, offset_index(p.output, p.source.rows, place.repetition, place.node.feature, place.row),
+              x.offset() + m, m);
     });
 }
 

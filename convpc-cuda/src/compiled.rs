@@ -19,6 +19,15 @@ pub(crate) struct Outputs {
     pub(crate) values: Buffer<f32>,
     /// `[repetition][feature][row]`
     pub(crate) offsets: Buffer<f32>,
+    /// `[repetition][feature][row]`; only where there is a way down.
+    pub(crate) maxima: Option<Buffer<f32>>,
+}
+
+impl Outputs {
+    /// Values in memory.
+    pub(crate) fn len(&self) -> usize {
+        self.values.len() + self.offsets.len() + self.maxima.as_ref().map_or(0, Buffer::len)
+    }
 }
 
 /// What the launches of a plan read and write.
@@ -49,15 +58,9 @@ pub(crate) struct Compiled {
 }
 
 impl Compiled {
-    pub(crate) fn new(
-        queue: &Queue,
-        structure: &Structure,
-        plan: &Plan,
-        semiring: Semiring,
-        memory: &Memory,
-    ) -> Result<Self, CudaError> {
+    pub(crate) fn new(queue: &Queue, structure: &Structure, plan: &Plan, memory: &Memory) -> Result<Self, CudaError> {
         let stride = u32::try_from(plan.stride()).map_err(|_| CudaError::TooLarge { what: "the number of rows" })?;
-        let prepare = |launch: &Launch| prepare(queue, structure, launch, plan.rows, stride, semiring, memory);
+        let prepare = |launch: &Launch| prepare(queue, structure, launch, plan, stride, memory);
         Ok(Compiled { launches: plan.launches.iter().map(prepare).collect::<Result<_, _>>()? })
     }
 
@@ -76,11 +79,11 @@ fn prepare(
     queue: &Queue,
     structure: &Structure,
     launch: &Launch,
-    rows: usize,
+    plan: &Plan,
     stride: u32,
-    semiring: Semiring,
     memory: &Memory,
 ) -> Result<Prepared, CudaError> {
+    let rows = plan.rows;
     let weights = |layer: usize| memory.model.sums[layer].as_ref().expect("a level is a sum-like layer");
     let nodes = launch.nodes.iter().flat_map(|n: &ConvpcNode| [n.feature, n.group, n.first, n.count]);
     let steps = launch.steps.iter().flat_map(|s: &ConvpcStep| [s.level, s.group, s.first, s.count, s.fresh]);
@@ -92,8 +95,8 @@ fn prepare(
         queue.upload_new(&levels.collect::<Vec<u32>>(), Need::Circuit)?,
     ];
     let [list, nodes, steps, levels] = tables.each_ref().map(Buffer::address);
-    let source = source(structure, launch, stride, semiring, memory, list);
-    let output = output(structure, launch, memory);
+    let source = source(structure, launch, stride, plan.purpose.semiring(), memory, list);
+    let output = output(structure, launch, plan.purpose.keeps_maxima(), memory);
     let (node_count, row_tiles) = ((launch.nodes.len() / launch.fold) as u32, launch.row_tiles(rows) as u32);
     let linear = launch.levels.first().map_or(0, |level| weights(level.layer).linear.address());
     let arguments = match launch.kernel {
@@ -176,11 +179,12 @@ fn source(
     }
 }
 
-fn output(structure: &Structure, launch: &Launch, memory: &Memory) -> ConvpcOutput {
+fn output(structure: &Structure, launch: &Launch, keeps_maxima: bool, memory: &Memory) -> ConvpcOutput {
     let (shape, outputs) = (structure.shape(launch.output), &memory.outputs[&launch.output]);
     ConvpcOutput {
         values: outputs.values.address(),
         offsets: outputs.offsets.address(),
+        maxima: outputs.maxima.as_ref().filter(|_| keeps_maxima).map_or(0, Buffer::address),
         features: shape.features() as u32,
         channels: shape.channels as u32,
     }

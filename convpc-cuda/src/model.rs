@@ -18,6 +18,8 @@ pub(crate) struct Weights {
 }
 
 pub(crate) struct Model {
+    /// The family's own parameters, `[column][repetition][channel][parameter]`.
+    pub(crate) theta: Buffer<f64>,
     /// `[column][repetition][channel][leaf_stride]`
     pub(crate) leaves: Buffer<f32>,
     pub(crate) leaf_stride: usize,
@@ -46,8 +48,8 @@ impl Model {
             Form::LocationScale => 4,
             _ => family.coefficient_count(),
         };
-        let (shape, columns) = (structure.shape(0), structure.variables());
-        let leaves = columns * shape.channels * shape.repetitions * leaf_stride;
+        let shape = structure.shape(0);
+        let leaves = structure.variables() * shape.channels * shape.repetitions;
         let mut sums = Vec::new();
         for layer in 0..structure.layers().len() {
             let weights = WeightMatrices::new(structure, layer).map(|matrices| {
@@ -61,7 +63,8 @@ impl Model {
             sums.push(weights.transpose()?);
         }
         let mut model = Model {
-            leaves: queue.allocate(leaves, Need::Circuit)?,
+            theta: queue.allocate(leaves * family.parameters(), Need::Circuit)?,
+            leaves: queue.allocate(leaves * leaf_stride, Need::Circuit)?,
             leaf_stride,
             sufficient: sufficient.map(|table| queue.upload_new(&table, Need::Circuit)).transpose()?,
             sums,
@@ -78,7 +81,9 @@ impl Model {
         structure: &Structure,
         parameters: &Parameters,
     ) -> Result<(), CudaError> {
-        queue.replace(&mut self.leaves, &leaf_values(structure, parameters, self.leaf_stride))?;
+        let theta = leaf_parameters(structure, parameters);
+        queue.replace(&mut self.leaves, &leaf_values(structure, &theta, self.leaf_stride))?;
+        queue.replace(&mut self.theta, &theta)?;
         for (layer, weights) in self.sums.iter_mut().enumerate() {
             let Some(Weights { matrices, linear, packed }) = weights else { continue };
             let tensor = parameters.slice(layer);
@@ -123,19 +128,28 @@ fn fragment_words(precision: Precision) -> usize {
     parts * 32 * 4
 }
 
-/// Leaf coefficients, `[column][repetition][channel][stride]`.
-fn leaf_values(structure: &Structure, parameters: &Parameters, stride: usize) -> Vec<f32> {
-    let (shape, family) = (structure.shape(0), structure.leaf().family);
+/// The leaves' parameters, `[column][repetition][channel][parameter]`.
+fn leaf_parameters(structure: &Structure, parameters: &Parameters) -> Vec<f64> {
+    let (shape, size) = (structure.shape(0), structure.leaf().family.parameters());
     let (channels, repetitions) = (shape.channels, shape.repetitions);
     let tensor = parameters.slice(0);
-    let mut values = vec![0.0; tensor.len() / family.parameters() * stride];
-    let mut coefficients = Vec::with_capacity(stride);
-    for (index, p) in tensor.chunks_exact(family.parameters()).enumerate() {
+    let mut values = vec![0.0; tensor.len()];
+    for (index, p) in tensor.chunks_exact(size).enumerate() {
         let (column, c, r) = (index / repetitions / channels, index / repetitions % channels, index % repetitions);
+        values[((column * repetitions + r) * channels + c) * size..][..size].copy_from_slice(p);
+    }
+    values
+}
+
+/// Their coefficients, `[column][repetition][channel][stride]`.
+fn leaf_values(structure: &Structure, theta: &[f64], stride: usize) -> Vec<f32> {
+    let family = structure.leaf().family;
+    let mut values = vec![0.0; theta.len() / family.parameters() * stride];
+    let mut coefficients = Vec::with_capacity(stride);
+    for (p, to) in theta.chunks_exact(family.parameters()).zip(values.chunks_exact_mut(stride)) {
         coefficients.clear();
         family.coefficients(p, &mut coefficients);
-        let start = ((column * repetitions + r) * channels + c) * stride;
-        values[start..].iter_mut().zip(&coefficients).for_each(|(to, from)| *to = *from as f32);
+        to.iter_mut().zip(&coefficients).for_each(|(to, from)| *to = *from as f32);
     }
     values
 }

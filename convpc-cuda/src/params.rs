@@ -101,6 +101,9 @@ pub struct ConvpcOutput {
     pub values: u64,
     /// [repetition][feature][row]
     pub offsets: u64,
+    /** [repetition][feature][row], the largest input of each sum, which the way down subtracts again; null where there is
+    no way down.*/
+    pub maxima: u64,
     /// Features of `values`.
     pub features: u32,
     /// Channels of `values`.
@@ -108,12 +111,13 @@ pub struct ConvpcOutput {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcOutput"][::core::mem::size_of::<ConvpcOutput>() - 24usize];
+    ["Size of ConvpcOutput"][::core::mem::size_of::<ConvpcOutput>() - 32usize];
     ["Alignment of ConvpcOutput"][::core::mem::align_of::<ConvpcOutput>() - 8usize];
     ["Offset of field: ConvpcOutput::values"][::core::mem::offset_of!(ConvpcOutput, values) - 0usize];
     ["Offset of field: ConvpcOutput::offsets"][::core::mem::offset_of!(ConvpcOutput, offsets) - 8usize];
-    ["Offset of field: ConvpcOutput::features"][::core::mem::offset_of!(ConvpcOutput, features) - 16usize];
-    ["Offset of field: ConvpcOutput::channels"][::core::mem::offset_of!(ConvpcOutput, channels) - 20usize];
+    ["Offset of field: ConvpcOutput::maxima"][::core::mem::offset_of!(ConvpcOutput, maxima) - 16usize];
+    ["Offset of field: ConvpcOutput::features"][::core::mem::offset_of!(ConvpcOutput, features) - 24usize];
+    ["Offset of field: ConvpcOutput::channels"][::core::mem::offset_of!(ConvpcOutput, channels) - 28usize];
 };
 /// A sum layer within a fused launch.
 #[repr(C)]
@@ -194,19 +198,19 @@ pub struct ConvpcFused {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcFused"][::core::mem::size_of::<ConvpcFused>() - 152usize];
+    ["Size of ConvpcFused"][::core::mem::size_of::<ConvpcFused>() - 160usize];
     ["Alignment of ConvpcFused"][::core::mem::align_of::<ConvpcFused>() - 8usize];
     ["Offset of field: ConvpcFused::source"][::core::mem::offset_of!(ConvpcFused, source) - 0usize];
     ["Offset of field: ConvpcFused::output"][::core::mem::offset_of!(ConvpcFused, output) - 80usize];
-    ["Offset of field: ConvpcFused::levels"][::core::mem::offset_of!(ConvpcFused, levels) - 104usize];
-    ["Offset of field: ConvpcFused::steps"][::core::mem::offset_of!(ConvpcFused, steps) - 112usize];
-    ["Offset of field: ConvpcFused::nodes"][::core::mem::offset_of!(ConvpcFused, nodes) - 120usize];
-    ["Offset of field: ConvpcFused::node_count"][::core::mem::offset_of!(ConvpcFused, node_count) - 128usize];
-    ["Offset of field: ConvpcFused::fold"][::core::mem::offset_of!(ConvpcFused, fold) - 132usize];
-    ["Offset of field: ConvpcFused::level_count"][::core::mem::offset_of!(ConvpcFused, level_count) - 136usize];
-    ["Offset of field: ConvpcFused::row_tiles"][::core::mem::offset_of!(ConvpcFused, row_tiles) - 140usize];
-    ["Offset of field: ConvpcFused::operand"][::core::mem::offset_of!(ConvpcFused, operand) - 144usize];
-    ["Offset of field: ConvpcFused::accumulators"][::core::mem::offset_of!(ConvpcFused, accumulators) - 148usize];
+    ["Offset of field: ConvpcFused::levels"][::core::mem::offset_of!(ConvpcFused, levels) - 112usize];
+    ["Offset of field: ConvpcFused::steps"][::core::mem::offset_of!(ConvpcFused, steps) - 120usize];
+    ["Offset of field: ConvpcFused::nodes"][::core::mem::offset_of!(ConvpcFused, nodes) - 128usize];
+    ["Offset of field: ConvpcFused::node_count"][::core::mem::offset_of!(ConvpcFused, node_count) - 136usize];
+    ["Offset of field: ConvpcFused::fold"][::core::mem::offset_of!(ConvpcFused, fold) - 140usize];
+    ["Offset of field: ConvpcFused::level_count"][::core::mem::offset_of!(ConvpcFused, level_count) - 144usize];
+    ["Offset of field: ConvpcFused::row_tiles"][::core::mem::offset_of!(ConvpcFused, row_tiles) - 148usize];
+    ["Offset of field: ConvpcFused::operand"][::core::mem::offset_of!(ConvpcFused, operand) - 152usize];
+    ["Offset of field: ConvpcFused::accumulators"][::core::mem::offset_of!(ConvpcFused, accumulators) - 156usize];
 };
 /// lse_rows, max_rows, gather, mix, mix_max: a thread takes a row through one node.
 #[repr(C)]
@@ -224,15 +228,15 @@ pub struct ConvpcRows {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcRows"][::core::mem::size_of::<ConvpcRows>() - 136usize];
+    ["Size of ConvpcRows"][::core::mem::size_of::<ConvpcRows>() - 144usize];
     ["Alignment of ConvpcRows"][::core::mem::align_of::<ConvpcRows>() - 8usize];
     ["Offset of field: ConvpcRows::source"][::core::mem::offset_of!(ConvpcRows, source) - 0usize];
     ["Offset of field: ConvpcRows::output"][::core::mem::offset_of!(ConvpcRows, output) - 80usize];
-    ["Offset of field: ConvpcRows::nodes"][::core::mem::offset_of!(ConvpcRows, nodes) - 104usize];
-    ["Offset of field: ConvpcRows::linear"][::core::mem::offset_of!(ConvpcRows, linear) - 112usize];
-    ["Offset of field: ConvpcRows::node_count"][::core::mem::offset_of!(ConvpcRows, node_count) - 120usize];
-    ["Offset of field: ConvpcRows::row_tiles"][::core::mem::offset_of!(ConvpcRows, row_tiles) - 124usize];
-    ["Offset of field: ConvpcRows::rows"][::core::mem::offset_of!(ConvpcRows, rows) - 128usize];
+    ["Offset of field: ConvpcRows::nodes"][::core::mem::offset_of!(ConvpcRows, nodes) - 112usize];
+    ["Offset of field: ConvpcRows::linear"][::core::mem::offset_of!(ConvpcRows, linear) - 120usize];
+    ["Offset of field: ConvpcRows::node_count"][::core::mem::offset_of!(ConvpcRows, node_count) - 128usize];
+    ["Offset of field: ConvpcRows::row_tiles"][::core::mem::offset_of!(ConvpcRows, row_tiles) - 132usize];
+    ["Offset of field: ConvpcRows::rows"][::core::mem::offset_of!(ConvpcRows, rows) - 136usize];
 };
 /// transpose: data come as [row][column] and are read as [column][row].
 #[repr(C)]

@@ -27,6 +27,23 @@ pub enum Purpose {
     Root,
     /// The outputs of every layer.
     EveryLayer(Semiring),
+    /// The outputs of every sum layer, products folded into the sums: what the way down needs.
+    Tape(Semiring),
+}
+
+impl Purpose {
+    /// What the sums do with their inputs.
+    pub fn semiring(self) -> Semiring {
+        match self {
+            Purpose::Root => Semiring::SumProduct,
+            Purpose::EveryLayer(semiring) | Purpose::Tape(semiring) => semiring,
+        }
+    }
+
+    /// Whether sums leave their largest inputs for a way down.
+    pub fn keeps_maxima(self) -> bool {
+        self == Purpose::Tape(Semiring::SumProduct)
+    }
 }
 
 /// How a block of a fused launch divides its work.
@@ -169,6 +186,18 @@ impl Launch {
         self.row_tiles(rows) * (self.nodes.len() / self.fold) * self.repetitions
     }
 
+    /// For each feature or column of the input the node that reads it, by feature of the output; 0 for what nothing reads.
+    pub(crate) fn parents(&self, inputs: usize) -> Vec<u32> {
+        let mut parents = vec![0; inputs];
+        for node in &self.nodes {
+            let inputs = self.steps.get(node.first as usize).map_or((node.first, node.count), |s| (s.first, s.count));
+            for &input in &self.list[inputs.0 as usize..][..inputs.1 as usize] {
+                parents[input as usize] = node.feature;
+            }
+        }
+        parents
+    }
+
     /// Bytes of shared memory of a block.
     pub fn shared_bytes(&self) -> usize {
         match self.kernel {
@@ -190,6 +219,8 @@ impl Launch {
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
+    /// What it is for.
+    pub purpose: Purpose,
     /// Rows that are computed: those of the batch, filled up to a tile.
     pub rows: usize,
     /// In order.
@@ -199,13 +230,14 @@ pub struct Plan {
 impl Plan {
     /// Describes the upward pass of a batch.
     pub fn new(structure: &Structure, rows: usize, purpose: Purpose, precision: Precision, limits: Limits) -> Self {
-        let rows = computed_rows(structure, rows);
+        let rows = computed_rows(structure, rows, purpose);
         let planner = Planner { structure, rows, precision, limits };
         let launches = match purpose {
             Purpose::Root => planner.root(),
             Purpose::EveryLayer(semiring) => planner.every_layer(semiring),
+            Purpose::Tape(semiring) => planner.tape(semiring),
         };
-        Plan { rows, launches }
+        Plan { purpose, rows, launches }
     }
 
     /// The distance between channels in memory: rows filled up to every tile.
@@ -213,19 +245,22 @@ impl Plan {
         stride(self.rows)
     }
 
-    /// Values written for each row, activations and offsets.
+    /// Values written for each row, activations, offsets and maxima.
     pub fn values_per_row(&self, structure: &Structure) -> usize {
+        let besides = 1 + usize::from(self.purpose.keeps_maxima());
         let values = |launch: &Launch| {
             let shape = structure.shape(launch.output);
-            shape.repetitions * shape.features() * (shape.channels + 1)
+            shape.repetitions * shape.features() * (shape.channels + besides)
         };
         self.launches.iter().map(values).sum()
     }
 }
 
-/// Rows of a batch filled up to whole tiles: those of the few-row tiles, or of all the others.
-pub(crate) fn computed_rows(structure: &Structure, rows: usize) -> usize {
-    if rows <= Tile::Fold.columns() / 2 && fuse::shares_weights(structure) {
+/// Rows of a batch filled up to whole tiles: those of the few-row tiles, or of all the others. What goes down again is not
+/// folded.
+pub(crate) fn computed_rows(structure: &Structure, rows: usize, purpose: Purpose) -> usize {
+    let folds = !matches!(purpose, Purpose::Tape(_));
+    if folds && rows <= Tile::Fold.columns() / 2 && fuse::shares_weights(structure) {
         rows.next_power_of_two()
     } else if rows <= SLIM_ROWS {
         rows.next_multiple_of(Tile::Slim.columns())
@@ -277,8 +312,7 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     fn root(&self) -> Vec<Launch> {
-        let layers = self.structure.layers();
-        let sums: Vec<usize> = (1..layers.len()).filter(|&l| !matches!(layers[l], Layer::ProdConv(_))).collect();
+        let sums = tree::sums(self.structure);
         let (mut launches, mut at) = (Vec::new(), 0);
         while at < sums.len() {
             let input = tree::input_of(self.structure, sums[at]);
@@ -293,11 +327,27 @@ impl Planner<'_> {
                 }
             }
         }
-        let top = layers.len() - 1;
-        if sums.last() != Some(&top) {
-            launches.push(self.gather(top, tree::input_of(self.structure, top), tree::children));
-        }
+        launches.extend(self.top());
         launches
+    }
+
+    /// The root, where it is no sum.
+    fn top(&self) -> Option<Launch> {
+        let top = self.structure.layers().len() - 1;
+        let is_sum = tree::sums(self.structure).last() == Some(&top);
+        (!is_sum).then(|| self.gather(top, tree::input_of(self.structure, top), tree::children))
+    }
+
+    fn tape(&self, semiring: Semiring) -> Vec<Launch> {
+        let sums = tree::sums(self.structure).into_iter();
+        let one = |layer| self.sum(layer, tree::input_of(self.structure, layer), semiring);
+        sums.map(one).chain(self.top()).collect()
+    }
+
+    /// One sum layer.
+    fn sum(&self, layer: usize, input: Input, semiring: Semiring) -> Launch {
+        let fused = (semiring == Semiring::SumProduct).then(|| self.fused(input, &[layer])).flatten();
+        fused.unwrap_or_else(|| self.rows_of(layer, input, semiring))
     }
 
     fn every_layer(&self, semiring: Semiring) -> Vec<Launch> {
@@ -306,10 +356,7 @@ impl Planner<'_> {
             match &self.structure.layers()[layer] {
                 Layer::Leaf(_) => self.gather(layer, input, tree::children),
                 Layer::ProdConv(_) => self.gather(layer, input, Structure::children),
-                _ if semiring == Semiring::SumProduct => {
-                    self.fused(input, &[layer]).unwrap_or_else(|| self.rows_of(layer, input, semiring))
-                }
-                _ => self.rows_of(layer, input, semiring),
+                _ => self.sum(layer, input, semiring),
             }
         };
         (0..self.structure.layers().len()).map(one).collect()

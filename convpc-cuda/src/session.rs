@@ -58,7 +58,7 @@ struct Key {
 
 impl Key {
     fn new(on: Context, purpose: Purpose, rows: usize) -> Self {
-        Key { purpose, rows: computed_rows(on.structure, rows) }
+        Key { purpose, rows: computed_rows(on.structure, rows, purpose) }
     }
 }
 
@@ -141,7 +141,7 @@ impl Session {
 
     /// Bytes of device memory that the session holds.
     fn bytes(&self) -> u64 {
-        let outputs: usize = self.outputs.values().map(|o| o.values.len() + o.offsets.len()).sum();
+        let outputs: usize = self.outputs.values().map(Outputs::len).sum();
         let slots: usize = self.slots.iter().map(|slot| slot.raw.len()).sum();
         ((outputs + slots + self.data.as_ref().map_or(0, Buffer::len)) * size_of::<f32>()) as u64
     }
@@ -161,13 +161,9 @@ impl Session {
             on.queue.synchronize()?;
             oldest.map(|key| self.plans.remove(&key));
         }
-        let semiring = match purpose {
-            Purpose::Root => Semiring::SumProduct,
-            Purpose::EveryLayer(semiring) => semiring,
-        };
         let data = self.data.as_ref().expect("made room for");
         let memory = Memory { model: on.model, data, outputs: &self.outputs };
-        let compiled = Compiled::new(on.queue, on.structure, &plan, semiring, &memory)?;
+        let compiled = Compiled::new(on.queue, on.structure, &plan, &memory)?;
         self.plans.insert(key, Ready { compiled, graphs: [None, None], used: self.uses });
         Ok(key)
     }
@@ -195,13 +191,15 @@ impl Session {
         for launch in &plan.launches {
             let shape = on.structure.shape(launch.output);
             let nodes = shape.repetitions * shape.features();
-            let large_enough = |o: &Outputs| o.offsets.len() >= nodes * rows;
+            let maxima = plan.purpose.keeps_maxima();
+            let large_enough = |o: &Outputs| o.offsets.len() >= nodes * rows && (o.maxima.is_some() || !maxima);
             if !self.outputs.get(&launch.output).is_some_and(large_enough) {
                 on.queue.synchronize()?;
                 self.outputs.remove(&launch.output);
                 let values = on.queue.allocate(nodes * shape.channels * rows, need)?;
                 let offsets = on.queue.allocate(nodes * rows, need)?;
-                self.outputs.insert(launch.output, Outputs { values, offsets });
+                let maxima = maxima.then(|| on.queue.allocate(nodes * rows, need)).transpose()?;
+                self.outputs.insert(launch.output, Outputs { values, offsets, maxima });
                 forget = true;
             }
         }
@@ -249,7 +247,7 @@ impl Session {
             graph.launch()?;
         }
         let top = on.structure.layers().len() - 1;
-        let Outputs { values, offsets } = &self.outputs[&top];
+        let Outputs { values, offsets, .. } = &self.outputs[&top];
         let root = &mut self.slots[slot].root;
         on.queue.download_pinned(values, root, 0, rows)?;
         on.queue.download_pinned(offsets, root, rows, rows)?;

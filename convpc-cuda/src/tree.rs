@@ -11,6 +11,12 @@ pub enum Input {
     Layer(usize),
 }
 
+/// The sum-like layers, lowest first.
+pub(crate) fn sums(structure: &Structure) -> Vec<usize> {
+    let layers = structure.layers();
+    (1..layers.len()).filter(|&layer| !matches!(layers[layer], Layer::ProdConv(_))).collect()
+}
+
 /// The nearest layer below that is no product, or the data.
 pub(crate) fn input_of(structure: &Structure, layer: usize) -> Input {
     match (0..layer).rev().find(|&below| !matches!(structure.layers()[below], Layer::ProdConv(_))) {

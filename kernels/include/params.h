@@ -107,6 +107,9 @@ typedef struct ConvpcOutput {
     CONVPC_POINTER(float) values;
     /** [repetition][feature][row] */
     CONVPC_POINTER(float) offsets;
+    /** [repetition][feature][row], the largest input of each sum, which the way down subtracts again; null where there is
+     *  no way down. */
+    CONVPC_POINTER(float) maxima;
     /** Features of `values`. */
     uint32_t features;
     /** Channels of `values`. */

@@ -140,6 +140,12 @@ __device__ __forceinline__ uint64_t value_index(const ConvpcOutput &o, uint32_t 
     return ((uint64_t)(repetition * o.features + feature) * o.channels + channel) * rows + row;
 }
 
+// What a sum leaves for a row besides its channels' values.
+__device__ __forceinline__ void leave(const ConvpcOutput &o, uint64_t at, float offset, float largest) {
+    o.offsets[at] = offset;
+    if (o.maxima) o.maxima[at] = largest;
+}
+
 __device__ __forceinline__ uint64_t offset_index(const ConvpcOutput &o, uint32_t rows, uint32_t repetition,
                                                  uint32_t feature, uint32_t row) {
     return (uint64_t)(repetition * o.features + feature) * rows + row;

@@ -20,6 +20,19 @@ fn structures() -> Vec<Arc<Structure>> {
     circuits::all().iter().map(|circuit| circuit.structure().clone()).chain(more).collect()
 }
 
+const PURPOSES: [Purpose; 4] = [
+    Purpose::Root,
+    Purpose::EveryLayer(Semiring::SumProduct),
+    Purpose::Tape(Semiring::SumProduct),
+    Purpose::Tape(Semiring::MaxProduct),
+];
+
+fn sums_and_root(structure: &Structure) -> Vec<usize> {
+    let layers = structure.layers();
+    let kept = |l: &usize| *l + 1 == layers.len() || !matches!(layers[*l], Layer::ProdConv(_) | Layer::Leaf(_));
+    (0..layers.len()).filter(kept).collect()
+}
+
 /// The scope of every output feature as the launches wire it.
 fn scopes(plan: &Plan, structure: &Structure) -> HashMap<(usize, u32), Vec<usize>> {
     let mut of: HashMap<(usize, u32), Vec<usize>> = HashMap::new();
@@ -66,7 +79,7 @@ fn launches_wire_every_feature_to_its_scope() {
         for rows in [1, 3, 20, 100, 5000] {
             for precision in Precision::ALL {
                 for limits in [H100, small] {
-                    for purpose in [Purpose::Root, Purpose::EveryLayer(Semiring::SumProduct)] {
+                    for purpose in PURPOSES {
                         let plan = Plan::new(&structure, rows, purpose, precision, limits);
                         let of = scopes(&plan, &structure);
                         assert!(of.contains_key(&(root, 0)), "{plan}");
@@ -81,7 +94,8 @@ fn launches_wire_every_feature_to_its_scope() {
                         let outputs = plan.launches.iter().map(|launch| launch.output).collect::<Vec<_>>();
                         match purpose {
                             Purpose::Root => assert!(outputs.is_sorted()),
-                            _ => assert_eq!(outputs, (0..=root).collect::<Vec<_>>()),
+                            Purpose::EveryLayer(_) => assert_eq!(outputs, (0..=root).collect::<Vec<_>>()),
+                            Purpose::Tape(_) => assert_eq!(outputs, sums_and_root(&structure)),
                         }
                     }
                 }

@@ -9,6 +9,7 @@ pub(crate) trait Word: DeviceRepr + ValidAsZeroBits + Copy {}
 impl Word for f32 {}
 impl Word for u32 {}
 impl Word for u64 {}
+impl Word for f64 {}
 
 /// What memory is needed for.
 #[derive(Clone, Copy)]
