@@ -18,7 +18,17 @@ macro_rules! arguments {
     )* };
 }
 
-arguments!(ConvpcFused, ConvpcRows, ConvpcTranspose, ConvpcPack);
+arguments!(
+    ConvpcFused,
+    ConvpcRows,
+    ConvpcDown,
+    ConvpcRootFlow,
+    ConvpcCounts,
+    ConvpcAddParts,
+    ConvpcAddRows,
+    ConvpcTranspose,
+    ConvpcPack
+);
 
 /// Passes a struct through cudarc, which wants its own trait.
 #[derive(Clone, Copy)]
