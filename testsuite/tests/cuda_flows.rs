@@ -168,7 +168,8 @@ fn batches_add_up() {
     device.set_memory(limit);
     device.clear_counts();
     executable.accumulate(data.view()).unwrap();
-    let launches = |name: &str| device.counts().iter().find(|(kernel, _)| kernel == name).map_or(0, |(_, s)| s.launches);
+    let launches =
+        |name: &str| device.counts().iter().find(|(kernel, _)| kernel == name).map_or(0, |(_, s)| s.launches);
     assert!(launches("root_flow") > 1, "one batch");
     near(&executable.statistics().unwrap());
 }

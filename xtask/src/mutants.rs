@@ -173,13 +173,7 @@ enum Verdict {
     Survived,
 }
 
-fn judge(
-    mutant: &Mutant,
-    tools: &Tools,
-    kernels: &Path,
-    original: &Path,
-    program: &Program,
-) -> Result<Verdict> {
+fn judge(mutant: &Mutant, tools: &Tools, kernels: &Path, original: &Path, program: &Program) -> Result<Verdict> {
     let folder = tempfile::tempdir().context("no temporary folder could be made")?;
     let (copy, out) = (folder.path().join("kernels"), folder.path().join("ptx"));
     copy_sources(kernels, &copy)?;
