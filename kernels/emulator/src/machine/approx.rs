@@ -58,6 +58,17 @@ pub fn lg2(x: f32) -> f32 {
     }
 }
 
+/// 1 / x as `rcp.approx.ftz.f64`: the upper words of x and of the result alone count, subnormal ones are zero.
+pub fn reciprocal64(x: f64) -> f64 {
+    const UPPER: u64 = 0xffff_ffff_0000_0000;
+    let flush = |x: f64| if x.abs() < f64::MIN_POSITIVE { 0f64.copysign(x) } else { x };
+    let exact = 1.0 / flush(f64::from_bits(x.to_bits() & UPPER));
+    if exact.is_nan() {
+        return exact;
+    }
+    flush(f64::from_bits((exact.to_bits() + (1 << 31)) & UPPER))
+}
+
 /// 1 / √x.
 #[inline(always)]
 pub fn rsqrt(x: f32) -> f32 {
