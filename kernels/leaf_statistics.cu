@@ -5,7 +5,8 @@
 // of one column, so that its data come from the first-level cache; the flow is read once and is all the traffic.
 //
 // count_table: statistics are as many as values, so a block makes a histogram in shared memory. A thread owns a channel of
-// it and walks over its share of the rows in order: nobody else adds to its words.
+// it and walks over its share of the rows in order: nobody else adds to its words. At least four threads share a channel, so
+// that of the 4096 rows of the largest batch a thread adds at most 1024 in f32.
 #include "params.h"
 #include "warp.cuh"
 
@@ -130,36 +131,31 @@ extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) count_table(const C
     // Thread t's words are word(t)[value * CONVPC_HISTOGRAM_LANES].
     const auto word = [&](uint32_t t) { return histogram + t / 32 * (p.values + 1) * CONVPC_HISTOGRAM_LANES + t % 32; };
     float *own = word(threadIdx.x);
+    for (uint32_t v = 0; v < p.values; ++v) own[v * CONVPC_HISTOGRAM_LANES] = 0.0f;
+    float total = 0.0f;
 #pragma unroll 1
-    for (uint32_t row0 = 0; row0 < p.rows; row0 += parts * CONVPC_FLUSH_ROWS) {
-        for (uint32_t v = 0; v < p.values; ++v) own[v * CONVPC_HISTOGRAM_LANES] = 0.0f;
-        float total = 0.0f;
-        const uint32_t end = min(p.rows, row0 + parts * CONVPC_FLUSH_ROWS);
-#pragma unroll 1
-        for (uint32_t row = row0 + part * CHUNK; row < end; row += parts * CHUNK) {
-            float f[CHUNK], x[CHUNK];
-            read(flow, row, p.rows, 0.0f, f);
-            read(data, row, p.rows, __int_as_float(0x7fffffff), x);
+    for (uint32_t row = part * CHUNK; row < p.rows; row += parts * CHUNK) {
+        float f[CHUNK], x[CHUNK];
+        read(flow, row, p.rows, 0.0f, f);
+        read(data, row, p.rows, __int_as_float(0x7fffffff), x);
 #pragma unroll
-            for (uint32_t k = 0; k < CHUNK; ++k) {
-                if (isnan(x[k])) continue;
-                total += f[k];
-                const uint32_t v = (uint32_t)x[k] - first;
-                if (v < p.values) own[v * CONVPC_HISTOGRAM_LANES] += f[k];
-            }
+        for (uint32_t k = 0; k < CHUNK; ++k) {
+            if (isnan(x[k])) continue;
+            total += f[k];
+            const uint32_t v = (uint32_t)x[k] - first;
+            if (v < p.values) own[v * CONVPC_HISTOGRAM_LANES] += f[k];
         }
-        own[p.values * CONVPC_HISTOGRAM_LANES] = total;
-        __syncthreads();
-        // Neighbouring threads take neighbouring values: whole lines of the totals, 32 banks of the histogram.
-        for (uint32_t i = threadIdx.x; i < (p.values + 1) * p.width; i += CONVPC_THREADS) {
-            const uint32_t v = i % (p.values + 1), channel = i / (p.values + 1);
-            const bool all = v == p.values;
-            if (c0 + channel >= p.channels || (all ? first > 0 : first + v >= p.statistics)) continue;
-            double sum = 0.0;
-            for (uint32_t q = 0; q < parts; ++q) sum += word(q * p.width + channel)[v * CONVPC_HISTOGRAM_LANES];
-            const uint64_t leaf = (uint64_t)(column * p.repetitions + repetition) * p.channels + c0 + channel;
-            p.counts[leaf * (p.statistics + 1) + (all ? 0 : 1 + first + v)] += sum;
-        }
-        __syncthreads();
+    }
+    own[p.values * CONVPC_HISTOGRAM_LANES] = total;
+    __syncthreads();
+    // Neighbouring threads take neighbouring values: whole lines of the totals, 32 banks of the histogram.
+    for (uint32_t i = threadIdx.x; i < (p.values + 1) * p.width; i += CONVPC_THREADS) {
+        const uint32_t v = i % (p.values + 1), channel = i / (p.values + 1);
+        const bool all = v == p.values;
+        if (c0 + channel >= p.channels || (all ? first > 0 : first + v >= p.statistics)) continue;
+        double sum = 0.0;
+        for (uint32_t q = 0; q < parts; ++q) sum += word(q * p.width + channel)[v * CONVPC_HISTOGRAM_LANES];
+        const uint64_t leaf = (uint64_t)(column * p.repetitions + repetition) * p.channels + c0 + channel;
+        p.counts[leaf * (p.statistics + 1) + (all ? 0 : 1 + first + v)] += sum;
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     model::Model,
     plan::{Limits, Purpose},
     session::{Context, Session},
+    statistics::{Counts, LeafFlow},
 };
 
 pub(crate) struct CudaExecutable {
@@ -24,6 +25,8 @@ pub(crate) struct CudaExecutable {
     precision: Precision,
     limits: Limits,
     session: Mutex<Session>,
+    counts: Option<Counts>,
+    seen: Accumulated,
 }
 
 impl CudaExecutable {
@@ -42,6 +45,8 @@ impl CudaExecutable {
             precision,
             limits,
             session: Mutex::new(Session::default()),
+            counts: None,
+            seen: Accumulated::default(),
         })
     }
 
@@ -144,18 +149,65 @@ impl Executable for CudaExecutable {
         Ok(Evaluation::new(self.circuit.clone(), data.mapv(f64::from), semiring, activations))
     }
 
-    fn accumulate(&mut self, _data: ArrayView2<f32>) -> Result<Accumulated> {
-        unsupported("learning")
+    fn accumulate(&mut self, data: ArrayView2<f32>) -> Result<Accumulated> {
+        let structure = self.structure().clone();
+        if !crate::tree::sums(&structure).is_empty() {
+            return unsupported("learning");
+        }
+        let log_likelihood = self.log_likelihood(data)?;
+        if self.counts.is_none() {
+            self.counts = Some(Counts::new(&self.queue, &structure)?);
+        }
+        let stride = crate::plan::stride(data.nrows());
+        let flow: Vec<f32> = log_likelihood.iter().map(|ll| f32::from(*ll > f64::NEG_INFINITY)).collect();
+        let flow = self.queue.upload_new(&flow, crate::driver::Need::Circuit)?;
+        let CudaExecutable { queue, model, session, counts, limits, .. } = self;
+        let session = session.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let batch = LeafFlow { data: session.data.as_ref().unwrap(), flow: &flow, stride, rows: data.nrows() };
+        counts.as_mut().unwrap().add_leaves(queue, &structure, model, batch, limits.shared_memory)?;
+        let batch = Accumulated {
+            rows: data.nrows() as u64,
+            impossible_rows: log_likelihood.iter().filter(|ll| **ll == f64::NEG_INFINITY).count() as u64,
+            log_likelihood: log_likelihood.sum(),
+        };
+        self.seen.rows += batch.rows;
+        self.seen.impossible_rows += batch.impossible_rows;
+        self.seen.log_likelihood += batch.log_likelihood;
+        Ok(batch)
     }
 
     fn statistics(&self) -> Result<Statistics> {
-        unsupported("learning")
+        let counts = self.counts.as_ref();
+        Ok(counts.map_or_else(
+            || Ok(Statistics::zeros(self.structure())),
+            |c| c.statistics(&self.queue, self.structure(), &self.seen),
+        )?)
     }
 
-    fn reset_statistics(&mut self) {}
+    fn reset_statistics(&mut self) {
+        self.seen = Accumulated::default();
+        if let Some(counts) = &mut self.counts {
+            let _ = counts.clear(&self.queue);
+        }
+    }
 
-    fn em_step(&mut self, _options: &em::Options) -> Result<()> {
-        unsupported("learning")
+    fn em_step(&mut self, options: &em::Options) -> Result<()> {
+        options.check()?;
+        let structure = self.structure().clone();
+        let CudaExecutable { queue, model, counts, seen, .. } = self;
+        let counts = counts.as_mut().ok_or(convpc_core::Error::NoStatistics)?;
+        counts.step(queue, &structure, model, seen, options)?;
+        *seen = Accumulated::default();
+        self.circuit = Arc::new(Circuit::new(structure.clone(), self.model.parameters(&self.queue, &structure)?)?);
+        Ok(())
+    }
+
+    fn gradient(&self) -> Result<Parameters> {
+        let counts = self.counts.as_ref();
+        Ok(counts.map_or_else(
+            || Ok(Parameters::zeros(self.structure())),
+            |c| c.gradient(&self.queue, self.structure(), &self.model),
+        )?)
     }
 
     fn sample(&self, _rows: Range<u64>, _seed: u64) -> Result<Array2<f32>> {

@@ -16,7 +16,9 @@ mod model;
 mod params;
 mod plan;
 mod session;
+mod statistics;
 mod tree;
+mod update;
 
 pub use backend::CudaBackend;
 pub use error::CudaError;

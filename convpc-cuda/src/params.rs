@@ -8,7 +8,6 @@ pub const CONVPC_THREADS: u32 = 128;
 pub const CONVPC_ROW_MULTIPLE: u32 = 128;
 pub const CONVPC_ROWS_OUTPUTS: u32 = 8;
 pub const CONVPC_TRANSPOSE_TILE: u32 = 32;
-pub const CONVPC_FLUSH_ROWS: u32 = 1024;
 pub const CONVPC_HISTOGRAM_LANES: u32 = 33;
 pub const CONVPC_OPERAND_PADDING: u32 = 8;
 pub const CONVPC_TILE_OUTPUTS: u32 = 16;

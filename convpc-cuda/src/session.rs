@@ -64,7 +64,7 @@ impl Key {
 
 #[derive(Default)]
 pub(crate) struct Session {
-    data: Option<Buffer<f32>>,
+    pub(crate) data: Option<Buffer<f32>>,
     outputs: HashMap<usize, Outputs>,
     slots: Vec<Slot>,
     /// Rows that slots and data have room for.

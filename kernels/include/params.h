@@ -29,9 +29,6 @@
 /** Columns and rows of a tile of `transpose`. */
 #define CONVPC_TRANSPOSE_TILE 32
 
-/** Rows that a thread of count_table adds to its histogram in f32 before the histogram goes to the totals in f64. */
-#define CONVPC_FLUSH_ROWS 1024
-
 /** Words of a value in the histogram of a warp: a lane each, and one more, so that a warp that reads one lane's column of
  *  many values hits 32 banks. */
 #define CONVPC_HISTOGRAM_LANES 33

@@ -18,7 +18,15 @@ macro_rules! arguments {
     )* };
 }
 
-arguments!(ConvpcFused, ConvpcRows, ConvpcTranspose, ConvpcPack);
+arguments!(
+    ConvpcFused,
+    ConvpcRows,
+    ConvpcTranspose,
+    ConvpcPack,
+    ConvpcLeafCounts,
+    ConvpcLeafUpdate,
+    ConvpcWeightUpdate
+);
 
 /// Passes a struct through cudarc, which wants its own trait.
 #[derive(Clone, Copy)]

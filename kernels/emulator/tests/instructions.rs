@@ -216,7 +216,10 @@ fn the_approximate_reciprocal_of_double_precision() {
         let given = f64::from_bits(u64::from(high) << 32);
         let expected = flush(1.0 / flush(f64::from_bits(u64::from(a) << 32)));
         let near = (given - expected).abs() <= expected.abs() / f64::from(1 << 20);
-        assert!(near || given.to_bits() == expected.to_bits() || given.is_nan() && expected.is_nan(), "{given}, {expected}");
+        assert!(
+            near || given.to_bits() == expected.to_bits() || given.is_nan() && expected.is_nan(),
+            "{given}, {expected}"
+        );
         assert!(low == 0 || given.is_nan(), "{low:#x}");
     }
 }
