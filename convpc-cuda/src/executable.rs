@@ -1,32 +1,34 @@
 use std::{
     ops::Range,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use convpc_core::{
-    Accumulated, Circuit, Evaluation, Executable, Mpe, Parameters, Precision, Result, Semiring, Statistics, Structure,
-    em, evidence,
+    Accumulated, Circuit, Error, Evaluation, Executable, Mpe, Parameters, Precision, Result, Semiring, Statistics,
+    Structure, em, evidence,
 };
 use ndarray::{Array1, Array2, Array4, ArrayView2, Axis, s};
 
 use crate::{
     driver::{Device, Queue},
     error::CudaError,
+    learn::Learning,
     model::Model,
     plan::{Limits, Purpose},
     session::{Context, Session},
-    statistics::{Counts, LeafFlow},
 };
 
 pub(crate) struct CudaExecutable {
     queue: Queue,
-    circuit: Arc<Circuit>,
+    structure: Arc<Structure>,
+    /// With the parameters on the device, which are downloaded when they are first asked for after a step.
+    circuit: OnceLock<Arc<Circuit>>,
     model: Model,
     precision: Precision,
     limits: Limits,
     session: Mutex<Session>,
-    counts: Option<Counts>,
-    seen: Accumulated,
+    /// Once something was accumulated.
+    learning: Option<Learning>,
 }
 
 impl CudaExecutable {
@@ -40,19 +42,29 @@ impl CudaExecutable {
         let model = Model::new(&queue, circuit.structure(), circuit.parameters(), precision)?;
         Ok(CudaExecutable {
             queue,
-            circuit: Arc::new(circuit.clone()),
+            structure: circuit.structure().clone(),
+            circuit: OnceLock::from(Arc::new(circuit.clone())),
             model,
             precision,
             limits,
             session: Mutex::new(Session::default()),
-            counts: None,
-            seen: Accumulated::default(),
+            learning: None,
         })
     }
 
     fn context(&self) -> Context<'_> {
-        let CudaExecutable { queue, circuit, model, precision, limits, .. } = self;
-        Context { queue, structure: circuit.structure(), model, precision: *precision, limits: *limits }
+        let CudaExecutable { queue, structure, model, precision, limits, .. } = self;
+        Context { queue, structure, model, precision: *precision, limits: *limits }
+    }
+
+    /// The circuit with the current parameters.
+    fn current(&self) -> Result<Arc<Circuit>> {
+        if let Some(circuit) = self.circuit.get() {
+            return Ok(circuit.clone());
+        }
+        let parameters = self.model.parameters(&self.queue, &self.structure)?;
+        let circuit = Circuit::new(self.structure.clone(), parameters)?;
+        Ok(self.circuit.get_or_init(|| Arc::new(circuit)).clone())
     }
 }
 
@@ -112,17 +124,18 @@ fn unsupported<T>(operation: &'static str) -> Result<T> {
 
 impl Executable for CudaExecutable {
     fn structure(&self) -> &Arc<Structure> {
-        self.circuit.structure()
+        &self.structure
     }
 
     fn parameters(&self) -> Result<Parameters> {
-        Ok(self.circuit.parameters().clone())
+        Ok(self.current()?.parameters().clone())
     }
 
     fn set_parameters(&mut self, parameters: &Parameters) -> Result<()> {
         let circuit = Circuit::new(self.structure().clone(), parameters.clone())?;
         self.model.replace(&self.queue, circuit.structure(), circuit.parameters())?;
-        self.circuit = Arc::new(circuit);
+        self.circuit = OnceLock::from(Arc::new(circuit));
+        self.reset_statistics();
         Ok(())
     }
 
@@ -146,68 +159,52 @@ impl Executable for CudaExecutable {
             }
             Ok(())
         })?;
-        Ok(Evaluation::new(self.circuit.clone(), data.mapv(f64::from), semiring, activations))
+        Ok(Evaluation::new(self.current()?, data.mapv(f64::from), semiring, activations))
     }
 
     fn accumulate(&mut self, data: ArrayView2<f32>) -> Result<Accumulated> {
-        let structure = self.structure().clone();
-        if !crate::tree::sums(&structure).is_empty() {
-            return unsupported("learning");
-        }
-        let log_likelihood = self.log_likelihood(data)?;
-        if self.counts.is_none() {
-            self.counts = Some(Counts::new(&self.queue, &structure)?);
-        }
-        let stride = crate::plan::stride(data.nrows());
-        let flow: Vec<f32> = log_likelihood.iter().map(|ll| f32::from(*ll > f64::NEG_INFINITY)).collect();
-        let flow = self.queue.upload_new(&flow, crate::driver::Need::Circuit)?;
-        let CudaExecutable { queue, model, session, counts, limits, .. } = self;
-        let session = session.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let batch = LeafFlow { data: session.data.as_ref().unwrap(), flow: &flow, stride, rows: data.nrows() };
-        counts.as_mut().unwrap().add_leaves(queue, &structure, model, batch, limits.shared_memory)?;
-        let batch = Accumulated {
-            rows: data.nrows() as u64,
-            impossible_rows: log_likelihood.iter().filter(|ll| **ll == f64::NEG_INFINITY).count() as u64,
-            log_likelihood: log_likelihood.sum(),
+        evidence::check(self.structure(), data)?;
+        self.model.prepare_way_down(&self.queue)?;
+        let mut learning = match self.learning.take() {
+            Some(learning) => learning,
+            None => Learning::new(&self.queue, &self.structure)?,
         };
-        self.seen.rows += batch.rows;
-        self.seen.impossible_rows += batch.impossible_rows;
-        self.seen.log_likelihood += batch.log_likelihood;
+        // An error leaves part of the rows in the statistics, which are then dropped with it.
+        let found = self.with_session(|session| session.accumulate(self.context(), data, &learning))?;
+        let batch = learning.see(&found);
+        self.learning = Some(learning);
         Ok(batch)
     }
 
     fn statistics(&self) -> Result<Statistics> {
-        let counts = self.counts.as_ref();
-        Ok(counts.map_or_else(
-            || Ok(Statistics::zeros(self.structure())),
-            |c| c.statistics(&self.queue, self.structure(), &self.seen),
-        )?)
+        match &self.learning {
+            Some(learning) => Ok(learning.statistics(&self.queue, self.structure())?),
+            None => Ok(Statistics::zeros(self.structure())),
+        }
     }
 
     fn reset_statistics(&mut self) {
-        self.seen = Accumulated::default();
-        if let Some(counts) = &mut self.counts {
-            let _ = counts.clear(&self.queue);
+        let Some(mut learning) = self.learning.take() else { return };
+        if self.with_session(|_| learning.clear(&self.queue)).is_ok() {
+            self.learning = Some(learning);
         }
     }
 
     fn em_step(&mut self, options: &em::Options) -> Result<()> {
         options.check()?;
-        let structure = self.structure().clone();
-        let CudaExecutable { queue, model, counts, seen, .. } = self;
-        let counts = counts.as_mut().ok_or(convpc_core::Error::NoStatistics)?;
-        counts.step(queue, &structure, model, seen, options)?;
-        *seen = Accumulated::default();
-        self.circuit = Arc::new(Circuit::new(structure.clone(), self.model.parameters(&self.queue, &structure)?)?);
+        let CudaExecutable { queue, structure, model, learning, circuit, .. } = self;
+        let learning = learning.as_mut().ok_or(Error::NoStatistics)?;
+        learning.counts.step(queue, structure, model, &learning.seen, options)?;
+        learning.seen = Accumulated::default();
+        *circuit = OnceLock::new();
         Ok(())
     }
 
     fn gradient(&self) -> Result<Parameters> {
-        let counts = self.counts.as_ref();
-        Ok(counts.map_or_else(
-            || Ok(Parameters::zeros(self.structure())),
-            |c| c.gradient(&self.queue, self.structure(), &self.model),
-        )?)
+        match &self.learning {
+            Some(learning) => Ok(learning.counts.gradient(&self.queue, &self.structure, &self.model)?),
+            None => Ok(Parameters::zeros(&self.structure)),
+        }
     }
 
     fn sample(&self, _rows: Range<u64>, _seed: u64) -> Result<Array2<f32>> {

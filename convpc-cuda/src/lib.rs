@@ -11,6 +11,7 @@ mod compiled;
 mod driver;
 mod error;
 mod executable;
+mod learn;
 mod model;
 #[rustfmt::skip]
 mod params;
@@ -22,5 +23,5 @@ mod update;
 
 pub use backend::CudaBackend;
 pub use error::CudaError;
-pub use plan::{Kernel, Launch, Level, Limits, Plan, Purpose, Tile};
+pub use plan::{Descent, Descents, Flow, Kernel, Launch, LeafCounts, Level, Limits, Plan, Purpose, Tile};
 pub use tree::Input;

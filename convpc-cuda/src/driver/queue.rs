@@ -21,11 +21,16 @@ macro_rules! arguments {
 arguments!(
     ConvpcFused,
     ConvpcRows,
-    ConvpcTranspose,
-    ConvpcPack,
+    ConvpcDown,
+    ConvpcRootFlow,
+    ConvpcCounts,
+    ConvpcAddParts,
+    ConvpcAddRows,
     ConvpcLeafCounts,
     ConvpcLeafUpdate,
-    ConvpcWeightUpdate
+    ConvpcWeightUpdate,
+    ConvpcTranspose,
+    ConvpcPack
 );
 
 /// Passes a struct through cudarc, which wants its own trait.
