@@ -1,6 +1,7 @@
 //! Plans with addresses: what is left is to launch them.
 
 mod down;
+mod leaves;
 mod up;
 
 use std::collections::HashMap;
@@ -14,8 +15,8 @@ use crate::{
     error::CudaError,
     model::{Model, Weights},
     params::{
-        self, ConvpcAddParts, ConvpcAddRows, ConvpcCounts, ConvpcDown, ConvpcFused, ConvpcNode, ConvpcOutput,
-        ConvpcRows, ConvpcSource,
+        self, ConvpcAddParts, ConvpcAddRows, ConvpcCounts, ConvpcDown, ConvpcFused, ConvpcLeafCounts, ConvpcNode,
+        ConvpcOutput, ConvpcRows, ConvpcSource,
     },
     tree::Input,
 };
@@ -59,6 +60,7 @@ enum Arguments {
     Counts(ConvpcCounts),
     AddParts(ConvpcAddParts),
     AddRows(ConvpcAddRows),
+    Leaves(ConvpcLeafCounts),
 }
 
 struct Prepared {
@@ -85,6 +87,7 @@ impl Compiled {
                 Arguments::Counts(a) => queue.launch(entry, a, *blocks, *shared_bytes)?,
                 Arguments::AddParts(a) => queue.launch(entry, a, *blocks, *shared_bytes)?,
                 Arguments::AddRows(a) => queue.launch(entry, a, *blocks, *shared_bytes)?,
+                Arguments::Leaves(a) => queue.launch(entry, a, *blocks, *shared_bytes)?,
             }
         }
         Ok(())

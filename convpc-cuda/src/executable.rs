@@ -1,11 +1,11 @@
 use std::{
     ops::Range,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use convpc_core::{
-    Accumulated, Circuit, Evaluation, Executable, Mpe, Parameters, Precision, Result, Semiring, Statistics, Structure,
-    em, evidence,
+    Accumulated, Circuit, Error, Evaluation, Executable, Mpe, Parameters, Precision, Result, Semiring, Statistics,
+    Structure, em, evidence,
 };
 use ndarray::{Array1, Array2, Array4, ArrayView2, Axis, s};
 
@@ -20,7 +20,9 @@ use crate::{
 
 pub(crate) struct CudaExecutable {
     queue: Queue,
-    circuit: Arc<Circuit>,
+    structure: Arc<Structure>,
+    /// With the parameters on the device, which are downloaded when they are first asked for after a step.
+    circuit: OnceLock<Arc<Circuit>>,
     model: Model,
     precision: Precision,
     limits: Limits,
@@ -40,7 +42,8 @@ impl CudaExecutable {
         let model = Model::new(&queue, circuit.structure(), circuit.parameters(), precision)?;
         Ok(CudaExecutable {
             queue,
-            circuit: Arc::new(circuit.clone()),
+            structure: circuit.structure().clone(),
+            circuit: OnceLock::from(Arc::new(circuit.clone())),
             model,
             precision,
             limits,
@@ -50,8 +53,18 @@ impl CudaExecutable {
     }
 
     fn context(&self) -> Context<'_> {
-        let CudaExecutable { queue, circuit, model, precision, limits, .. } = self;
-        Context { queue, structure: circuit.structure(), model, precision: *precision, limits: *limits }
+        let CudaExecutable { queue, structure, model, precision, limits, .. } = self;
+        Context { queue, structure, model, precision: *precision, limits: *limits }
+    }
+
+    /// The circuit with the current parameters.
+    fn current(&self) -> Result<Arc<Circuit>> {
+        if let Some(circuit) = self.circuit.get() {
+            return Ok(circuit.clone());
+        }
+        let parameters = self.model.parameters(&self.queue, &self.structure)?;
+        let circuit = Circuit::new(self.structure.clone(), parameters)?;
+        Ok(self.circuit.get_or_init(|| Arc::new(circuit)).clone())
     }
 }
 
@@ -111,17 +124,18 @@ fn unsupported<T>(operation: &'static str) -> Result<T> {
 
 impl Executable for CudaExecutable {
     fn structure(&self) -> &Arc<Structure> {
-        self.circuit.structure()
+        &self.structure
     }
 
     fn parameters(&self) -> Result<Parameters> {
-        Ok(self.circuit.parameters().clone())
+        Ok(self.current()?.parameters().clone())
     }
 
     fn set_parameters(&mut self, parameters: &Parameters) -> Result<()> {
         let circuit = Circuit::new(self.structure().clone(), parameters.clone())?;
         self.model.replace(&self.queue, circuit.structure(), circuit.parameters())?;
-        self.circuit = Arc::new(circuit);
+        self.circuit = OnceLock::from(Arc::new(circuit));
+        self.reset_statistics();
         Ok(())
     }
 
@@ -145,7 +159,7 @@ impl Executable for CudaExecutable {
             }
             Ok(())
         })?;
-        Ok(Evaluation::new(self.circuit.clone(), data.mapv(f64::from), semiring, activations))
+        Ok(Evaluation::new(self.current()?, data.mapv(f64::from), semiring, activations))
     }
 
     fn accumulate(&mut self, data: ArrayView2<f32>) -> Result<Accumulated> {
@@ -153,7 +167,7 @@ impl Executable for CudaExecutable {
         self.model.prepare_way_down(&self.queue)?;
         let mut learning = match self.learning.take() {
             Some(learning) => learning,
-            None => Learning::new(&self.queue, &self.model)?,
+            None => Learning::new(&self.queue, &self.structure)?,
         };
         // An error leaves part of the rows in the statistics, which are then dropped with it.
         let found = self.with_session(|session| session.accumulate(self.context(), data, &learning))?;
@@ -170,11 +184,27 @@ impl Executable for CudaExecutable {
     }
 
     fn reset_statistics(&mut self) {
-        self.learning = None;
+        let Some(mut learning) = self.learning.take() else { return };
+        if self.with_session(|_| learning.clear(&self.queue)).is_ok() {
+            self.learning = Some(learning);
+        }
     }
 
-    fn em_step(&mut self, _options: &em::Options) -> Result<()> {
-        unsupported("learning")
+    fn em_step(&mut self, options: &em::Options) -> Result<()> {
+        options.check()?;
+        let CudaExecutable { queue, structure, model, learning, circuit, .. } = self;
+        let learning = learning.as_mut().ok_or(Error::NoStatistics)?;
+        learning.counts.step(queue, structure, model, &learning.seen, options)?;
+        learning.seen = Accumulated::default();
+        *circuit = OnceLock::new();
+        Ok(())
+    }
+
+    fn gradient(&self) -> Result<Parameters> {
+        match &self.learning {
+            Some(learning) => Ok(learning.counts.gradient(&self.queue, &self.structure, &self.model)?),
+            None => Ok(Parameters::zeros(&self.structure)),
+        }
     }
 
     fn sample(&self, _rows: Range<u64>, _seed: u64) -> Result<Array2<f32>> {

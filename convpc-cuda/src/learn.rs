@@ -1,25 +1,24 @@
-//! Statistics on the device, and what is done with them.
+//! What was seen, and where it is counted.
 
-use convpc_core::{Accumulated, Statistics, Structure, WeightMatrices};
+use convpc_core::{Accumulated, Statistics, Structure};
 
-use crate::{
-    driver::{Buffer, Need, Queue},
-    error::CudaError,
-    model::Model,
-};
+use crate::{driver::Queue, error::CudaError, statistics::Counts};
 
 /// What rows were seen, and their expected counts in device memory.
 pub(crate) struct Learning {
     pub(crate) seen: Accumulated,
-    /// For each sum layer, `[matrix][output][input]`.
-    pub(crate) counts: Vec<Option<Buffer<f64>>>,
+    pub(crate) counts: Counts,
 }
 
 impl Learning {
-    pub(crate) fn new(queue: &Queue, model: &Model) -> Result<Self, CudaError> {
-        let zeros = |m: &WeightMatrices| queue.upload_new(&vec![0.0; m.weights()], Need::Circuit);
-        let layer = |weights: &Option<crate::model::Weights>| weights.as_ref().map(|w| zeros(&w.matrices)).transpose();
-        Ok(Learning { seen: Accumulated::default(), counts: model.sums.iter().map(layer).collect::<Result<_, _>>()? })
+    pub(crate) fn new(queue: &Queue, structure: &Structure) -> Result<Self, CudaError> {
+        Ok(Learning { seen: Accumulated::default(), counts: Counts::new(queue, structure)? })
+    }
+
+    /// Forgets all; the memory stays where it is, since recorded launches point to it.
+    pub(crate) fn clear(&mut self, queue: &Queue) -> Result<(), CudaError> {
+        self.seen = Accumulated::default();
+        self.counts.clear(queue)
     }
 
     /// Notes the rows of a batch whose log-likelihoods are given.
@@ -36,16 +35,6 @@ impl Learning {
     }
 
     pub(crate) fn statistics(&self, queue: &Queue, structure: &Structure) -> Result<Statistics, CudaError> {
-        let mut statistics = Statistics::zeros(structure);
-        let Accumulated { rows, impossible_rows, log_likelihood } = self.seen;
-        (statistics.rows, statistics.impossible_rows, statistics.log_likelihood) =
-            (rows, impossible_rows, log_likelihood);
-        for (layer, counts) in self.counts.iter().enumerate() {
-            let (Some(counts), Some(m)) = (counts, WeightMatrices::new(structure, layer)) else { continue };
-            let values = queue.download(counts, m.weights())?;
-            let tensor = statistics.counts[layer].as_slice_mut().expect("standard layout");
-            m.offsets().zip(values).for_each(|(offset, count)| tensor[offset] = count);
-        }
-        Ok(statistics)
+        self.counts.statistics(queue, structure, &self.seen)
     }
 }

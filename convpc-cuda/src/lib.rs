@@ -17,9 +17,11 @@ mod model;
 mod params;
 mod plan;
 mod session;
+mod statistics;
 mod tree;
+mod update;
 
 pub use backend::CudaBackend;
 pub use error::CudaError;
-pub use plan::{Descent, Descents, Flow, Kernel, Launch, Level, Limits, Plan, Purpose, Tile};
+pub use plan::{Descent, Descents, Flow, Kernel, Launch, LeafCounts, Level, Limits, Plan, Purpose, Tile};
 pub use tree::Input;

@@ -74,8 +74,7 @@ impl Model {
             Form::LocationScale => 4,
             _ => family.coefficient_count(),
         };
-        let shape = structure.shape(0);
-        let leaves = structure.variables() * shape.channels * shape.repetitions;
+        let leaves = leaf_count(structure);
         let mut sums = Vec::new();
         for layer in 0..structure.layers().len() {
             let weights = WeightMatrices::new(structure, layer).map(|matrices| {
@@ -107,7 +106,7 @@ impl Model {
         structure: &Structure,
         parameters: &Parameters,
     ) -> Result<(), CudaError> {
-        let theta = leaf_parameters(structure, parameters);
+        let theta = by_repetition(structure, structure.leaf().family.parameters(), parameters.slice(0));
         queue.replace(&mut self.leaves, &leaf_values(structure, &theta, self.leaf_stride))?;
         queue.replace(&mut self.theta, &theta)?;
         for (layer, weights) in self.sums.iter_mut().enumerate() {
@@ -115,9 +114,32 @@ impl Model {
             let tensor = parameters.slice(layer);
             let values: Vec<f32> = weights.matrices.offsets().map(|offset| tensor[offset] as f32).collect();
             queue.replace(&mut weights.linear, &values)?;
-            weights.pack(queue, self.precision)?;
         }
-        Ok(())
+        self.pack(queue)
+    }
+
+    /// Makes fragments of the linear weights, which have changed.
+    pub(crate) fn pack(&self, queue: &Queue) -> Result<(), CudaError> {
+        self.sums.iter().flatten().try_for_each(|weights| weights.pack(queue, self.precision))
+    }
+
+    /// The parameters as they are on the device now.
+    pub(crate) fn parameters(&self, queue: &Queue, structure: &Structure) -> Result<Parameters, CudaError> {
+        let mut parameters = Parameters::zeros(structure);
+        let size = structure.leaf().family.parameters();
+        let theta = queue.download(&self.theta, leaf_count(structure) * size)?;
+        parameters.0[0].iter_mut().zip(by_channel(structure, size, &theta)).for_each(|(p, v)| *p = v);
+        for (layer, weights) in self.sums.iter().enumerate() {
+            let (Some(weights), Some(tensor)) = (weights, parameters.0[layer].as_slice_mut()) else { continue };
+            let linear = queue.download(&weights.linear, weights.matrices.weights())?;
+            let mut offsets = weights.matrices.offsets();
+            for row in linear.chunks_exact(weights.matrices.inputs) {
+                // Rounded to f32, weights sum to one within 1e-7; here they do to the last bit of float64.
+                let sum: f64 = row.iter().map(|w| f64::from(*w)).sum();
+                row.iter().zip(&mut offsets).for_each(|(w, offset)| tensor[offset] = f64::from(*w) / sum);
+            }
+        }
+        Ok(parameters)
     }
 
     /// Makes what the way down needs besides: transposed weights, where they are not there.
@@ -157,20 +179,35 @@ fn fragment_words(precision: Precision) -> usize {
     parts * 32 * 4
 }
 
-/// The leaves' parameters, `[column][repetition][channel][parameter]`.
-fn leaf_parameters(structure: &Structure, parameters: &Parameters) -> Vec<f64> {
-    let (shape, size) = (structure.shape(0), structure.leaf().family.parameters());
-    let (channels, repetitions) = (shape.channels, shape.repetitions);
-    let tensor = parameters.slice(0);
-    let mut values = vec![0.0; tensor.len()];
-    for (index, p) in tensor.chunks_exact(size).enumerate() {
-        let (column, c, r) = (index / repetitions / channels, index / repetitions % channels, index % repetitions);
-        values[((column * repetitions + r) * channels + c) * size..][..size].copy_from_slice(p);
-    }
-    values
+/// Leaves of a circuit.
+pub(crate) fn leaf_count(structure: &Structure) -> usize {
+    let shape = structure.shape(0);
+    structure.variables() * shape.channels * shape.repetitions
 }
 
-/// Their coefficients, `[column][repetition][channel][stride]`.
+/// A tensor `[column][channel][repetition][size]` of the leaves as `[column][repetition][channel][size]`.
+pub(crate) fn by_repetition(structure: &Structure, size: usize, tensor: &[f64]) -> Vec<f64> {
+    let shape = structure.shape(0);
+    exchange(tensor, shape.channels, shape.repetitions, size)
+}
+
+/// The other way round.
+pub(crate) fn by_channel(structure: &Structure, size: usize, values: &[f64]) -> Vec<f64> {
+    let shape = structure.shape(0);
+    exchange(values, shape.repetitions, shape.channels, size)
+}
+
+/// `[..][a][b][size]` as `[..][b][a][size]`.
+fn exchange(values: &[f64], a: usize, b: usize, size: usize) -> Vec<f64> {
+    let mut exchanged = vec![0.0; values.len()];
+    for (index, from) in values.chunks_exact(size).enumerate() {
+        let (outer, i, j) = (index / b / a, index / b % a, index % b);
+        exchanged[((outer * b + j) * a + i) * size..][..size].copy_from_slice(from);
+    }
+    exchanged
+}
+
+/// The leaves' coefficients, `[column][repetition][channel][stride]`.
 fn leaf_values(structure: &Structure, theta: &[f64], stride: usize) -> Vec<f32> {
     let family = structure.leaf().family;
     let mut values = vec![0.0; theta.len() / family.parameters() * stride];

@@ -8,6 +8,7 @@ pub const CONVPC_THREADS: u32 = 128;
 pub const CONVPC_ROW_MULTIPLE: u32 = 128;
 pub const CONVPC_ROWS_OUTPUTS: u32 = 8;
 pub const CONVPC_TRANSPOSE_TILE: u32 = 32;
+pub const CONVPC_HISTOGRAM_LANES: u32 = 33;
 pub const CONVPC_OPERAND_PADDING: u32 = 8;
 pub const CONVPC_TILE_OUTPUTS: u32 = 16;
 pub const CONVPC_STEP_ROWS: u32 = 8;
@@ -436,4 +437,129 @@ const _: () = {
     ["Offset of field: ConvpcPack::inputs"][::core::mem::offset_of!(ConvpcPack, inputs) - 24usize];
     ["Offset of field: ConvpcPack::output_stride"][::core::mem::offset_of!(ConvpcPack, output_stride) - 28usize];
     ["Offset of field: ConvpcPack::input_stride"][::core::mem::offset_of!(ConvpcPack, input_stride) - 32usize];
+};
+/// count_*: a batch's leaf statistics are added to the totals.
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub struct ConvpcLeafCounts {
+    /// [repetition][feature][channel][row]: the flow into the inputs of the lowest sum.
+    pub flow: u64,
+    /// [column][row], NaN = missing.
+    pub data: u64,
+    /// [column]: the feature whose flow its leaves get, or CONVPC_NO_FEATURE.
+    pub parents: u64,
+    /** [column][repetition][channel][2], mean and std, and [column][repetition][channel][4], the second 1/std; read by
+    count_location_scale.*/
+    pub theta: u64,
+    pub leaves: u64,
+    /// [value][statistics + 1]; read by count_natural.
+    pub sufficient: u64,
+    /// [column][repetition][channel][1 + statistics]
+    pub counts: u64,
+    /// Features of `flow`.
+    pub features: u32,
+    pub channels: u32,
+    pub repetitions: u32,
+    /// Rows of the batch, filled up.
+    pub stride: u32,
+    /// Rows whose flow was computed.
+    pub rows: u32,
+    pub statistics: u32,
+    /// count_table: channels that a block takes, a power of two of at most 32.
+    pub width: u32,
+    /// count_table: values that a block takes, and how many such ranges there are.
+    pub values: u32,
+    pub ranges: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ConvpcLeafCounts"][::core::mem::size_of::<ConvpcLeafCounts>() - 96usize];
+    ["Alignment of ConvpcLeafCounts"][::core::mem::align_of::<ConvpcLeafCounts>() - 8usize];
+    ["Offset of field: ConvpcLeafCounts::flow"][::core::mem::offset_of!(ConvpcLeafCounts, flow) - 0usize];
+    ["Offset of field: ConvpcLeafCounts::data"][::core::mem::offset_of!(ConvpcLeafCounts, data) - 8usize];
+    ["Offset of field: ConvpcLeafCounts::parents"][::core::mem::offset_of!(ConvpcLeafCounts, parents) - 16usize];
+    ["Offset of field: ConvpcLeafCounts::theta"][::core::mem::offset_of!(ConvpcLeafCounts, theta) - 24usize];
+    ["Offset of field: ConvpcLeafCounts::leaves"][::core::mem::offset_of!(ConvpcLeafCounts, leaves) - 32usize];
+    ["Offset of field: ConvpcLeafCounts::sufficient"][::core::mem::offset_of!(ConvpcLeafCounts, sufficient) - 40usize];
+    ["Offset of field: ConvpcLeafCounts::counts"][::core::mem::offset_of!(ConvpcLeafCounts, counts) - 48usize];
+    ["Offset of field: ConvpcLeafCounts::features"][::core::mem::offset_of!(ConvpcLeafCounts, features) - 56usize];
+    ["Offset of field: ConvpcLeafCounts::channels"][::core::mem::offset_of!(ConvpcLeafCounts, channels) - 60usize];
+    ["Offset of field: ConvpcLeafCounts::repetitions"]
+        [::core::mem::offset_of!(ConvpcLeafCounts, repetitions) - 64usize];
+    ["Offset of field: ConvpcLeafCounts::stride"][::core::mem::offset_of!(ConvpcLeafCounts, stride) - 68usize];
+    ["Offset of field: ConvpcLeafCounts::rows"][::core::mem::offset_of!(ConvpcLeafCounts, rows) - 72usize];
+    ["Offset of field: ConvpcLeafCounts::statistics"][::core::mem::offset_of!(ConvpcLeafCounts, statistics) - 76usize];
+    ["Offset of field: ConvpcLeafCounts::width"][::core::mem::offset_of!(ConvpcLeafCounts, width) - 80usize];
+    ["Offset of field: ConvpcLeafCounts::values"][::core::mem::offset_of!(ConvpcLeafCounts, values) - 84usize];
+    ["Offset of field: ConvpcLeafCounts::ranges"][::core::mem::offset_of!(ConvpcLeafCounts, ranges) - 88usize];
+};
+/// step_weights, gradient_weights: a warp takes a row of a sum layer's matrices.
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub struct ConvpcWeightUpdate {
+    /// [row][input]
+    pub counts: u64,
+    /// [row][input], written by step_weights.
+    pub linear: u64,
+    /// [row][input], written by gradient_weights.
+    pub gradient: u64,
+    /// Matrices times outputs.
+    pub rows: u64,
+    pub pseudocount: f64,
+    pub inputs: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ConvpcWeightUpdate"][::core::mem::size_of::<ConvpcWeightUpdate>() - 48usize];
+    ["Alignment of ConvpcWeightUpdate"][::core::mem::align_of::<ConvpcWeightUpdate>() - 8usize];
+    ["Offset of field: ConvpcWeightUpdate::counts"][::core::mem::offset_of!(ConvpcWeightUpdate, counts) - 0usize];
+    ["Offset of field: ConvpcWeightUpdate::linear"][::core::mem::offset_of!(ConvpcWeightUpdate, linear) - 8usize];
+    ["Offset of field: ConvpcWeightUpdate::gradient"][::core::mem::offset_of!(ConvpcWeightUpdate, gradient) - 16usize];
+    ["Offset of field: ConvpcWeightUpdate::rows"][::core::mem::offset_of!(ConvpcWeightUpdate, rows) - 24usize];
+    ["Offset of field: ConvpcWeightUpdate::pseudocount"]
+        [::core::mem::offset_of!(ConvpcWeightUpdate, pseudocount) - 32usize];
+    ["Offset of field: ConvpcWeightUpdate::inputs"][::core::mem::offset_of!(ConvpcWeightUpdate, inputs) - 40usize];
+};
+/// step_* and gradient_* of the leaf families.
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub struct ConvpcLeafUpdate {
+    /// [leaf][1 + statistics]
+    pub counts: u64,
+    /// [leaf][parameters], written by the steps.
+    pub theta: u64,
+    /// [leaf][leaf_stride], written by the steps.
+    pub leaves: u64,
+    /// [leaf][parameters], written by the gradients.
+    pub gradient: u64,
+    /// Binomial: [value], the logarithm of the base measure.
+    pub log_base: u64,
+    pub leaf_count: u64,
+    pub pseudocount: f64,
+    pub minimum_std: f64,
+    /// Binomial: trials.
+    pub trials: u32,
+    /// Table: values.
+    pub values: u32,
+    /// Normal: whether variances are multiplied by n / (n - 1).
+    pub bias_correction: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ConvpcLeafUpdate"][::core::mem::size_of::<ConvpcLeafUpdate>() - 80usize];
+    ["Alignment of ConvpcLeafUpdate"][::core::mem::align_of::<ConvpcLeafUpdate>() - 8usize];
+    ["Offset of field: ConvpcLeafUpdate::counts"][::core::mem::offset_of!(ConvpcLeafUpdate, counts) - 0usize];
+    ["Offset of field: ConvpcLeafUpdate::theta"][::core::mem::offset_of!(ConvpcLeafUpdate, theta) - 8usize];
+    ["Offset of field: ConvpcLeafUpdate::leaves"][::core::mem::offset_of!(ConvpcLeafUpdate, leaves) - 16usize];
+    ["Offset of field: ConvpcLeafUpdate::gradient"][::core::mem::offset_of!(ConvpcLeafUpdate, gradient) - 24usize];
+    ["Offset of field: ConvpcLeafUpdate::log_base"][::core::mem::offset_of!(ConvpcLeafUpdate, log_base) - 32usize];
+    ["Offset of field: ConvpcLeafUpdate::leaf_count"][::core::mem::offset_of!(ConvpcLeafUpdate, leaf_count) - 40usize];
+    ["Offset of field: ConvpcLeafUpdate::pseudocount"]
+        [::core::mem::offset_of!(ConvpcLeafUpdate, pseudocount) - 48usize];
+    ["Offset of field: ConvpcLeafUpdate::minimum_std"]
+        [::core::mem::offset_of!(ConvpcLeafUpdate, minimum_std) - 56usize];
+    ["Offset of field: ConvpcLeafUpdate::trials"][::core::mem::offset_of!(ConvpcLeafUpdate, trials) - 64usize];
+    ["Offset of field: ConvpcLeafUpdate::values"][::core::mem::offset_of!(ConvpcLeafUpdate, values) - 68usize];
+    ["Offset of field: ConvpcLeafUpdate::bias_correction"]
+        [::core::mem::offset_of!(ConvpcLeafUpdate, bias_correction) - 72usize];
 };

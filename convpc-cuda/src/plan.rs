@@ -2,11 +2,13 @@
 
 mod down;
 mod fuse;
+mod leaves;
 
 use std::fmt;
 
 pub(crate) use down::counts_rows;
 pub use down::{Descent, Descents, Flow};
+pub use leaves::LeafCounts;
 
 use convpc_core::{Layer, Precision, Semiring, Structure, WeightMatrices};
 

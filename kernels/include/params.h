@@ -29,6 +29,10 @@
 /** Columns and rows of a tile of `transpose`. */
 #define CONVPC_TRANSPOSE_TILE 32
 
+/** Words of a value in the histogram of a warp: a lane each, and one more, so that a warp that reads one lane's column of
+ *  many values hits 32 banks. */
+#define CONVPC_HISTOGRAM_LANES 33
+
 /** Values added to a row of an operand in shared memory, so that the lanes of a fragment hit 32 banks. */
 #define CONVPC_OPERAND_PADDING 8
 
@@ -298,5 +302,74 @@ typedef struct ConvpcPack {
     /** How far inputs are from each other in `linear`. */
     uint32_t input_stride;
 } ConvpcPack;
+
+/** count_*: a batch's leaf statistics are added to the totals. */
+typedef struct ConvpcLeafCounts {
+    /** [repetition][feature][channel][row]: the flow into the inputs of the lowest sum. */
+    CONVPC_POINTER(const float) flow;
+    /** [column][row], NaN = missing. */
+    CONVPC_POINTER(const float) data;
+    /** [column]: the feature whose flow its leaves get, or CONVPC_NO_FEATURE. */
+    CONVPC_POINTER(const uint32_t) parents;
+    /** [column][repetition][channel][2], mean and std, and [column][repetition][channel][4], the second 1/std; read by
+     *  count_location_scale. */
+    CONVPC_POINTER(const double) theta;
+    CONVPC_POINTER(const float) leaves;
+    /** [value][statistics + 1]; read by count_natural. */
+    CONVPC_POINTER(const float) sufficient;
+    /** [column][repetition][channel][1 + statistics] */
+    CONVPC_POINTER(double) counts;
+    /** Features of `flow`. */
+    uint32_t features;
+    uint32_t channels;
+    uint32_t repetitions;
+    /** Rows of the batch, filled up. */
+    uint32_t stride;
+    /** Rows whose flow was computed. */
+    uint32_t rows;
+    uint32_t statistics;
+    /** count_table: channels that a block takes, a power of two of at most 32. */
+    uint32_t width;
+    /** count_table: values that a block takes, and how many such ranges there are. */
+    uint32_t values;
+    uint32_t ranges;
+} ConvpcLeafCounts;
+
+/** step_weights, gradient_weights: a warp takes a row of a sum layer's matrices. */
+typedef struct ConvpcWeightUpdate {
+    /** [row][input] */
+    CONVPC_POINTER(const double) counts;
+    /** [row][input], written by step_weights. */
+    CONVPC_POINTER(float) linear;
+    /** [row][input], written by gradient_weights. */
+    CONVPC_POINTER(double) gradient;
+    /** Matrices times outputs. */
+    uint64_t rows;
+    double pseudocount;
+    uint32_t inputs;
+} ConvpcWeightUpdate;
+
+/** step_* and gradient_* of the leaf families. */
+typedef struct ConvpcLeafUpdate {
+    /** [leaf][1 + statistics] */
+    CONVPC_POINTER(const double) counts;
+    /** [leaf][parameters], written by the steps. */
+    CONVPC_POINTER(double) theta;
+    /** [leaf][leaf_stride], written by the steps. */
+    CONVPC_POINTER(float) leaves;
+    /** [leaf][parameters], written by the gradients. */
+    CONVPC_POINTER(double) gradient;
+    /** Binomial: [value], the logarithm of the base measure. */
+    CONVPC_POINTER(const double) log_base;
+    uint64_t leaf_count;
+    double pseudocount;
+    double minimum_std;
+    /** Binomial: trials. */
+    uint32_t trials;
+    /** Table: values. */
+    uint32_t values;
+    /** Normal: whether variances are multiplied by n / (n - 1). */
+    uint32_t bias_correction;
+} ConvpcLeafUpdate;
 
 #endif

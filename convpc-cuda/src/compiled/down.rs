@@ -2,12 +2,13 @@
 
 use convpc_core::{Semiring, Structure};
 
-use super::{Arguments, Compiled, Memory, Prepared, Tables, output, row_stride, source};
+use super::{Arguments, Compiled, Memory, Prepared, Tables, leaves::leaves, output, row_stride, source};
 use crate::{
     driver::{Buffer, Queue},
     error::CudaError,
     params::{self, ConvpcAddParts, ConvpcAddRows, ConvpcCounts, ConvpcDown},
     plan::{Descent, Descents, Flow, counts_rows, stride},
+    statistics::Counts,
 };
 
 /// Memory of the way down.
@@ -16,12 +17,12 @@ pub(crate) struct Way<'a> {
     pub(crate) flows: [&'a Buffer<f32>; 2],
     /// Counts of the parts of a layer.
     pub(crate) parts: &'a Buffer<f32>,
-    /// For each sum layer the counts, `[matrix][output][input]`.
-    pub(crate) counts: &'a [Option<Buffer<f64>>],
+    /// Where all is added up.
+    pub(crate) counts: &'a Counts,
 }
 
 impl Compiled {
-    /// Flows and counts of all sum layers. The flow into the lowest one's inputs is in `flows[layers % 2]` then.
+    /// Flows and counts of all sum layers, then the statistics of the leaves.
     pub(crate) fn down(
         queue: &Queue,
         structure: &Structure,
@@ -42,6 +43,7 @@ impl Compiled {
             });
             launches.extend(counts(&mut tables, structure, descent, plan.rows, arguments, way)?);
         }
+        launches.push(leaves(&mut tables, structure, plan, memory, way)?);
         Ok(Compiled { launches, _tables: tables.kept })
     }
 }
@@ -83,7 +85,7 @@ fn counts(
     down: ConvpcDown,
     way: &Way,
 ) -> Result<Vec<Prepared>, CudaError> {
-    let total = way.counts[descent.layer].as_ref().expect("a sum layer is counted").address();
+    let total = way.counts.sums[descent.layer].as_ref().expect("a sum layer is counted").address();
     let (matrices, threads) = (&descent.matrices, params::CONVPC_THREADS as usize);
     let Flow::Product(precision, _) = descent.flow else {
         let edges = matrices.weights();

@@ -8,17 +8,19 @@ use cudarc::{
 use crate::{error::CudaError, plan::Limits};
 
 /// The kernels, compiled beforehand. Each file is a module of the driver.
-const MODULES: [(&str, &str); 6] = [
+const MODULES: [(&str, &str); 8] = [
     ("counts", include_str!("../../ptx/counts.ptx")),
     ("flow", include_str!("../../ptx/flow.ptx")),
+    ("leaf_statistics", include_str!("../../ptx/leaf_statistics.ptx")),
     ("lse_fused", include_str!("../../ptx/lse_fused.ptx")),
     ("mix", include_str!("../../ptx/mix.ptx")),
     ("prepare", include_str!("../../ptx/prepare.ptx")),
     ("rows", include_str!("../../ptx/rows.ptx")),
+    ("update", include_str!("../../ptx/update.ptx")),
 ];
 
 /// The files whose kernels are told at the launch how much shared memory they get.
-const DYNAMIC_SHARED_MEMORY: [&str; 2] = ["flow", "lse_fused"];
+const DYNAMIC_SHARED_MEMORY: [&str; 3] = ["flow", "leaf_statistics", "lse_fused"];
 
 /// The CUDA version whose drivers load them (PTX ISA 8.2), as the driver counts versions.
 const CUDA_VERSION: i32 = 12020;

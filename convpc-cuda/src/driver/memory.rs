@@ -66,6 +66,11 @@ impl Queue {
         self.compute().memcpy_htod(values, &mut to).map_err(failed("copy to the device"))
     }
 
+    /// Sets all values to zero, after what runs now and before what is launched next.
+    pub(crate) fn clear<T: Word>(&self, buffer: &mut Buffer<T>) -> Result<(), CudaError> {
+        self.compute().memset_zeros(&mut buffer.0).map_err(failed("clear memory"))
+    }
+
     /// Copies pinned memory to the beginning of a buffer, beside the kernels that run.
     pub(crate) fn upload_pinned<T: Word>(
         &self,

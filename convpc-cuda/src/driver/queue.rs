@@ -26,6 +26,9 @@ arguments!(
     ConvpcCounts,
     ConvpcAddParts,
     ConvpcAddRows,
+    ConvpcLeafCounts,
+    ConvpcLeafUpdate,
+    ConvpcWeightUpdate,
     ConvpcTranspose,
     ConvpcPack
 );

@@ -4,7 +4,7 @@ use std::fmt;
 
 use convpc_core::{Precision, Structure, WeightMatrices};
 
-use super::{Launch, Limits, Plan, Tile, fuse, node, stride};
+use super::{Launch, LeafCounts, Limits, Plan, Tile, fuse, node, stride};
 use crate::{
     params::{self, ConvpcNode},
     tree::{self, Input},
@@ -110,8 +110,8 @@ pub struct Descents {
     pub rows: usize,
     /// The sum layers, the highest first.
     pub layers: Vec<Descent>,
-    /// For each data column the node whose inputs' flow its leaf gets.
-    pub leaf_parents: Vec<u32>,
+    /// The leaves, where the flow ends.
+    pub leaves: LeafCounts,
 }
 
 impl Descents {
@@ -129,8 +129,9 @@ impl Descents {
         };
         let layers = sums.iter().enumerate().rev().filter_map(describe).collect();
         let columns = structure.variables();
-        let leaf_parents = sums.first().and_then(|&layer| launch(layer)).map(|lowest| lowest.parents(columns));
-        Descents { rows: up.rows, layers, leaf_parents: leaf_parents.unwrap_or_else(|| vec![0; columns]) }
+        let parents = sums.first().and_then(|&layer| launch(layer)).map(|lowest| lowest.parents(columns));
+        let leaves = LeafCounts::new(structure, parents.unwrap_or_else(|| vec![0; columns]), limits);
+        Descents { rows: up.rows, layers, leaves }
     }
 
     /// Values of the largest flow between two layers, for each row.
@@ -159,7 +160,7 @@ impl Descents {
 }
 
 impl fmt::Display for Descents {
-    /// A line a layer: kernel, nodes, blocks and shared memory; then the blocks and parts of the counts.
+    /// A line a layer: kernel, nodes, blocks and shared memory; then the blocks and parts of the counts. The leaves are last.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} rows, {} sum layers down", self.rows, self.layers.len())?;
         for descent in &self.layers {
@@ -175,7 +176,8 @@ impl fmt::Display for Descents {
                 descent.counts_blocks(),
             )?;
         }
-        Ok(())
+        let LeafCounts { entry, parents, blocks, shared_bytes, .. } = &self.leaves;
+        writeln!(f, "{entry:<18} leaves    {} column(s), {blocks} block(s), {shared_bytes} bytes shared", parents.len())
     }
 }
 

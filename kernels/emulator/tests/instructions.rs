@@ -203,11 +203,21 @@ fn double_precision() {
             format!("cvt.f64.f32 %fd1, %fa; cvt.f64.f32 %fd2, %fb; {body} cvt.rn.f32.f64 %f1, %fd3; mov.b32 %o, %f1;");
         check_float(&body, move |a, b| expected(f64::from(a), f64::from(b)) as f32);
     };
+    wide("max.f64 %fd3, %fd1, %fd2;", f64::max);
+    wide("min.f64 %fd3, %fd1, %fd2;", f64::min);
+    wide("cvt.rpi.f64.f64 %fd3, %fd1;", |a, _| a.ceil());
     wide("add.f64 %fd3, %fd1, %fd2;", |a, b| a + b);
     wide("fma.rn.f64 %fd3, %fd1, %fd2, %fd1;", |a, b| a.mul_add(b, a));
     wide("div.rn.f64 %fd3, %fd1, %fd2;", |a, b| a / b);
     wide("sqrt.rn.f64 %fd3, %fd1;", |a, _| a.sqrt());
     wide("copysign.f64 %fd3, %fd1, %fd2;", |a, b| b.copysign(a));
+    // Of the upper 32 bits, to 20 bits of mantissa; what is subnormal counts as zero.
+    check_wide("mov.b64 %fd1, %da; rcp.approx.ftz.f64 %fd3, %fd1; mov.b64 %rd5, %fd3;", |a, _| {
+        let upper = |bits: u64| f64::from_bits(bits & 0xffff_ffff_0000_0000);
+        let flush = |x: f64| if x.is_subnormal() { 0.0f64.copysign(x) } else { x };
+        let exact = 1.0 / flush(upper(a));
+        if exact.is_nan() { 0x7ff8_0000_0000_0000 } else { flush(upper(exact.to_bits() + (1 << 31))).to_bits() }
+    });
 }
 
 #[test]

@@ -1,0 +1,146 @@
+//! EM steps and gradients on the device, from counts that are there to parameters that are there.
+
+use convpc_core::{Accumulated, Error, Family, Form, Parameters, Structure, WeightMatrices, em};
+
+use crate::{
+    driver::{Buffer, Need, Queue},
+    error::CudaError,
+    model::{self, Model},
+    params::{self, ConvpcLeafUpdate, ConvpcWeightUpdate},
+    statistics::Counts,
+};
+
+/// Threads and warps of a block.
+const THREADS: usize = params::CONVPC_THREADS as usize;
+const WARPS: usize = THREADS / 32;
+
+/// The leaf families that the kernels know.
+#[derive(Clone, Copy)]
+enum Leaves {
+    LocationScale,
+    Binomial { trials: usize },
+    Table { values: usize },
+}
+
+impl Leaves {
+    fn of(family: Family) -> Result<Self, CudaError> {
+        Ok(match (family.form(), family) {
+            (Form::LocationScale, _) => Leaves::LocationScale,
+            (Form::Table { size }, _) => Leaves::Table { values: size },
+            (Form::Natural, Family::Bernoulli(_)) => Leaves::Binomial { trials: 1 },
+            (Form::Natural, Family::Binomial(binomial)) => Leaves::Binomial { trials: binomial.trials },
+            (Form::Natural, _) => return Err(CudaError::UnsupportedFamily { family: family.name() }),
+        })
+    }
+
+    /// The end of its kernels' names.
+    fn name(self) -> &'static str {
+        match self {
+            Leaves::LocationScale => "location_scale",
+            Leaves::Binomial { .. } => "binomial",
+            Leaves::Table { .. } => "table",
+        }
+    }
+
+    /// Blocks for so many leaves.
+    fn blocks(self, count: usize) -> usize {
+        count.div_ceil(if matches!(self, Leaves::Table { .. }) { WARPS } else { THREADS })
+    }
+}
+
+impl Counts {
+    /// One EM step, as [`em::step`]; the counts are forgotten.
+    ///
+    /// # Errors
+    /// [`Error::NoStatistics`] where no row of positive probability was seen, [`Error::Argument`] where an option is out of
+    /// range; where the device fails.
+    pub(crate) fn step(
+        &mut self,
+        queue: &Queue,
+        structure: &Structure,
+        model: &mut Model,
+        seen: &Accumulated,
+        options: &em::Options,
+    ) -> convpc_core::Result<()> {
+        options.check()?;
+        if seen.rows == seen.impossible_rows {
+            return Err(Error::NoStatistics);
+        }
+        let leaves = Leaves::of(structure.leaf().family)?;
+        for (layer, counts) in self.sums.iter().enumerate() {
+            let arguments = weight_update(structure, layer, counts.as_ref(), model);
+            let Some(arguments) = arguments else { continue };
+            let arguments = ConvpcWeightUpdate { pseudocount: options.pseudocount, ..arguments };
+            queue.launch("step_weights", arguments, (arguments.rows as usize).div_ceil(WARPS), 0)?;
+        }
+        let em::Options { pseudocount, minimum_std, bias_correction } = *options;
+        let bias_correction = u32::from(bias_correction);
+        let arguments = self.leaf_update(structure, model, leaves);
+        let arguments = ConvpcLeafUpdate { pseudocount, minimum_std, bias_correction, ..arguments };
+        let blocks = leaves.blocks(model::leaf_count(structure));
+        queue.launch(&format!("step_{}", leaves.name()), arguments, blocks, 0)?;
+        model.pack(queue)?;
+        Ok(self.clear(queue)?)
+    }
+
+    /// The gradient with respect to the unconstrained parameters, as [`convpc_core::Statistics::gradient`].
+    pub(crate) fn gradient(
+        &self,
+        queue: &Queue,
+        structure: &Structure,
+        model: &Model,
+    ) -> Result<Parameters, CudaError> {
+        let leaves = Leaves::of(structure.leaf().family)?;
+        let mut gradient = Parameters::zeros(structure);
+        let (count, size) = (model::leaf_count(structure), structure.leaf().family.parameters());
+        let buffer = queue.allocate::<f64>(count * size, Need::Circuit)?;
+        let arguments = ConvpcLeafUpdate { gradient: buffer.address(), ..self.leaf_update(structure, model, leaves) };
+        queue.launch(&format!("gradient_{}", leaves.name()), arguments, leaves.blocks(count), 0)?;
+        let values = model::by_channel(structure, size, &queue.download(&buffer, count * size)?);
+        gradient.0[0].iter_mut().zip(values).for_each(|(to, from)| *to = from);
+        for (layer, counts) in self.sums.iter().enumerate() {
+            let arguments = weight_update(structure, layer, counts.as_ref(), model);
+            let Some((arguments, matrices)) = arguments.zip(WeightMatrices::new(structure, layer)) else { continue };
+            let buffer = queue.allocate::<f64>(matrices.weights(), Need::Circuit)?;
+            let arguments = ConvpcWeightUpdate { gradient: buffer.address(), ..arguments };
+            queue.launch("gradient_weights", arguments, (arguments.rows as usize).div_ceil(WARPS), 0)?;
+            let values = queue.download(&buffer, matrices.weights())?;
+            let Some(tensor) = gradient.0[layer].as_slice_mut() else { continue };
+            matrices.offsets().zip(values).for_each(|(offset, value)| tensor[offset] = value);
+        }
+        Ok(gradient)
+    }
+
+    fn leaf_update(&self, structure: &Structure, model: &Model, leaves: Leaves) -> ConvpcLeafUpdate {
+        let common = ConvpcLeafUpdate {
+            counts: self.leaves.address(),
+            theta: model.theta.address(),
+            leaves: model.leaves.address(),
+            log_base: self.log_base.as_ref().map_or(0, Buffer::address),
+            leaf_count: model::leaf_count(structure) as u64,
+            ..ConvpcLeafUpdate::default()
+        };
+        match leaves {
+            Leaves::LocationScale => common,
+            Leaves::Binomial { trials } => ConvpcLeafUpdate { trials: trials as u32, ..common },
+            Leaves::Table { values } => ConvpcLeafUpdate { values: values as u32, ..common },
+        }
+    }
+}
+
+/// What both kernels of a sum layer take.
+fn weight_update(
+    structure: &Structure,
+    layer: usize,
+    counts: Option<&Buffer<f64>>,
+    model: &Model,
+) -> Option<ConvpcWeightUpdate> {
+    let matrices = WeightMatrices::new(structure, layer)?;
+    Some(ConvpcWeightUpdate {
+        counts: counts?.address(),
+        linear: model.sums[layer].as_ref()?.linear.address(),
+        rows: (matrices.weights() / matrices.inputs) as u64,
+        inputs: matrices.inputs as u32,
+        ..ConvpcWeightUpdate::default()
+    })
+}
