@@ -95,7 +95,7 @@ fn prepare(
         queue.upload_new(&levels.collect::<Vec<u32>>(), Need::Circuit)?,
     ];
     let [list, nodes, steps, levels] = tables.each_ref().map(Buffer::address);
-    let source = source(structure, launch, stride, plan.purpose.semiring(), memory, list);
+    let source = source(structure, launch.input, stride, plan.purpose.semiring(), memory, list);
     let output = output(structure, launch, plan.purpose.keeps_maxima(), memory);
     let (node_count, row_tiles) = ((launch.nodes.len() / launch.fold) as u32, launch.row_tiles(rows) as u32);
     let linear = launch.levels.first().map_or(0, |level| weights(level.layer).linear.address());
@@ -138,15 +138,16 @@ fn level_words(level: &crate::plan::Level, weights: &Weights) -> Vec<u32> {
     [halves(packed), halves(linear), [inputs, outputs], [from, to]].concat()
 }
 
-fn source(
+/// The inputs of a node: what a launch reads on the way up, and the way down reads again.
+pub(crate) fn source(
     structure: &Structure,
-    launch: &Launch,
+    input: Input,
     rows: u32,
     semiring: Semiring,
     memory: &Memory,
     list: u64,
 ) -> ConvpcSource {
-    let below = match launch.input {
+    let below = match input {
         Input::Data => 0,
         Input::Layer(layer) => layer,
     };
@@ -160,7 +161,7 @@ fn source(
         max_product: u32::from(semiring == Semiring::MaxProduct),
         ..ConvpcSource::default()
     };
-    match launch.input {
+    match input {
         Input::Data => ConvpcSource {
             data: memory.data.address(),
             leaves: memory.model.leaves.address(),

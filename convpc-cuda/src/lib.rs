@@ -8,6 +8,7 @@
 
 mod backend;
 mod compiled;
+mod descent;
 mod driver;
 mod error;
 mod executable;
@@ -19,6 +20,7 @@ mod session;
 mod tree;
 
 pub use backend::CudaBackend;
+pub use descent::{Branches, Descent};
 pub use error::CudaError;
 pub use plan::{Kernel, Launch, Level, Limits, Plan, Purpose, Tile};
 pub use tree::Input;

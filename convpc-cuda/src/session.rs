@@ -1,13 +1,18 @@
 //! Batches on their way through the device: memory that grows to what is needed and then stays, plans and graphs kept for
 //! the shapes seen, and two slots, so that one batch is copied while another is computed.
 
+mod complete;
+
 use std::collections::HashMap;
 
 use convpc_core::{Precision, Semiring, Structure};
 use ndarray::{ArrayView2, Axis};
 
+pub(crate) use complete::Query;
+
 use crate::{
     compiled::{Compiled, Memory, Outputs},
+    descent::Tables,
     driver::{Buffer, Graph, Mark, Need, Pinned, Queue},
     error::CudaError,
     model::Model,
@@ -27,7 +32,7 @@ const SHARE_OF_FREE_MEMORY: (u64, u64) = (9, 10);
 
 /// A batch's way in and out.
 struct Slot {
-    /// `[row][column]`, on the host and on the queue.
+    /// `[row][column]`, on the host and on the queue: what comes in, and completed rows that go out.
     staged: Pinned<f32>,
     raw: Buffer<f32>,
     /// The root's values, then its offsets.
@@ -71,6 +76,10 @@ pub(crate) struct Session {
     room: usize,
     plans: HashMap<Key, Ready>,
     uses: u64,
+    /// The way down, once it was asked for.
+    descent: Option<Tables>,
+    /// `[place][row]`
+    choices: Option<Buffer<u32>>,
 }
 
 /// What a session works with: lent for each call.
@@ -121,12 +130,21 @@ impl Session {
         if self.plans.contains_key(&Key::new(on, purpose, wanted)) {
             return Ok(wanted);
         }
-        let needed = |rows: usize| {
+        self.rows_that_fit(on, wanted, |rows| {
             let plan = Plan::new(on.structure, rows, purpose, on.precision, on.limits);
             // Data once by column and twice by row.
-            let values = plan.values_per_row(on.structure) + 3 * on.structure.variables();
-            (stride(plan.rows) * values * size_of::<f32>()) as u64
-        };
+            stride(plan.rows) * (plan.values_per_row(on.structure) + 3 * on.structure.variables())
+        })
+    }
+
+    /// How many of the wanted rows fit, if so many rows need so many values of 32 bits.
+    fn rows_that_fit(
+        &self,
+        on: Context,
+        wanted: usize,
+        values: impl Fn(usize) -> usize,
+    ) -> Result<usize, CudaError> {
+        let needed = |rows| (values(rows) * size_of::<f32>()) as u64;
         let free = on.queue.free_memory()?;
         let share = free / SHARE_OF_FREE_MEMORY.1 * SHARE_OF_FREE_MEMORY.0 + self.bytes();
         let mut fits = wanted;
@@ -143,7 +161,9 @@ impl Session {
     fn bytes(&self) -> u64 {
         let outputs: usize = self.outputs.values().map(Outputs::len).sum();
         let slots: usize = self.slots.iter().map(|slot| slot.raw.len()).sum();
-        ((outputs + slots + self.data.as_ref().map_or(0, Buffer::len)) * size_of::<f32>()) as u64
+        let (data, choices) =
+            (self.data.as_ref().map_or(0, Buffer::len), self.choices.as_ref().map_or(0, Buffer::len));
+        ((outputs + slots + data + choices) * size_of::<f32>()) as u64
     }
 
     /// Makes room and a plan for a number of rows, unless they are there.
@@ -168,26 +188,34 @@ impl Session {
         Ok(key)
     }
 
+    /// Grows slots and data to a number of rows. Addresses change with it, so all plans are forgotten.
+    fn make_room_for_rows(&mut self, on: Context, rows: usize) -> Result<(), CudaError> {
+        if self.room >= rows {
+            return Ok(());
+        }
+        let (columns, need) = (on.structure.variables(), Need::Rows(rows));
+        on.queue.synchronize()?;
+        (self.slots, self.data, self.room) = (Vec::new(), None, 0);
+        self.plans.clear();
+        self.data = Some(on.queue.allocate(columns * rows, need)?);
+        for _ in 0..2 {
+            self.slots.push(Slot {
+                staged: on.queue.pinned(columns * rows)?,
+                raw: on.queue.allocate(columns * rows, need)?,
+                root: on.queue.pinned(2 * rows)?,
+                running: None,
+            });
+        }
+        self.room = rows;
+        Ok(())
+    }
+
     /// Grows what is too small for a plan. Addresses change with it, so all plans are forgotten.
     fn make_room(&mut self, on: Context, plan: &Plan) -> Result<(), CudaError> {
-        let (rows, columns) = (plan.stride(), on.structure.variables());
+        let rows = plan.stride();
         let need = Need::Rows(rows);
+        self.make_room_for_rows(on, rows)?;
         let mut forget = false;
-        if self.room < rows {
-            on.queue.synchronize()?;
-            (self.slots, self.data) = (Vec::new(), None);
-            self.data = Some(on.queue.allocate(columns * rows, need)?);
-            for _ in 0..2 {
-                self.slots.push(Slot {
-                    staged: on.queue.pinned(columns * rows)?,
-                    raw: on.queue.allocate(columns * rows, need)?,
-                    root: on.queue.pinned(2 * rows)?,
-                    running: None,
-                });
-            }
-            self.room = rows;
-            forget = true;
-        }
         for launch in &plan.launches {
             let shape = on.structure.shape(launch.output);
             let nodes = shape.repetitions * shape.features();
@@ -239,20 +267,31 @@ impl Session {
         self.stage(on, slot, data)?;
         on.queue.compute_after_upload()?;
         self.transpose(on, slot, rows)?;
+        self.climb(on, slot, key)?;
+        self.download_root(on, slot, rows)?;
+        self.slots[slot].running = Some(Running { mark: on.queue.mark()?, first_row, rows });
+        Ok(())
+    }
+
+    /// Runs a plan's launches, as the graph of a slot.
+    fn climb(&mut self, on: Context, slot: usize, key: Key) -> Result<(), CudaError> {
         if self.plans[&key].graphs[slot].is_none() {
             let graph = on.queue.capture(|| self.plans[&key].compiled.launch(on.queue))?;
             self.plans.get_mut(&key).expect("just prepared").graphs[slot] = Some(graph);
         }
-        if let Some(graph) = &self.plans[&key].graphs[slot] {
-            graph.launch()?;
+        match &self.plans[&key].graphs[slot] {
+            Some(graph) => graph.launch(),
+            None => Ok(()),
         }
+    }
+
+    /// Copies what the root says of each row to a slot.
+    fn download_root(&mut self, on: Context, slot: usize, rows: usize) -> Result<(), CudaError> {
         let top = on.structure.layers().len() - 1;
         let Outputs { values, offsets, .. } = &self.outputs[&top];
         let root = &mut self.slots[slot].root;
         on.queue.download_pinned(values, root, 0, rows)?;
-        on.queue.download_pinned(offsets, root, rows, rows)?;
-        self.slots[slot].running = Some(Running { mark: on.queue.mark()?, first_row, rows });
-        Ok(())
+        on.queue.download_pinned(offsets, root, rows, rows)
     }
 
     /// Waits for the batch of a slot, if there is one, and writes its log-likelihoods to their places.
@@ -260,9 +299,14 @@ impl Session {
         let Some(Slot { root, running, .. }) = self.slots.get_mut(slot) else { return Ok(()) };
         let Some(Running { mark, first_row, rows }) = running.take() else { return Ok(()) };
         mark.wait()?;
-        let (values, offsets) = root.values()?.split_at(rows);
         let to = all[first_row..first_row + rows].iter_mut();
-        to.zip(values.iter().zip(offsets)).for_each(|(ll, (y, offset))| *ll = f64::from(*y) + f64::from(*offset));
+        to.zip(log_likelihoods(root, rows)?).for_each(|(to, ll)| *to = ll);
         Ok(())
     }
+}
+
+/// What the root says of each row: its values, then its offsets.
+fn log_likelihoods(root: &mut Pinned<f32>, rows: usize) -> Result<impl Iterator<Item = f64>, CudaError> {
+    let (values, offsets) = root.values()?.split_at(rows);
+    Ok(values.iter().zip(offsets).map(|(y, offset)| f64::from(*y) + f64::from(*offset)))
 }

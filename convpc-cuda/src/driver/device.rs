@@ -8,7 +8,8 @@ use cudarc::{
 use crate::{error::CudaError, plan::Limits};
 
 /// The kernels, compiled beforehand. Each file is a module of the driver.
-const MODULES: [(&str, &str); 4] = [
+const MODULES: [(&str, &str); 5] = [
+    ("descend", include_str!("../../ptx/descend.ptx")),
     ("lse_fused", include_str!("../../ptx/lse_fused.ptx")),
     ("mix", include_str!("../../ptx/mix.ptx")),
     ("prepare", include_str!("../../ptx/prepare.ptx")),

@@ -18,7 +18,7 @@ macro_rules! arguments {
     )* };
 }
 
-arguments!(ConvpcFused, ConvpcRows, ConvpcTranspose, ConvpcPack);
+arguments!(ConvpcFused, ConvpcRows, ConvpcTranspose, ConvpcPack, ConvpcChoose, ConvpcDraw);
 
 /// Passes a struct through cudarc, which wants its own trait.
 #[derive(Clone, Copy)]
