@@ -202,6 +202,13 @@ fn double_precision() {
     wide("div.rn.f64 %fd3, %fd1, %fd2;", |a, b| a / b);
     wide("sqrt.rn.f64 %fd3, %fd1;", |a, _| a.sqrt());
     wide("copysign.f64 %fd3, %fd1, %fd2;", |a, b| b.copysign(a));
+    // Of the upper 32 bits, to 20 bits of mantissa; what is subnormal counts as zero.
+    check_wide("mov.b64 %fd1, %da; rcp.approx.ftz.f64 %fd3, %fd1; mov.b64 %rd5, %fd3;", |a, _| {
+        let upper = |bits: u64| f64::from_bits(bits & 0xffff_ffff_0000_0000);
+        let flush = |x: f64| if x.is_subnormal() { 0.0f64.copysign(x) } else { x };
+        let exact = 1.0 / flush(upper(a));
+        if exact.is_nan() { 0x7ff8_0000_0000_0000 } else { flush(upper(exact.to_bits() + (1 << 31))).to_bits() }
+    });
 }
 
 #[test]

@@ -173,6 +173,7 @@ fn rare(r: &mut Registers, m: u32, op: &Op, program: &Program) -> bool {
             FloatUnary::Neg => (-d(a)).to_bits(),
             FloatUnary::Abs => d(a).abs().to_bits(),
             FloatUnary::Sqrt => d(a).sqrt().to_bits(),
+            FloatUnary::RcpApprox => approx::reciprocal(a),
             _ => (1.0 / d(a)).to_bits(),
         }),
         Op::CompareMore { cmp, ty, d, a, b, more } => {

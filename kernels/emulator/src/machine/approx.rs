@@ -64,6 +64,18 @@ pub fn rsqrt(x: f32) -> f32 {
     (1.0 / f64::from(x).sqrt()) as f32
 }
 
+/// 1 / x of the bits of doubles, as `rcp.approx.ftz.f64`: of the upper halves alone, to 20 bits of mantissa.
+pub fn reciprocal(x: u64) -> u64 {
+    const UPPER: u64 = 0xffff_ffff_0000_0000;
+    let flush = |x: f64| if x.is_subnormal() { 0.0f64.copysign(x) } else { x };
+    let exact = 1.0 / flush(f64::from_bits(x & UPPER));
+    if exact.is_nan() {
+        return f64::NAN.to_bits() & UPPER;
+    }
+    // To the nearest, which may carry into the exponent; infinities have nothing below to carry.
+    flush(f64::from_bits(exact.to_bits().wrapping_add(0x8000_0000) & UPPER)).to_bits()
+}
+
 /// x / y as `div.approx`: zero where |y| is above 2^126.
 #[inline(always)]
 pub fn divide(x: f32, y: f32) -> f32 {
@@ -142,6 +154,13 @@ mod tests {
         assert_eq!(lg2(f32::INFINITY), f32::INFINITY);
         assert!(lg2(-1.0).is_nan() && lg2(f32::NAN).is_nan());
         assert_eq!(divide(3.0, 1e38), 0.0);
+        let reciprocal = |x: f64| f64::from_bits(reciprocal(x.to_bits()));
+        assert_eq!(reciprocal(0.0), f64::INFINITY);
+        assert_eq!(reciprocal(-f64::from_bits(1)), f64::NEG_INFINITY);
+        assert_eq!(reciprocal(f64::NEG_INFINITY).to_bits(), (-0.0f64).to_bits());
+        assert_eq!(reciprocal(f64::MAX), 0.0);
+        assert_eq!(reciprocal(-0.25), -4.0);
+        assert!(reciprocal(f64::NAN).is_nan());
     }
 
     #[test]

@@ -91,6 +91,10 @@ impl Decoder<'_> {
         match ty {
             Type::F32 if mode.round == Round::Nearest => Ok(Op::FloatUnary32 { f, mode, d, a }),
             Type::F64 if mode == Mode::PLAIN && exact => Ok(Op::FloatUnary64 { f, d, a }),
+            // The only approximate reciprocal of double precision.
+            Type::F64 if f == FloatUnary::RcpApprox && mode == (Mode { ftz: true, ..Mode::PLAIN }) => {
+                Ok(Op::FloatUnary64 { f, d, a })
+            }
             _ => Err("unsupported type or rounding".to_owned()),
         }
     }
