@@ -125,44 +125,58 @@ impl Session {
     }
 
     /// How many rows a call computes at a time.
-    pub(crate) fn rows_at_a_time(&self, on: Context, rows: usize, purpose: Purpose) -> Result<usize, CudaError> {
-        let wanted = rows.min(MOST_ROWS);
-        if self.plans.contains_key(&Key::new(on, purpose, wanted)) {
-            return Ok(wanted);
-        }
-        self.rows_that_fit(on, wanted, |rows| {
+    pub(crate) fn rows_at_a_time(&mut self, on: Context, rows: usize, purpose: Purpose) -> Result<usize, CudaError> {
+        let ready = |session: &Self, rows| session.plans.contains_key(&Key::new(on, purpose, rows));
+        self.rows_that_fit(on, rows.min(MOST_ROWS), ready, |rows| {
             let plan = Plan::new(on.structure, rows, purpose, on.precision, on.limits);
             // Data once by column and twice by row.
             stride(plan.rows) * (plan.values_per_row(on.structure) + 3 * on.structure.variables())
         })
     }
 
-    /// How many of the wanted rows fit, if so many rows need so many values of 32 bits.
+    /// How many of the wanted rows fit, if so many rows need so many values of 32 bits. What is held stays where the session
+    /// is ready for that number of rows, or where they fit beside it; otherwise it is given back to make room.
     fn rows_that_fit(
-        &self,
+        &mut self,
         on: Context,
         wanted: usize,
+        ready: impl Fn(&Self, usize) -> bool,
         values: impl Fn(usize) -> usize,
     ) -> Result<usize, CudaError> {
+        if ready(self, wanted) {
+            return Ok(wanted);
+        }
         let needed = |rows| (values(rows) * size_of::<f32>()) as u64;
         let free = on.queue.free_memory()?;
-        let share = free / SHARE_OF_FREE_MEMORY.1 * SHARE_OF_FREE_MEMORY.0 + self.bytes();
+        let beside = free / SHARE_OF_FREE_MEMORY.1 * SHARE_OF_FREE_MEMORY.0;
+        let share = beside + self.bytes();
         let mut fits = wanted;
         while fits > 1 && needed(fits) > share {
             fits = fits.div_ceil(2);
         }
-        if needed(fits) <= share {
-            return Ok(fits);
+        if needed(fits) > share {
+            return Err(Need::Rows(fits).unmet(needed(fits), free));
         }
-        Err(Need::Rows(fits).unmet(needed(fits), free))
+        if needed(fits) > beside && !ready(self, fits) {
+            self.give_back(on)?;
+        }
+        Ok(fits)
+    }
+
+    /// Gives back what batches need.
+    fn give_back(&mut self, on: Context) -> Result<(), CudaError> {
+        on.queue.synchronize()?;
+        self.plans.clear();
+        self.outputs.clear();
+        (self.slots, self.data, self.choices, self.room) = (Vec::new(), None, None, 0);
+        Ok(())
     }
 
     /// Bytes of device memory that the session holds.
     fn bytes(&self) -> u64 {
         let outputs: usize = self.outputs.values().map(Outputs::len).sum();
         let slots: usize = self.slots.iter().map(|slot| slot.raw.len()).sum();
-        let (data, choices) =
-            (self.data.as_ref().map_or(0, Buffer::len), self.choices.as_ref().map_or(0, Buffer::len));
+        let (data, choices) = (self.data.as_ref().map_or(0, Buffer::len), self.choices.as_ref().map_or(0, Buffer::len));
         ((outputs + slots + data + choices) * size_of::<f32>()) as u64
     }
 

@@ -2,7 +2,7 @@
 //! not of the batch, the number of threads or the backend.
 
 use convpc::{Backend, Circuit, ConvPc, Error, Executable, Family, Mpe, Reference};
-use ndarray::{Array1, Array2, Axis, Ix2, concatenate, s};
+use ndarray::{Array1, Array2, Axis, Ix2, array, concatenate, s};
 
 use crate::{Golden, Subject, agrees, assert_close, assignments, circuits, upward};
 
@@ -150,6 +150,49 @@ pub fn completions(subject: &Subject, circuit: &Circuit) {
         // Two edges may be as good within the rounding of f32.
         let different = different(&given, &expected);
         assert!(different <= 1, "{method:?}: {different} of {ROWS} rows differ from float64 of\n{circuit}");
+    }
+}
+
+/// Of edges and values that are equally good the first is taken, and a value of whole (n + 1) p is the smaller.
+///
+/// # Panics
+/// If another is.
+pub fn ties(subject: &Subject) {
+    for circuit in families() {
+        let (structure, mut parameters) = circuit.into_parts();
+        for (layer, tensor) in parameters.0.iter_mut().enumerate() {
+            let n = structure.edges(layer).map_or(structure.leaf().family.parameters(), |edges| edges.count);
+            match structure.leaf().family {
+                // Means tell the channels apart.
+                Family::Normal(_) if layer == 0 => {}
+                _ if layer == 0 && n == 1 => tensor.fill(0.5),
+                _ => tensor.fill(1.0 / n as f64),
+            }
+        }
+        let circuit = Circuit::new(structure, parameters).expect("legal parameters");
+        let data = Array2::from_elem((2, circuit.variables()), f32::NAN);
+        for method in [Mpe::Greedy, Mpe::MaxProduct] {
+            let [given, expected] = [&*subject.backend, &Reference]
+                .map(|b| b.load(&circuit).expect("a circuit").mpe(data.view(), method).expect("no evidence"));
+            assert_eq!(given, expected, "{method:?} of\n{circuit}");
+        }
+    }
+}
+
+/// An edge of weight zero is not taken, however far its input is above the others.
+///
+/// # Panics
+/// If it is, or the edge below it is lost.
+pub fn gaps(subject: &Subject) {
+    for channels in [2, 20] {
+        for taken in [0, 1] {
+            let circuit = upward::far_apart(142.0, channels, taken, channels > 2);
+            let (m, nan) = (142.0, f32::NAN);
+            let data = array![[0.0, m, nan, m, m, m], [nan, 0.0, 0.0, nan, 0.0, 0.0], [m, m, m, nan, m, m], [nan; 6]];
+            let [given, expected] = [&*subject.backend, &Reference]
+                .map(|b| b.load(&circuit).expect("a circuit").sample_conditional(data.view(), 8, 0).expect("possible"));
+            assert_eq!(different(&given, &expected), 0, "{given} instead of {expected}");
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What goes wrong with a GPU, each with its message: made by the software device.
 #![cfg(target_os = "linux")]
 
-use convpc::{Backend, BackendChoice, ConvPc, CudaBackend, Family, Mpe, Precision, em};
+use convpc::{Backend, BackendChoice, ConvPc, CudaBackend, Family, Precision, em};
 use emulator::Exclusive;
 use insta::assert_snapshot;
 use ndarray::Array2;
@@ -94,9 +94,6 @@ fn operations_to_come() {
     let data = Array2::zeros((5, 16));
     assert_snapshot!(executable.accumulate(data.view()).unwrap_err(), @"backend cuda: learning is not supported on cuda yet; choose the backend cpu");
     assert_snapshot!(executable.em_step(&em::Options::default()).unwrap_err(), @"backend cuda: learning is not supported on cuda yet; choose the backend cpu");
-    assert_snapshot!(executable.sample(0..1, 0).unwrap_err(), @"backend cuda: sampling is not supported on cuda yet; choose the backend cpu");
-    assert_snapshot!(executable.sample_conditional(data.view(), 0, 0).unwrap_err(), @"backend cuda: completing missing values is not supported on cuda yet; choose the backend cpu");
-    assert_snapshot!(executable.mpe(data.view(), Mpe::Greedy).unwrap_err(), @"backend cuda: completing missing values is not supported on cuda yet; choose the backend cpu");
     assert!(executable.statistics().is_err());
     // Data are checked as everywhere.
     assert_snapshot!(executable.log_likelihood(Array2::from_elem((1, 16), 2.0).view()).unwrap_err(), @"row 0, variable 0: 2 is outside the support of bernoulli, 0 or 1; NaN marks a missing value");

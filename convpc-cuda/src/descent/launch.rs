@@ -143,7 +143,10 @@ pub(crate) fn draw_family(family: Family) -> Result<u32, CudaError> {
         Family::Normal(_) => Ok(params::CONVPC_FAMILY_NORMAL),
         Family::Categorical(_) => Ok(params::CONVPC_FAMILY_CATEGORICAL),
         Family::Bernoulli(_) | Family::Binomial(_) => Ok(params::CONVPC_FAMILY_BINOMIAL),
-        #[allow(unreachable_patterns, reason = "a new family needs no change here: it is refused until the kernels know it")]
+        #[allow(
+            unreachable_patterns,
+            reason = "a new family needs no change here: it is refused until the kernels know it"
+        )]
         other => Err(CudaError::UnsupportedFamily { family: other.name() }),
     }
 }

@@ -52,17 +52,16 @@ impl Session {
     }
 
     /// How many rows a call completes at a time.
-    fn completed_at_a_time(&self, on: Context, query: Query, rows: usize) -> Result<usize, CudaError> {
-        let wanted = rows.min(MOST_ROWS);
+    fn completed_at_a_time(&mut self, on: Context, query: Query, rows: usize) -> Result<usize, CudaError> {
         let (variables, places) = (on.structure.variables(), self.places());
-        let known = |purpose| self.plans.contains_key(&Key::new(on, purpose, wanted));
-        if self.has_choices(stride(wanted)) && query.evidence.map(Purpose::Tape).is_none_or(known) {
-            return Ok(wanted);
-        }
-        self.rows_that_fit(on, wanted, |rows| {
-            let on_the_way_up = query.evidence.map_or(0, |semiring| {
-                let plan = Plan::new(on.structure, rows, Purpose::Tape(semiring), on.precision, on.limits);
-                plan.values_per_row(on.structure)
+        let purpose = query.evidence.map(Purpose::Tape);
+        let ready = |session: &Self, rows| {
+            let planned = |purpose| session.plans.contains_key(&Key::new(on, purpose, rows));
+            session.has_choices(stride(rows)) && purpose.is_none_or(planned)
+        };
+        self.rows_that_fit(on, rows.min(MOST_ROWS), ready, |rows| {
+            let on_the_way_up = purpose.map_or(0, |purpose| {
+                Plan::new(on.structure, rows, purpose, on.precision, on.limits).values_per_row(on.structure)
             });
             // Data once by column and twice by row.
             stride(rows) * (on_the_way_up + places + 3 * variables)
@@ -127,12 +126,7 @@ impl Session {
 
     /// Waits for the batch of a slot, if there is one, and writes its rows to their places. Returns its first row whose
     /// evidence is impossible.
-    fn collect(
-        &mut self,
-        slot: usize,
-        query: Query,
-        all: &mut ArrayViewMut2<f32>,
-    ) -> Result<Option<usize>, CudaError> {
+    fn collect(&mut self, slot: usize, query: Query, all: &mut ArrayViewMut2<f32>) -> Result<Option<usize>, CudaError> {
         let Some(Slot { staged, root, running, .. }) = self.slots.get_mut(slot) else { return Ok(None) };
         let Some(Running { mark, first_row, rows }) = running.take() else { return Ok(None) };
         mark.wait()?;
