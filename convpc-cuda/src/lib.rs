@@ -8,7 +8,7 @@
 
 mod backend;
 mod compiled;
-mod descent;
+mod choices;
 mod driver;
 mod error;
 mod executable;
@@ -20,7 +20,7 @@ mod session;
 mod tree;
 
 pub use backend::CudaBackend;
-pub use descent::{Branches, Descent};
+pub use choices::{Branches, Choices};
 pub use error::CudaError;
 pub use plan::{Kernel, Launch, Level, Limits, Plan, Purpose, Tile};
 pub use tree::Input;

@@ -3,7 +3,7 @@
 use convpc_core::{Form, Layer, Parameters, Precision, Structure, WeightMatrices};
 
 use crate::{
-    descent::draw_family,
+    choices::draw_family,
     driver::{Buffer, Need, Queue},
     error::CudaError,
     params::{self, ConvpcPack},

@@ -10,7 +10,7 @@ use ndarray::{Array2, Axis, ShapeBuilder, s};
 use statrs::distribution::{ChiSquared, ContinuousCDF};
 use testsuite::{
     Subject, circuits,
-    downward::{self, ROWS, different, evidence},
+    sampling::{self, ROWS, different, evidence},
 };
 
 fn device() -> Exclusive {
@@ -30,7 +30,7 @@ fn cpu() -> Cpu {
 }
 
 fn all_circuits() -> Vec<Circuit> {
-    downward::families().into_iter().chain(circuits::all()).collect()
+    sampling::families().into_iter().chain(circuits::all()).collect()
 }
 
 /// Without evidence both read the same weights: every choice is the same, and so is every discrete value.
@@ -48,29 +48,29 @@ fn the_same_samples_as_on_the_cpu() {
                 _ => assert_eq!(given, expected, "{circuit}"),
             }
         }
-        downward::like(&subject(), &cpu(), &circuit);
+        sampling::like(&subject(), &cpu(), &circuit);
     }
 }
 
 #[test]
 fn the_same_samples_as_in_float64() {
     let _device = device();
-    downward::families().iter().for_each(|circuit| downward::like(&subject(), &Reference, circuit));
-    downward::gaps(&subject());
+    sampling::families().iter().for_each(|circuit| sampling::like(&subject(), &Reference, circuit));
+    sampling::gaps(&subject());
 }
 
 #[test]
 fn the_batch_does_not_matter_and_the_seed_does() {
     let _device = device();
-    downward::families().iter().for_each(|circuit| downward::batches(&subject(), circuit));
+    sampling::families().iter().for_each(|circuit| sampling::batches(&subject(), circuit));
 }
 
 #[test]
 fn completions() {
     let _device = device();
-    downward::greedy_completions(&subject());
-    downward::ties(&subject());
-    all_circuits().iter().for_each(|circuit| downward::completions(&subject(), circuit));
+    sampling::greedy_completions(&subject());
+    sampling::ties(&subject());
+    all_circuits().iter().for_each(|circuit| sampling::completions(&subject(), circuit));
 }
 
 #[test]
@@ -78,22 +78,22 @@ fn evidence_is_kept_and_nothing_stays_missing() {
     let _device = device();
     for precision in Precision::ALL {
         let subject = Subject::single(CudaBackend::new(0).unwrap().with_precision(precision), precision);
-        downward::families().iter().for_each(|circuit| downward::evidence_is_kept(&subject, circuit));
+        sampling::families().iter().for_each(|circuit| sampling::evidence_is_kept(&subject, circuit));
     }
 }
 
 #[test]
 fn impossible_evidence_is_an_error() {
     let _device = device();
-    downward::impossible_evidence(&subject());
+    sampling::impossible_evidence(&subject());
 }
 
 #[test]
 fn samples_follow_the_distribution() {
     let _device = device();
     let tail = |statistic, freedom| 1.0 - ChiSquared::new(freedom).unwrap().cdf(statistic);
-    for circuit in downward::enumerable() {
-        let tail = downward::follow_the_distribution(&subject(), &circuit, 20_000, tail);
+    for circuit in sampling::enumerable() {
+        let tail = sampling::follow_the_distribution(&subject(), &circuit, 20_000, tail);
         assert!(tail > 1e-4, "{tail}");
     }
 }
@@ -111,7 +111,7 @@ fn answers(executable: &dyn Executable, data: &Array2<f32>) -> [Array2<f32>; 4] 
 #[test]
 fn the_order_of_threads_does_not_matter() {
     let device = device();
-    for circuit in downward::families() {
+    for circuit in sampling::families() {
         let data = evidence(&circuit);
         device.configure(&Settings::default());
         let expected = answers(&*load(&circuit), &data);
@@ -127,9 +127,9 @@ fn the_order_of_threads_does_not_matter() {
 fn errors_of_hardware_move_few_choices() {
     let device = device();
     device.configure(&Settings { hardware_error: true, ..Settings::default() });
-    for circuit in downward::families() {
-        downward::like(&subject(), &Reference, &circuit);
-        downward::completions(&subject(), &circuit);
+    for circuit in sampling::families() {
+        sampling::like(&subject(), &Reference, &circuit);
+        sampling::completions(&subject(), &circuit);
     }
 }
 

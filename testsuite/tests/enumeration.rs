@@ -4,7 +4,7 @@ use convpc::{Circuit, ConvPc, Family, Mpe, Semiring};
 use ndarray::{Array2, Axis};
 use proptest::prelude::*;
 use statrs::distribution::{ChiSquared, ContinuousCDF};
-use testsuite::{agrees, assert_close, assignments, downward, subjects};
+use testsuite::{agrees, assert_close, assignments, sampling, subjects};
 
 /// Random small circuits with at most 2^9 assignments.
 fn circuit() -> impl Strategy<Value = Circuit> {
@@ -87,9 +87,9 @@ proptest! {
 #[test]
 fn samples_follow_the_distribution() {
     let tail = |statistic, freedom| 1.0 - ChiSquared::new(freedom).unwrap().cdf(statistic);
-    for circuit in downward::enumerable() {
+    for circuit in sampling::enumerable() {
         for subject in subjects() {
-            let tail = downward::follow_the_distribution(&subject, &circuit, 20_000, tail);
+            let tail = sampling::follow_the_distribution(&subject, &circuit, 20_000, tail);
             assert!(tail > 1e-4, "{}: {tail}", subject.backend.name());
         }
     }

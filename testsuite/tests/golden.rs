@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use convpc::{Reference, Semiring, em, spflow::LeafKind};
 use ndarray::{Array2, ArrayD, Axis, Ix2};
-use testsuite::{Golden, assert_close, downward, subjects, upward};
+use testsuite::{Golden, assert_close, sampling, subjects, upward};
 
 fn matrix(golden: &Golden, name: &str) -> Option<Array2<f64>> {
     golden.get(name).map(|x| x.into_dimensionality::<Ix2>().unwrap())
@@ -115,5 +115,5 @@ fn em_steps() {
 
 #[test]
 fn greedy_completions() {
-    subjects().iter().for_each(downward::greedy_completions);
+    subjects().iter().for_each(sampling::greedy_completions);
 }

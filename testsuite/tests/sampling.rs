@@ -2,20 +2,20 @@
 
 use convpc::{Backend, Cpu, Reference};
 use testsuite::{
-    downward::{self, ROWS, draw, evidence},
+    sampling::{self, ROWS, draw, evidence},
     subjects,
 };
 
 #[test]
 fn the_batch_does_not_matter_and_the_seed_does() {
-    for circuit in downward::families() {
-        subjects().iter().for_each(|subject| downward::batches(subject, &circuit));
+    for circuit in sampling::families() {
+        subjects().iter().for_each(|subject| sampling::batches(subject, &circuit));
     }
 }
 
 #[test]
 fn the_number_of_threads_does_not_matter() {
-    for circuit in downward::families() {
+    for circuit in sampling::families() {
         let data = evidence(&circuit);
         let drawn: Vec<_> = [1, 2, 3]
             .into_iter()
@@ -28,26 +28,26 @@ fn the_number_of_threads_does_not_matter() {
 
 #[test]
 fn backends_draw_the_same() {
-    for circuit in downward::families() {
-        subjects().iter().skip(1).for_each(|subject| downward::like(subject, &Reference, &circuit));
+    for circuit in sampling::families() {
+        subjects().iter().skip(1).for_each(|subject| sampling::like(subject, &Reference, &circuit));
     }
 }
 
 #[test]
 fn backends_complete_the_same() {
-    for circuit in downward::families() {
-        subjects().iter().skip(1).for_each(|subject| downward::completions(subject, &circuit));
+    for circuit in sampling::families() {
+        subjects().iter().skip(1).for_each(|subject| sampling::completions(subject, &circuit));
     }
 }
 
 #[test]
 fn evidence_is_kept_and_nothing_stays_missing() {
-    for circuit in downward::families() {
-        subjects().iter().for_each(|subject| downward::evidence_is_kept(subject, &circuit));
+    for circuit in sampling::families() {
+        subjects().iter().for_each(|subject| sampling::evidence_is_kept(subject, &circuit));
     }
 }
 
 #[test]
 fn impossible_evidence_is_an_error() {
-    subjects().iter().for_each(downward::impossible_evidence);
+    subjects().iter().for_each(sampling::impossible_evidence);
 }

@@ -20,8 +20,8 @@ use crate::{
 };
 
 const LIST: &str = "kernels/mutants.toml";
-/// The tests of the package `testsuite` that must notice.
-const TESTS: [&str; 2] = ["cuda", "cuda_sampling"];
+/// The tests that must notice, as arguments of `cargo test`.
+const TESTS: [&str; 4] = ["--package", "testsuite", "--test", "cuda"];
 /// Names the folder whose `<name>.ptx` the software device runs in place of the PTX that begins with `// convpc <name>`.
 const REPLACEMENT: &str = "CONVPC_EMULATOR_PTX";
 
@@ -94,11 +94,10 @@ pub(crate) fn run(only: Option<&str>, list: bool) -> Result<()> {
     let original = tempfile::tempdir().context("no temporary folder could be made")?;
     compile_into(original.path(), &tools, &kernels, &files(&kernels, "cu")?)?;
     println!("building the tests");
-    let build = |test| TestBinary::build(&["--package", "testsuite", "--test", test]);
-    let tests = TESTS.into_iter().map(build).collect::<Result<Vec<_>>>()?;
+    let tests = TestBinary::build(&TESTS)?;
     println!("running them on the unchanged kernels");
     let started = Instant::now();
-    match run_tests(&tests, original.path(), Duration::from_secs(1800))? {
+    match tests.run(REPLACEMENT, original.path(), Duration::from_secs(1800))? {
         Outcome::Passed { tests: 0 } => bail!("the tests are empty: nothing can be caught"),
         Outcome::Passed { tests } => println!("{tests} passed in {:.0} s", started.elapsed().as_secs_f64()),
         Outcome::Failed { what } => bail!("the tests fail on the unchanged kernels: {what}"),
@@ -128,30 +127,16 @@ pub(crate) fn run(only: Option<&str>, list: bool) -> Result<()> {
 }
 
 /// Without kernels the tests must fail; else they run others than those that they are given, and nothing can be caught.
-fn must_read_replacements(tests: &[TestBinary], original: &Path, limit: Duration) -> Result<()> {
+fn must_read_replacements(tests: &TestBinary, original: &Path, limit: Duration) -> Result<()> {
     let empty = tempfile::tempdir().context("no temporary folder could be made")?;
     for path in files(original, "ptx")? {
         let first_line = format!("// convpc {}\n", workspace::stem(&path));
         workspace::write(&empty.path().join(path.file_name().unwrap_or_default()), first_line)?;
     }
-    for test in tests {
-        if let Outcome::Passed { .. } = test.run(REPLACEMENT, empty.path(), limit)? {
-            bail!("tests pass without kernels: their device does not heed {REPLACEMENT}");
-        }
+    match tests.run(REPLACEMENT, empty.path(), limit)? {
+        Outcome::Failed { .. } => Ok(()),
+        Outcome::Passed { .. } => bail!("the tests pass without kernels: their device does not heed {REPLACEMENT}"),
     }
-    Ok(())
-}
-
-/// Runs the tests with the kernels of a folder, until the first that fails.
-fn run_tests(tests: &[TestBinary], folder: &Path, limit: Duration) -> Result<Outcome> {
-    let mut passed = 0;
-    for test in tests {
-        match test.run(REPLACEMENT, folder, limit)? {
-            Outcome::Passed { tests } => passed += tests,
-            failed => return Ok(failed),
-        }
-    }
-    Ok(Outcome::Passed { tests: passed })
 }
 
 enum Verdict {
@@ -166,7 +151,7 @@ fn judge(
     tools: &Tools,
     kernels: &Path,
     original: &Path,
-    tests: &[TestBinary],
+    tests: &TestBinary,
     limit: Duration,
 ) -> Result<Verdict> {
     let folder = tempfile::tempdir().context("no temporary folder could be made")?;
@@ -183,7 +168,7 @@ fn judge(
     if !compile_into(&out, tools, &copy, &sources)? {
         return Ok(Verdict::Same);
     }
-    Ok(match run_tests(tests, &out, limit)? {
+    Ok(match tests.run(REPLACEMENT, &out, limit)? {
         Outcome::Failed { what } => Verdict::Caught(what),
         Outcome::Passed { .. } => Verdict::Survived,
     })

@@ -9,7 +9,7 @@ use crate::{error::CudaError, plan::Limits};
 
 /// The kernels, compiled beforehand. Each file is a module of the driver.
 const MODULES: [(&str, &str); 5] = [
-    ("descend", include_str!("../../ptx/descend.ptx")),
+    ("choose", include_str!("../../ptx/choose.ptx")),
     ("lse_fused", include_str!("../../ptx/lse_fused.ptx")),
     ("mix", include_str!("../../ptx/mix.ptx")),
     ("prepare", include_str!("../../ptx/prepare.ptx")),

@@ -6,7 +6,7 @@ use ndarray::{ArrayViewMut2, s};
 use super::{Context, Key, MOST_ROWS, Running, Session, Slot, log_likelihoods};
 use crate::{
     compiled::Memory,
-    descent::{Call, Tables},
+    choices::{Call, Tables},
     driver::Need,
     error::CudaError,
     plan::{Plan, Purpose, stride},

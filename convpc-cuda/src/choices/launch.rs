@@ -2,7 +2,7 @@
 
 use convpc_core::{Choice, Family, Semiring, Structure};
 
-use super::{Branches, Descent};
+use super::{Branches, Choices};
 use crate::{
     compiled::{self, Memory},
     driver::{Buffer, Need, Queue},
@@ -10,7 +10,7 @@ use crate::{
     params::{self, ConvpcBranch, ConvpcChoose, ConvpcDraw, ConvpcRandom, ConvpcSource},
 };
 
-/// A descent's tables in device memory.
+/// A choices's tables in device memory.
 pub(crate) struct Tables {
     layers: Vec<Layer>,
     columns: Buffer<u32>,
@@ -46,7 +46,7 @@ pub(crate) struct Call<'a> {
 
 impl Tables {
     pub(crate) fn new(queue: &Queue, structure: &Structure) -> Result<Self, CudaError> {
-        let Descent { layers, columns, places } = Descent::new(structure);
+        let Choices { layers, columns, places } = Choices::new(structure);
         let layer = |branches: Branches| {
             let words = |n: &ConvpcBranch| [n.place, n.from, n.group, n.first, n.count, n.number];
             let nodes: Vec<u32> = branches.nodes.iter().flat_map(words).collect();

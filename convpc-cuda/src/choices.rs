@@ -18,15 +18,15 @@ use crate::{
 ///
 /// ```
 /// use convpc_core::{ConvPc, Family};
-/// use convpc_cuda::Descent;
+/// use convpc_cuda::Choices;
 /// let structure = ConvPc::new(4, 4, 1, Family::normal()).channels(8).depth(2).structure()?;
-/// let descent = Descent::new(&structure);
-/// let nodes: Vec<usize> = descent.layers.iter().map(|layer| layer.nodes.len()).collect();
+/// let choices = Choices::new(&structure);
+/// let nodes: Vec<usize> = choices.layers.iter().map(|layer| layer.nodes.len()).collect();
 /// assert_eq!(nodes, [1, 4, 16]);
 /// # Ok::<(), convpc_core::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
-pub struct Descent {
+pub struct Choices {
     /// The sum layers, the highest first.
     pub layers: Vec<Branches>,
     /// For each data column the place of the choice that leads to its leaf; `u32::MAX` where there is no sum.
@@ -48,7 +48,7 @@ pub struct Branches {
     pub nodes: Vec<ConvpcBranch>,
 }
 
-impl Descent {
+impl Choices {
     /// Describes the way down.
     pub fn new(structure: &Structure) -> Self {
         let sums = tree::sums(structure);
@@ -82,6 +82,6 @@ impl Descent {
             layers.push(branches);
             above = leads;
         }
-        Descent { layers, columns: above, places }
+        Choices { layers, columns: above, places }
     }
 }
