@@ -5,8 +5,7 @@
 //   1. stage: the maximum m of the inputs of each row, then exp(x - m) into the operand in shared memory. At the lowest
 //      level x is summed over the children, from activations or from data through the leaves; above it is what the children
 //      have added to an accumulator in shared memory. The product is never written to global memory.
-//   2. product: tensor cores multiply the weights, which come from global memory as ready fragments, 16 bytes a lane, with
-//      the operand. No barrier inside.
+//   2. product: tensor cores multiply the weights with the operand; see product.cuh.
 //   3. epilogue: the logarithm, added to the parent's accumulator or written out; m goes to the offset of the row.
 //
 // Where weights are shared by patches and rows are few, the patches are folded into the long side of the product: the columns
@@ -14,26 +13,13 @@
 //
 // Shapes: NB columns a block, WARPS_N warps side by side along the rows, the others along the outputs; each warp has MT tiles
 // of 16 outputs and NT tiles of 8 rows.
+#include "product.cuh"
 #include "source.cuh"
 
 namespace {
 
-constexpr uint32_t WARPS = CONVPC_THREADS / 32;
-
 // Inputs that a thread takes at a time: what each child costs (its address, its value, the loop) is shared by so many.
 constexpr uint32_t CHUNK = 4;
-
-// How weights and operand are held for a precision.
-template <int PRECISION>
-struct Operand {
-    static constexpr bool PAIRS = PRECISION == CONVPC_PRECISION_BF16;
-    static constexpr uint32_t INPUTS = PAIRS ? 2 : 1;  // of an operand row
-    static constexpr uint32_t PARTS = PRECISION == CONVPC_PRECISION_F32 ? 2 : 1;
-
-    __device__ static __forceinline__ uint32_t steps(uint32_t inputs) {
-        return (inputs + INPUTS * CONVPC_STEP_ROWS - 1) / (INPUTS * CONVPC_STEP_ROWS);
-    }
-};
 
 // What children have added up for a node, in shared memory.
 struct Accumulated {
@@ -54,12 +40,8 @@ struct Accumulated {
 
 template <int PRECISION, int MT, int NT, int WARPS_N, bool FOLD>
 struct Block {
-    using O = Operand<PRECISION>;
-    static constexpr uint32_t NB = 8 * NT * WARPS_N, LD = NB + CONVPC_OPERAND_PADDING, PARTS = CONVPC_THREADS / NB;
-    static constexpr uint32_t WARPS_M = WARPS / WARPS_N;
-    static_assert(NB <= CONVPC_THREADS && CONVPC_THREADS % NB == 0 && WARPS % WARPS_N == 0, "threads split evenly");
-    // Lanes read (t, g) of the operand at bank 8t + g or 24t + g: all 32 differ.
-    static_assert(LD % 32 == 8 || LD % 32 == 24, "bank conflicts");
+    using P = Product<PRECISION, MT, NT, WARPS_N>;
+    static constexpr uint32_t NB = P::NB, LD = P::LD, PARTS = CONVPC_THREADS / NB;
 
     const ConvpcFused &p;
     uint32_t *operand;   // [operand rows][LD]
@@ -108,7 +90,7 @@ struct Block {
     // The maximum of each row, and the exponentials of what is left. Returns with the operand whole.
     __device__ __forceinline__ void stage(const ConvpcStep &step, const ConvpcLevel &level, bool last) {
         const uint32_t column = threadIdx.x % NB, part = threadIdx.x / NB;
-        const uint32_t filled = O::steps(level.inputs) * CONVPC_STEP_ROWS * O::INPUTS;
+        const uint32_t filled = P::filled(level.inputs);
         float m = negative_infinity(), offset = 0.0f;
         // Two passes through one piece of code: the inputs of five kinds of source are its larger part.
 #pragma unroll 1
@@ -125,7 +107,7 @@ struct Block {
                         // Beyond the inputs the operand is 0, like the weights.
                         if (c >= level.inputs) v[k] = negative_infinity();
                         if (pass == 0) m = fmaxf(m, v[k]);
-                        else if (c < filled) store(c, column, exponential(v[k] - m));
+                        else if (c < filled) P::store(operand, c, column, exponential(v[k] - m));
                     }
                 }
             });
@@ -147,67 +129,6 @@ struct Block {
             else leave(p.output, offset_index(p.output, p.source.rows, repetition, node(column).feature, row(column)), own, m);
         }
         __syncthreads();
-    }
-
-    // Input c of a column to its place in the operand.
-    __device__ __forceinline__ void store(uint32_t c, uint32_t column, float e) const {
-        if (PRECISION == CONVPC_PRECISION_BF16)
-            reinterpret_cast<uint16_t *>(operand)[(c / 2 * LD + column) * 2 + c % 2] = ptx::to_bf16(e);
-        else
-            operand[c * LD + column] = PRECISION == CONVPC_PRECISION_TF32 ? ptx::to_tf32(e) : __float_as_uint(e);
-    }
-
-    // Output and column of element r of fragment (i, j) in this warp's piece.
-    __device__ __forceinline__ static uint32_t output_of(uint32_t tile, uint32_t r) {
-        return tile * CONVPC_TILE_OUTPUTS + threadIdx.x % 32 / 4 + r / 2 * 8;
-    }
-    __device__ __forceinline__ static uint32_t column_of(uint32_t j, uint32_t r) {
-        return threadIdx.x / 32 % WARPS_N * (8 * NT) + j * 8 + threadIdx.x % 4 * 2 + r % 2;
-    }
-
-    // d += W · operand for the outputs of MT tiles.
-    __device__ __forceinline__ void multiply(const ConvpcLevel &level, uint32_t matrix, uint32_t tile0, uint32_t tiles,
-                                             float (&d)[MT][NT][4]) const {
-        const uint32_t steps = O::steps(level.inputs), lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-        const uint4 *from =
-            reinterpret_cast<const uint4 *>(level.packed) + (uint64_t)(matrix * tiles + tile0) * steps * O::PARTS * 32 + lane;
-        const uint32_t *b0 = operand + t * LD + threadIdx.x / 32 % WARPS_N * (8 * NT) + g;
-        for (uint32_t k = 0; k < steps; ++k) {
-            uint32_t a[MT][O::PARTS][4];
-#pragma unroll
-            for (uint32_t i = 0; i < MT; ++i)
-#pragma unroll
-                for (uint32_t part = 0; part < O::PARTS; ++part) {
-                    const uint4 v = tile0 + i < tiles ? from[((uint64_t)i * steps + k) * O::PARTS * 32 + part * 32]
-                                                      : make_uint4(0, 0, 0, 0);
-                    a[i][part][0] = v.x, a[i][part][1] = v.y, a[i][part][2] = v.z, a[i][part][3] = v.w;
-                }
-#pragma unroll
-            for (uint32_t j = 0; j < NT; ++j) {
-                const uint32_t *b = b0 + k * CONVPC_STEP_ROWS * LD + j * 8;
-                const uint32_t raw[2] = {b[0], b[4 * LD]};
-                if (PRECISION == CONVPC_PRECISION_F32) {
-                    // The small products first, so that they are not lost beside the large one.
-                    uint32_t high[2], low[2];
-#pragma unroll
-                    for (uint32_t r = 0; r < 2; ++r) {
-                        high[r] = ptx::to_tf32(__uint_as_float(raw[r]));
-                        low[r] = ptx::to_tf32(__uint_as_float(raw[r]) - __uint_as_float(high[r]));
-                    }
-#pragma unroll
-                    for (uint32_t i = 0; i < MT; ++i) {
-                        ptx::mma_tf32(d[i][j], a[i][O::PARTS - 1], high);
-                        ptx::mma_tf32(d[i][j], a[i][0], low);
-                        ptx::mma_tf32(d[i][j], a[i][0], high);
-                    }
-                } else {
-#pragma unroll
-                    for (uint32_t i = 0; i < MT; ++i)
-                        if (O::PAIRS) ptx::mma_bf16(d[i][j], a[i][0], raw);
-                        else ptx::mma_tf32(d[i][j], a[i][0], raw);
-                }
-            }
-        }
     }
 
     // Where output `output` of a column goes: out of the launch, or to the parent's accumulator. Not one pointer for both,
@@ -246,12 +167,12 @@ struct Block {
             for (uint32_t j = 0; j < NT; ++j)
 #pragma unroll
                 for (uint32_t half = 0; half < 2; ++half) {
-                    const uint32_t output = output_of(tile0 + i, 2 * half);
+                    const uint32_t output = P::output_of(tile0 + i, 2 * half);
                     if (output >= level.outputs) continue;
                     const float s0 = d[i][j][2 * half], s1 = d[i][j][2 * half + 1];
                     some |= s0 < SMALLEST_SUM || s1 < SMALLEST_SUM;
                     const float2 y = make_float2(s0 < SMALLEST_SUM ? 0.0f : logarithm(s0), s1 < SMALLEST_SUM ? 0.0f : logarithm(s1));
-                    put(step, level, last, output, column_of(j, 0), y);
+                    put(step, level, last, output, P::column_of(j, 0), y);
                 }
         if (!__any_sync(0xffffffffu, some)) return;
 #pragma unroll
@@ -262,7 +183,7 @@ struct Block {
         __syncwarp();
 #pragma unroll 1
         for (uint32_t at = 0; at < MT * NT * 4; ++at) {
-            const uint32_t output = output_of(tile0 + at / (NT * 4), at % 4), column = column_of(at / 4 % NT, at % 4);
+            const uint32_t output = P::output_of(tile0 + at / (NT * 4), at % 4), column = P::column_of(at / 4 % NT, at % 4);
             if (untrusted[at] >> (threadIdx.x % 32) & 1 && output < level.outputs && is_there(column)) {
                 const float *w = level.linear + ((uint64_t)matrix * level.outputs + output) * level.inputs;
                 inputs(step, level, column, [&](const auto &x) {
@@ -283,11 +204,12 @@ struct Block {
             const bool last = s + 1 == root.count;
             const uint32_t matrix = step.group * p.source.repetitions + repetition;
             const uint32_t tiles = (level.outputs + CONVPC_TILE_OUTPUTS - 1) / CONVPC_TILE_OUTPUTS;
+            const uint32_t steps = P::steps(level.inputs);
             if (s > 0) __syncthreads();  // the children's outputs are there, and the operand is no longer read
             stage(step, level, last);
-            for (uint32_t tile0 = threadIdx.x / 32 / WARPS_N * MT; tile0 < tiles; tile0 += WARPS_M * MT) {
+            for (uint32_t tile0 = P::first_tile(); tile0 < tiles; tile0 += P::WARPS_M * MT) {
                 float d[MT][NT][4] = {};
-                multiply(level, matrix, tile0, tiles, d);
+                P::multiply(level.packed, operand, steps, 0, steps, matrix, tile0, tiles, d);
                 finish(step, level, last, matrix, tile0, d);
             }
         }
@@ -315,13 +237,13 @@ __device__ __forceinline__ void lse_fused(const ConvpcFused &p) {
     extern "C" __global__ void __launch_bounds__(CONVPC_THREADS, 4) lse_fused_##name##_base(const ConvpcFused p) {              \
         lse_fused<precision, 2, 4, 2>(p);                                                                                   \
     }                                                                                                                       \
-    extern "C" __global__ void __launch_bounds__(CONVPC_THREADS, 6) lse_fused_##name##_thin(const ConvpcFused p) {              \
+    extern "C" __global__ void __launch_bounds__(CONVPC_THREADS, 5) lse_fused_##name##_thin(const ConvpcFused p) {              \
         lse_fused<precision, 1, 2, 4>(p);                                                                                   \
     }                                                                                                                       \
-    extern "C" __global__ void __launch_bounds__(CONVPC_THREADS, 6) lse_fused_##name##_slim(const ConvpcFused p) {              \
+    extern "C" __global__ void __launch_bounds__(CONVPC_THREADS, 5) lse_fused_##name##_slim(const ConvpcFused p) {              \
         lse_fused<precision, 1, 2, 1>(p);                                                                                   \
     }                                                                                                                       \
-    extern "C" __global__ void __launch_bounds__(CONVPC_THREADS, 6) lse_fused_##name##_fold(const ConvpcFused p) {           \
+    extern "C" __global__ void __launch_bounds__(CONVPC_THREADS, 5) lse_fused_##name##_fold(const ConvpcFused p) {           \
         lse_fused<precision, 1, 2, 1, true>(p);                                                                             \
     }
 

@@ -24,7 +24,8 @@ namespace {
 
 // Weight (output, input) of a matrix; 0 beyond it, so that every tile is whole.
 __device__ __forceinline__ float weight(const ConvpcPack &p, uint32_t matrix, uint32_t output, uint32_t input) {
-    return output < p.outputs && input < p.inputs ? p.linear[((uint64_t)matrix * p.outputs + output) * p.inputs + input] : 0.0f;
+    const uint64_t at = (uint64_t)matrix * p.outputs * p.inputs + output * p.output_stride + input * p.input_stride;
+    return output < p.outputs && input < p.inputs ? p.linear[at] : 0.0f;
 }
 
 // A thread writes the four registers of one lane of one fragment (and of its low part), which a warp of lse_fused then reads

@@ -1,15 +1,22 @@
-//! A plan with addresses: what is left is to launch it.
+//! Plans with addresses: what is left is to launch them.
+
+mod down;
+mod up;
 
 use std::collections::HashMap;
 
 use convpc_core::{Semiring, Structure};
 
+pub(crate) use down::Way;
+
 use crate::{
     driver::{Buffer, Need, Queue},
     error::CudaError,
     model::{Model, Weights},
-    params::{self, ConvpcFused, ConvpcLevel, ConvpcNode, ConvpcOutput, ConvpcRows, ConvpcSource, ConvpcStep},
-    plan::{Kernel, Launch, Plan},
+    params::{
+        self, ConvpcAddParts, ConvpcAddRows, ConvpcCounts, ConvpcDown, ConvpcFused, ConvpcNode, ConvpcOutput,
+        ConvpcRows, ConvpcSource,
+    },
     tree::Input,
 };
 
@@ -38,9 +45,20 @@ pub(crate) struct Memory<'a> {
     pub(crate) outputs: &'a HashMap<usize, Outputs>,
 }
 
+impl Memory<'_> {
+    fn weights(&self, layer: usize) -> &Weights {
+        self.model.sums[layer].as_ref().expect("a level is a sum-like layer")
+    }
+}
+
+#[derive(Clone, Copy)]
 enum Arguments {
     Fused(ConvpcFused),
     Rows(ConvpcRows),
+    Down(ConvpcDown),
+    Counts(ConvpcCounts),
+    AddParts(ConvpcAddParts),
+    AddRows(ConvpcAddRows),
 }
 
 struct Prepared {
@@ -48,94 +66,53 @@ struct Prepared {
     arguments: Arguments,
     blocks: usize,
     shared_bytes: usize,
-    /// What the arguments point to.
-    _tables: [Buffer<u32>; 4],
 }
 
-/// A plan's launches with their arguments.
+/// Launches with their arguments.
 pub(crate) struct Compiled {
     launches: Vec<Prepared>,
+    /// What the arguments point to.
+    _tables: Vec<Buffer<u32>>,
 }
 
 impl Compiled {
-    pub(crate) fn new(queue: &Queue, structure: &Structure, plan: &Plan, memory: &Memory) -> Result<Self, CudaError> {
-        let stride = u32::try_from(plan.stride()).map_err(|_| CudaError::TooLarge { what: "the number of rows" })?;
-        let prepare = |launch: &Launch| prepare(queue, structure, launch, plan, stride, memory);
-        Ok(Compiled { launches: plan.launches.iter().map(prepare).collect::<Result<_, _>>()? })
-    }
-
     pub(crate) fn launch(&self, queue: &Queue) -> Result<(), CudaError> {
-        for Prepared { entry, arguments, blocks, shared_bytes, .. } in &self.launches {
-            match arguments {
-                Arguments::Fused(a) => queue.launch(entry, *a, *blocks, *shared_bytes)?,
-                Arguments::Rows(a) => queue.launch(entry, *a, *blocks, *shared_bytes)?,
+        for Prepared { entry, arguments, blocks, shared_bytes } in &self.launches {
+            match *arguments {
+                Arguments::Fused(a) => queue.launch(entry, a, *blocks, *shared_bytes)?,
+                Arguments::Rows(a) => queue.launch(entry, a, *blocks, *shared_bytes)?,
+                Arguments::Down(a) => queue.launch(entry, a, *blocks, *shared_bytes)?,
+                Arguments::Counts(a) => queue.launch(entry, a, *blocks, *shared_bytes)?,
+                Arguments::AddParts(a) => queue.launch(entry, a, *blocks, *shared_bytes)?,
+                Arguments::AddRows(a) => queue.launch(entry, a, *blocks, *shared_bytes)?,
             }
         }
         Ok(())
     }
 }
 
-fn prepare(
-    queue: &Queue,
-    structure: &Structure,
-    launch: &Launch,
-    plan: &Plan,
-    stride: u32,
-    memory: &Memory,
-) -> Result<Prepared, CudaError> {
-    let rows = plan.rows;
-    let weights = |layer: usize| memory.model.sums[layer].as_ref().expect("a level is a sum-like layer");
-    let nodes = launch.nodes.iter().flat_map(|n: &ConvpcNode| [n.feature, n.group, n.first, n.count]);
-    let steps = launch.steps.iter().flat_map(|s: &ConvpcStep| [s.level, s.group, s.first, s.count, s.fresh]);
-    let levels = launch.levels.iter().flat_map(|level| level_words(level, weights(level.layer)));
-    let tables = [
-        queue.upload_new(&launch.list, Need::Circuit)?,
-        queue.upload_new(&nodes.collect::<Vec<u32>>(), Need::Circuit)?,
-        queue.upload_new(&steps.collect::<Vec<u32>>(), Need::Circuit)?,
-        queue.upload_new(&levels.collect::<Vec<u32>>(), Need::Circuit)?,
-    ];
-    let [list, nodes, steps, levels] = tables.each_ref().map(Buffer::address);
-    let source = source(structure, launch.input, stride, plan.purpose.semiring(), memory, list);
-    let output = output(structure, launch, plan.purpose.keeps_maxima(), memory);
-    let (node_count, row_tiles) = ((launch.nodes.len() / launch.fold) as u32, launch.row_tiles(rows) as u32);
-    let linear = launch.levels.first().map_or(0, |level| weights(level.layer).linear.address());
-    let arguments = match launch.kernel {
-        Kernel::Fused(..) => Arguments::Fused(ConvpcFused {
-            source,
-            output,
-            levels,
-            steps,
-            nodes,
-            node_count,
-            fold: launch.fold as u32,
-            level_count: launch.levels.len() as u32,
-            row_tiles,
-            operand: launch.shared.0 as u32,
-            accumulators: launch.shared.1 as u32,
-        }),
-        _ => Arguments::Rows(ConvpcRows { source, output, nodes, linear, node_count, row_tiles, rows: rows as u32 }),
-    };
-    Ok(Prepared {
-        entry: launch.kernel.entry(),
-        arguments,
-        blocks: launch.blocks(rows),
-        shared_bytes: launch.shared_bytes(),
-        _tables: tables,
-    })
+/// Uploads tables and keeps them.
+struct Tables<'a> {
+    queue: &'a Queue,
+    kept: Vec<Buffer<u32>>,
 }
 
-/// A `ConvpcLevel` as the words it consists of.
-fn level_words(level: &crate::plan::Level, weights: &Weights) -> Vec<u32> {
-    let ConvpcLevel { packed, linear, inputs, outputs, from, to } = ConvpcLevel {
-        packed: weights.packed.as_ref().map_or(0, Buffer::address),
-        linear: weights.linear.address(),
-        inputs: level.inputs as u32,
-        outputs: level.outputs as u32,
-        from: level.from as u32,
-        to: level.to as u32,
-    };
-    let halves = |address: u64| [address as u32, (address >> 32) as u32];
-    [halves(packed), halves(linear), [inputs, outputs], [from, to]].concat()
+impl Tables<'_> {
+    /// The address of a copy of `words` in device memory.
+    fn upload(&mut self, words: &[u32]) -> Result<u64, CudaError> {
+        self.kept.push(self.queue.upload_new(words, Need::Circuit)?);
+        Ok(self.kept[self.kept.len() - 1].address())
+    }
+
+    fn nodes(&mut self, nodes: &[ConvpcNode]) -> Result<u64, CudaError> {
+        let words = nodes.iter().flat_map(|n| [n.feature, n.group, n.first, n.count]);
+        self.upload(&words.collect::<Vec<u32>>())
+    }
+}
+
+/// The distance between channels, as kernels count it.
+fn row_stride(stride: usize) -> Result<u32, CudaError> {
+    u32::try_from(stride).map_err(|_| CudaError::TooLarge { what: "the number of rows" })
 }
 
 /// The inputs of a node: what a launch reads on the way up, and the way down reads again.
@@ -180,8 +157,8 @@ pub(crate) fn source(
     }
 }
 
-fn output(structure: &Structure, launch: &Launch, keeps_maxima: bool, memory: &Memory) -> ConvpcOutput {
-    let (shape, outputs) = (structure.shape(launch.output), &memory.outputs[&launch.output]);
+fn output(structure: &Structure, layer: usize, keeps_maxima: bool, memory: &Memory) -> ConvpcOutput {
+    let (shape, outputs) = (structure.shape(layer), &memory.outputs[&layer]);
     ConvpcOutput {
         values: outputs.values.address(),
         offsets: outputs.offsets.address(),

@@ -12,6 +12,7 @@ use ndarray::{Array1, Array2, Array4, ArrayView2, Axis, s};
 use crate::{
     driver::{Device, Queue},
     error::CudaError,
+    learn::Learning,
     model::Model,
     plan::{Limits, Purpose},
     session::{Context, Query, Session},
@@ -24,6 +25,8 @@ pub(crate) struct CudaExecutable {
     precision: Precision,
     limits: Limits,
     session: Mutex<Session>,
+    /// Once something was accumulated.
+    learning: Option<Learning>,
 }
 
 impl CudaExecutable {
@@ -42,6 +45,7 @@ impl CudaExecutable {
             precision,
             limits,
             session: Mutex::new(Session::default()),
+            learning: None,
         })
     }
 
@@ -152,15 +156,30 @@ impl Executable for CudaExecutable {
         Ok(Evaluation::new(self.circuit.clone(), data.mapv(f64::from), semiring, activations))
     }
 
-    fn accumulate(&mut self, _data: ArrayView2<f32>) -> Result<Accumulated> {
-        unsupported("learning")
+    fn accumulate(&mut self, data: ArrayView2<f32>) -> Result<Accumulated> {
+        evidence::check(self.structure(), data)?;
+        self.model.prepare_way_down(&self.queue)?;
+        let mut learning = match self.learning.take() {
+            Some(learning) => learning,
+            None => Learning::new(&self.queue, &self.model)?,
+        };
+        // An error leaves part of the rows in the statistics, which are then dropped with it.
+        let found = self.with_session(|session| session.accumulate(self.context(), data, &learning))?;
+        let batch = learning.see(&found);
+        self.learning = Some(learning);
+        Ok(batch)
     }
 
     fn statistics(&self) -> Result<Statistics> {
-        unsupported("learning")
+        match &self.learning {
+            Some(learning) => Ok(learning.statistics(&self.queue, self.structure())?),
+            None => Ok(Statistics::zeros(self.structure())),
+        }
     }
 
-    fn reset_statistics(&mut self) {}
+    fn reset_statistics(&mut self) {
+        self.learning = None;
+    }
 
     fn em_step(&mut self, _options: &em::Options) -> Result<()> {
         unsupported("learning")

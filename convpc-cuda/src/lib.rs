@@ -7,11 +7,12 @@
 //! and then executed: fused launches of several tree levels, replayed as a CUDA graph.
 
 mod backend;
-mod compiled;
 mod choices;
+mod compiled;
 mod driver;
 mod error;
 mod executable;
+mod learn;
 mod model;
 #[rustfmt::skip]
 mod params;
@@ -22,5 +23,5 @@ mod tree;
 pub use backend::CudaBackend;
 pub use choices::{Branches, Choices};
 pub use error::CudaError;
-pub use plan::{Kernel, Launch, Level, Limits, Plan, Purpose, Tile};
+pub use plan::{Descent, Descents, Flow, Kernel, Launch, Level, Limits, Plan, Purpose, Tile};
 pub use tree::Input;

@@ -16,6 +16,32 @@ pub(crate) struct Weights {
     pub(crate) linear: Buffer<f32>,
     /// Fragments; none for mixtures of repetitions, which are not multiplied.
     pub(crate) packed: Option<Buffer<u32>>,
+    /// Fragments of the transposed matrices, once there is a way down.
+    pub(crate) transposed: Option<Buffer<u32>>,
+}
+
+impl Weights {
+    /// Makes fragments of the weights, and of their transposes where these are kept.
+    pub(crate) fn pack(&self, queue: &Queue, precision: Precision) -> Result<(), CudaError> {
+        let (outputs, inputs) = (self.matrices.outputs, self.matrices.inputs);
+        let ways = [(&self.packed, outputs, inputs, inputs, 1), (&self.transposed, inputs, outputs, 1, inputs)];
+        for (packed, outputs, inputs, output_stride, input_stride) in ways {
+            let Some(packed) = packed else { continue };
+            let arguments = ConvpcPack {
+                linear: self.linear.address(),
+                packed: packed.address(),
+                matrices: (self.matrices.groups * self.matrices.repetitions) as u32,
+                outputs: outputs as u32,
+                inputs: inputs as u32,
+                output_stride: output_stride as u32,
+                input_stride: input_stride as u32,
+            };
+            let lanes = fragments(&self.matrices, outputs, inputs, precision) * 32;
+            let blocks = lanes.div_ceil(params::CONVPC_THREADS as usize);
+            queue.launch(&format!("pack_{}", precision.name()), arguments, blocks, 0)?;
+        }
+        Ok(())
+    }
 }
 
 pub(crate) struct Model {
@@ -55,12 +81,12 @@ impl Model {
         let mut sums = Vec::new();
         for layer in 0..structure.layers().len() {
             let weights = WeightMatrices::new(structure, layer).map(|matrices| {
-                let (tiles, steps) = fragments(&matrices, precision);
-                let words = matrices.groups * matrices.repetitions * tiles * steps * fragment_words(precision);
+                let words =
+                    fragments(&matrices, matrices.outputs, matrices.inputs, precision) * fragment_words(precision);
                 let linear = queue.allocate(matrices.weights(), Need::Circuit)?;
                 let multiplied = !matrices.mixes_repetitions();
                 let packed = multiplied.then(|| queue.allocate(words, Need::Circuit)).transpose()?;
-                Ok(Weights { matrices, linear, packed })
+                Ok(Weights { matrices, linear, packed, transposed: None })
             });
             sums.push(weights.transpose()?);
         }
@@ -87,22 +113,25 @@ impl Model {
         queue.replace(&mut self.leaves, &leaf_values(structure, &theta, self.leaf_stride))?;
         queue.replace(&mut self.theta, &theta)?;
         for (layer, weights) in self.sums.iter_mut().enumerate() {
-            let Some(Weights { matrices, linear, packed }) = weights else { continue };
+            let Some(weights) = weights else { continue };
             let tensor = parameters.slice(layer);
-            let values: Vec<f32> = matrices.offsets().map(|offset| tensor[offset] as f32).collect();
-            queue.replace(linear, &values)?;
-            let Some(packed) = packed else { continue };
-            let arguments = ConvpcPack {
-                linear: linear.address(),
-                packed: packed.address(),
-                matrices: (matrices.groups * matrices.repetitions) as u32,
-                outputs: matrices.outputs as u32,
-                inputs: matrices.inputs as u32,
-            };
-            let (tiles, steps) = fragments(matrices, self.precision);
-            let lanes = matrices.groups * matrices.repetitions * tiles * steps * 32;
-            let blocks = lanes.div_ceil(params::CONVPC_THREADS as usize);
-            queue.launch(&format!("pack_{}", self.precision.name()), arguments, blocks, 0)?;
+            let values: Vec<f32> = weights.matrices.offsets().map(|offset| tensor[offset] as f32).collect();
+            queue.replace(&mut weights.linear, &values)?;
+            weights.pack(queue, self.precision)?;
+        }
+        Ok(())
+    }
+
+    /// Makes what the way down needs besides: transposed weights, where they are not there.
+    pub(crate) fn prepare_way_down(&mut self, queue: &Queue) -> Result<(), CudaError> {
+        for weights in self.sums.iter_mut().flatten() {
+            if weights.transposed.is_some() || weights.packed.is_none() {
+                continue;
+            }
+            let matrices = &weights.matrices;
+            let fragments = fragments(matrices, matrices.inputs, matrices.outputs, self.precision);
+            weights.transposed = Some(queue.allocate(fragments * fragment_words(self.precision), Need::Circuit)?);
+            weights.pack(queue, self.precision)?;
         }
         Ok(())
     }
@@ -117,11 +146,11 @@ impl Model {
     }
 }
 
-/// Tiles of outputs and steps of inputs of a matrix's fragments.
-fn fragments(matrices: &WeightMatrices, precision: Precision) -> (usize, usize) {
+/// The number of fragments of matrices with so many outputs and inputs: tiles of outputs times steps of inputs.
+fn fragments(matrices: &WeightMatrices, outputs: usize, inputs: usize, precision: Precision) -> usize {
     let step_inputs = params::CONVPC_STEP_ROWS as usize * if precision == Precision::Bf16 { 2 } else { 1 };
-    let tiles = matrices.outputs.div_ceil(params::CONVPC_TILE_OUTPUTS as usize);
-    (tiles, matrices.inputs.div_ceil(step_inputs))
+    let of_matrix = outputs.div_ceil(params::CONVPC_TILE_OUTPUTS as usize) * inputs.div_ceil(step_inputs);
+    matrices.groups * matrices.repetitions * of_matrix
 }
 
 /// Words of a fragment: four for each lane, twice as many where a weight is a sum of two.

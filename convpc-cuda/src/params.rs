@@ -11,6 +11,9 @@ pub const CONVPC_TRANSPOSE_TILE: u32 = 32;
 pub const CONVPC_OPERAND_PADDING: u32 = 8;
 pub const CONVPC_TILE_OUTPUTS: u32 = 16;
 pub const CONVPC_STEP_ROWS: u32 = 8;
+pub const CONVPC_COUNTS_TILE: u32 = 64;
+pub const CONVPC_COUNTS_ROWS_BASE: u32 = 64;
+pub const CONVPC_COUNTS_ROWS_SLIM: u32 = 16;
 pub const CONVPC_NO_FEATURE: u32 = 4294967295;
 pub const CONVPC_SOURCE_NODES: u32 = 0;
 pub const CONVPC_SOURCE_LOCATION_SCALE: u32 = 1;
@@ -381,6 +384,149 @@ const _: () = {
     ["Offset of field: ConvpcDraw::rows"][::core::mem::offset_of!(ConvpcDraw, rows) - 88usize];
     ["Offset of field: ConvpcDraw::stride"][::core::mem::offset_of!(ConvpcDraw, stride) - 92usize];
 };
+/// flow_*, unmix: from the flow out of the sums of a layer to the flow into their inputs.
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub struct ConvpcDown {
+    /// What the sums read on the way up.
+    pub source: ConvpcSource,
+    /// What they left there.
+    pub sums: ConvpcOutput,
+    /// The flow into the inputs of the layer above, [repetition][flow_features][channel][row].
+    pub flow: u64,
+    /// For each feature of the sums that of `flow` which is theirs.
+    pub parents: u64,
+    /// The result, [repetition][feature][input channel][row].
+    pub below: u64,
+    /// Features whose inputs are ranges of the source's list, by group.
+    pub nodes: u64,
+    /// [matrix][output][input], of unmix [feature][channel][repetition]
+    pub linear: u64,
+    /// Transposed weights as fragments; not read by unmix.
+    pub transposed: u64,
+    pub flow_features: u32,
+    pub node_count: u32,
+    pub row_tiles: u32,
+    /// Rows to compute.
+    pub rows: u32,
+    /// Outputs for which the operand in shared memory has room, whole steps; not read by unmix.
+    pub at_a_time: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ConvpcDown"][::core::mem::size_of::<ConvpcDown>() - 184usize];
+    ["Alignment of ConvpcDown"][::core::mem::align_of::<ConvpcDown>() - 8usize];
+    ["Offset of field: ConvpcDown::source"][::core::mem::offset_of!(ConvpcDown, source) - 0usize];
+    ["Offset of field: ConvpcDown::sums"][::core::mem::offset_of!(ConvpcDown, sums) - 80usize];
+    ["Offset of field: ConvpcDown::flow"][::core::mem::offset_of!(ConvpcDown, flow) - 112usize];
+    ["Offset of field: ConvpcDown::parents"][::core::mem::offset_of!(ConvpcDown, parents) - 120usize];
+    ["Offset of field: ConvpcDown::below"][::core::mem::offset_of!(ConvpcDown, below) - 128usize];
+    ["Offset of field: ConvpcDown::nodes"][::core::mem::offset_of!(ConvpcDown, nodes) - 136usize];
+    ["Offset of field: ConvpcDown::linear"][::core::mem::offset_of!(ConvpcDown, linear) - 144usize];
+    ["Offset of field: ConvpcDown::transposed"][::core::mem::offset_of!(ConvpcDown, transposed) - 152usize];
+    ["Offset of field: ConvpcDown::flow_features"][::core::mem::offset_of!(ConvpcDown, flow_features) - 160usize];
+    ["Offset of field: ConvpcDown::node_count"][::core::mem::offset_of!(ConvpcDown, node_count) - 164usize];
+    ["Offset of field: ConvpcDown::row_tiles"][::core::mem::offset_of!(ConvpcDown, row_tiles) - 168usize];
+    ["Offset of field: ConvpcDown::rows"][::core::mem::offset_of!(ConvpcDown, rows) - 172usize];
+    ["Offset of field: ConvpcDown::at_a_time"][::core::mem::offset_of!(ConvpcDown, at_a_time) - 176usize];
+};
+/// root_flow: where the way down begins.
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub struct ConvpcRootFlow {
+    /// [row]
+    pub values: u64,
+    /// [row]
+    pub offsets: u64,
+    /// [row]
+    pub flow: u64,
+    /// Rows of the batch.
+    pub given: u32,
+    /// Rows to write.
+    pub rows: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ConvpcRootFlow"][::core::mem::size_of::<ConvpcRootFlow>() - 32usize];
+    ["Alignment of ConvpcRootFlow"][::core::mem::align_of::<ConvpcRootFlow>() - 8usize];
+    ["Offset of field: ConvpcRootFlow::values"][::core::mem::offset_of!(ConvpcRootFlow, values) - 0usize];
+    ["Offset of field: ConvpcRootFlow::offsets"][::core::mem::offset_of!(ConvpcRootFlow, offsets) - 8usize];
+    ["Offset of field: ConvpcRootFlow::flow"][::core::mem::offset_of!(ConvpcRootFlow, flow) - 16usize];
+    ["Offset of field: ConvpcRootFlow::given"][::core::mem::offset_of!(ConvpcRootFlow, given) - 24usize];
+    ["Offset of field: ConvpcRootFlow::rows"][::core::mem::offset_of!(ConvpcRootFlow, rows) - 28usize];
+};
+/// counts_*: the expected counts of a layer's edges.
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub struct ConvpcCounts {
+    /// `below` and `transposed` are not read.
+    pub down: ConvpcDown,
+    /// The result, [part][matrix][output][input].
+    pub partial: u64,
+    /// Where the nodes of each group begin, and where the last end: [groups + 1].
+    pub groups: u64,
+    pub matrices: u32,
+    /// Parts into which the rows and nodes of a matrix are divided.
+    pub parts: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ConvpcCounts"][::core::mem::size_of::<ConvpcCounts>() - 208usize];
+    ["Alignment of ConvpcCounts"][::core::mem::align_of::<ConvpcCounts>() - 8usize];
+    ["Offset of field: ConvpcCounts::down"][::core::mem::offset_of!(ConvpcCounts, down) - 0usize];
+    ["Offset of field: ConvpcCounts::partial"][::core::mem::offset_of!(ConvpcCounts, partial) - 184usize];
+    ["Offset of field: ConvpcCounts::groups"][::core::mem::offset_of!(ConvpcCounts, groups) - 192usize];
+    ["Offset of field: ConvpcCounts::matrices"][::core::mem::offset_of!(ConvpcCounts, matrices) - 200usize];
+    ["Offset of field: ConvpcCounts::parts"][::core::mem::offset_of!(ConvpcCounts, parts) - 204usize];
+};
+/// add_parts: what the parts of a batch found goes to the statistics.
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub struct ConvpcAddParts {
+    /// [part][count]
+    pub partial: u64,
+    /// [count]
+    pub total: u64,
+    pub count: u64,
+    pub parts: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ConvpcAddParts"][::core::mem::size_of::<ConvpcAddParts>() - 32usize];
+    ["Alignment of ConvpcAddParts"][::core::mem::align_of::<ConvpcAddParts>() - 8usize];
+    ["Offset of field: ConvpcAddParts::partial"][::core::mem::offset_of!(ConvpcAddParts, partial) - 0usize];
+    ["Offset of field: ConvpcAddParts::total"][::core::mem::offset_of!(ConvpcAddParts, total) - 8usize];
+    ["Offset of field: ConvpcAddParts::count"][::core::mem::offset_of!(ConvpcAddParts, count) - 16usize];
+    ["Offset of field: ConvpcAddParts::parts"][::core::mem::offset_of!(ConvpcAddParts, parts) - 24usize];
+};
+/// add_rows: the counts of mixtures of repetitions.
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub struct ConvpcAddRows {
+    /// [repetition][feature][channel][stride]
+    pub flow: u64,
+    /// [feature][channel][repetition]
+    pub total: u64,
+    pub features: u32,
+    pub channels: u32,
+    pub repetitions: u32,
+    /// Rows to add.
+    pub rows: u32,
+    /// Distance between channels.
+    pub stride: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ConvpcAddRows"][::core::mem::size_of::<ConvpcAddRows>() - 40usize];
+    ["Alignment of ConvpcAddRows"][::core::mem::align_of::<ConvpcAddRows>() - 8usize];
+    ["Offset of field: ConvpcAddRows::flow"][::core::mem::offset_of!(ConvpcAddRows, flow) - 0usize];
+    ["Offset of field: ConvpcAddRows::total"][::core::mem::offset_of!(ConvpcAddRows, total) - 8usize];
+    ["Offset of field: ConvpcAddRows::features"][::core::mem::offset_of!(ConvpcAddRows, features) - 16usize];
+    ["Offset of field: ConvpcAddRows::channels"][::core::mem::offset_of!(ConvpcAddRows, channels) - 20usize];
+    ["Offset of field: ConvpcAddRows::repetitions"][::core::mem::offset_of!(ConvpcAddRows, repetitions) - 24usize];
+    ["Offset of field: ConvpcAddRows::rows"][::core::mem::offset_of!(ConvpcAddRows, rows) - 28usize];
+    ["Offset of field: ConvpcAddRows::stride"][::core::mem::offset_of!(ConvpcAddRows, stride) - 32usize];
+};
 /// transpose: data come as [row][column] and are read as [column][row].
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
@@ -405,24 +551,32 @@ const _: () = {
     ["Offset of field: ConvpcTranspose::given"][::core::mem::offset_of!(ConvpcTranspose, given) - 20usize];
     ["Offset of field: ConvpcTranspose::rows"][::core::mem::offset_of!(ConvpcTranspose, rows) - 24usize];
 };
-/// pack_*: linear weights become fragments.
+/// pack_*: linear weights, or their transposes, become fragments.
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub struct ConvpcPack {
-    /// [matrix][output][input]
+    /// One matrix after the other.
     pub linear: u64,
     pub packed: u64,
     pub matrices: u32,
+    /// Outputs of the fragments.
     pub outputs: u32,
+    /// Inputs of the fragments.
     pub inputs: u32,
+    /// How far outputs are from each other in `linear`.
+    pub output_stride: u32,
+    /// How far inputs are from each other in `linear`.
+    pub input_stride: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcPack"][::core::mem::size_of::<ConvpcPack>() - 32usize];
+    ["Size of ConvpcPack"][::core::mem::size_of::<ConvpcPack>() - 40usize];
     ["Alignment of ConvpcPack"][::core::mem::align_of::<ConvpcPack>() - 8usize];
     ["Offset of field: ConvpcPack::linear"][::core::mem::offset_of!(ConvpcPack, linear) - 0usize];
     ["Offset of field: ConvpcPack::packed"][::core::mem::offset_of!(ConvpcPack, packed) - 8usize];
     ["Offset of field: ConvpcPack::matrices"][::core::mem::offset_of!(ConvpcPack, matrices) - 16usize];
     ["Offset of field: ConvpcPack::outputs"][::core::mem::offset_of!(ConvpcPack, outputs) - 20usize];
     ["Offset of field: ConvpcPack::inputs"][::core::mem::offset_of!(ConvpcPack, inputs) - 24usize];
+    ["Offset of field: ConvpcPack::output_stride"][::core::mem::offset_of!(ConvpcPack, output_stride) - 28usize];
+    ["Offset of field: ConvpcPack::input_stride"][::core::mem::offset_of!(ConvpcPack, input_stride) - 32usize];
 };

@@ -1,8 +1,12 @@
 //! What is launched for a batch, as data: described without a device, then executed on one.
 
+mod down;
 mod fuse;
 
 use std::fmt;
+
+pub(crate) use down::counts_rows;
+pub use down::{Descent, Descents, Flow};
 
 use convpc_core::{Layer, Precision, Semiring, Structure, WeightMatrices};
 
@@ -27,22 +31,24 @@ pub enum Purpose {
     Root,
     /// The outputs of every layer.
     EveryLayer(Semiring),
-    /// The outputs of every sum layer, products folded into the sums: what the way down needs.
+    /// The outputs of every sum layer, products folded into the sums: what choices on the way down are made from.
     Tape(Semiring),
+    /// The same with the largest inputs of the sums, which flows need besides.
+    Learn,
 }
 
 impl Purpose {
     /// What the sums do with their inputs.
     pub fn semiring(self) -> Semiring {
         match self {
-            Purpose::Root => Semiring::SumProduct,
+            Purpose::Root | Purpose::Learn => Semiring::SumProduct,
             Purpose::EveryLayer(semiring) | Purpose::Tape(semiring) => semiring,
         }
     }
 
     /// Whether sums leave their largest inputs for a way down.
     pub fn keeps_maxima(self) -> bool {
-        self == Purpose::Tape(Semiring::SumProduct)
+        self == Purpose::Learn
     }
 }
 
@@ -190,12 +196,21 @@ impl Launch {
     pub(crate) fn parents(&self, inputs: usize) -> Vec<u32> {
         let mut parents = vec![0; inputs];
         for node in &self.nodes {
-            let inputs = self.steps.get(node.first as usize).map_or((node.first, node.count), |s| (s.first, s.count));
-            for &input in &self.list[inputs.0 as usize..][..inputs.1 as usize] {
+            let (first, count) = self.inputs_of(node);
+            for &input in &self.list[first..first + count] {
                 parents[input as usize] = node.feature;
             }
         }
         parents
+    }
+
+    /// The range of the list that a node of a launch of one level reads.
+    fn inputs_of(&self, node: &ConvpcNode) -> (usize, usize) {
+        let (first, count) = match self.steps.get(node.first as usize) {
+            Some(step) => (step.first, step.count),
+            None => (node.first, node.count),
+        };
+        (first as usize, count as usize)
     }
 
     /// Bytes of shared memory of a block.
@@ -235,7 +250,7 @@ impl Plan {
         let launches = match purpose {
             Purpose::Root => planner.root(),
             Purpose::EveryLayer(semiring) => planner.every_layer(semiring),
-            Purpose::Tape(semiring) => planner.tape(semiring),
+            Purpose::Tape(_) | Purpose::Learn => planner.tape(purpose.semiring()),
         };
         Plan { purpose, rows, launches }
     }
@@ -259,7 +274,7 @@ impl Plan {
 /// Rows of a batch filled up to whole tiles: those of the few-row tiles, or of all the others. What goes down again is not
 /// folded.
 pub(crate) fn computed_rows(structure: &Structure, rows: usize, purpose: Purpose) -> usize {
-    let folds = !matches!(purpose, Purpose::Tape(_));
+    let folds = !matches!(purpose, Purpose::Tape(_) | Purpose::Learn);
     if folds && rows <= Tile::Fold.columns() / 2 && fuse::shares_weights(structure) {
         rows.next_power_of_two()
     } else if rows <= SLIM_ROWS {

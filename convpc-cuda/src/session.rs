@@ -11,13 +11,14 @@ use ndarray::{ArrayView2, Axis};
 pub(crate) use complete::Query;
 
 use crate::{
-    compiled::{Compiled, Memory, Outputs},
-    descent::Tables,
+    choices::Tables,
+    compiled::{Compiled, Memory, Outputs, Way},
     driver::{Buffer, Graph, Mark, Need, Pinned, Queue},
     error::CudaError,
+    learn::Learning,
     model::Model,
-    params::{self, ConvpcTranspose},
-    plan::{Limits, Plan, Purpose, computed_rows, stride},
+    params::{self, ConvpcRootFlow, ConvpcTranspose},
+    plan::{Descents, Limits, Plan, Purpose, computed_rows, stride},
 };
 
 /// Rows that are computed at a time where memory allows: enough to fill the device, few enough that the next ones are copied
@@ -49,10 +50,38 @@ struct Running {
 
 /// What is kept of a plan.
 struct Ready {
-    compiled: Compiled,
-    /// For each slot, once it was used.
-    graphs: [Option<Graph>; 2],
+    up: Recorded,
+    /// Where there is a way down.
+    down: Option<Recorded>,
     used: u64,
+}
+
+/// Launches that are recorded as a graph when a slot first needs them.
+struct Recorded {
+    compiled: Compiled,
+    graphs: [Option<Graph>; 2],
+}
+
+impl Recorded {
+    fn new(compiled: Compiled) -> Self {
+        Recorded { compiled, graphs: [None, None] }
+    }
+
+    fn launch(&mut self, queue: &Queue, slot: usize) -> Result<(), CudaError> {
+        let Recorded { compiled, graphs } = self;
+        if graphs[slot].is_none() {
+            graphs[slot] = Some(queue.capture(|| compiled.launch(queue))?);
+        }
+        graphs[slot].as_ref().map_or(Ok(()), Graph::launch)
+    }
+}
+
+/// Memory of the way down.
+struct WayMemory {
+    /// The flows of two neighbouring layers.
+    flows: [Buffer<f32>; 2],
+    /// Counts of the parts of a layer.
+    parts: Buffer<f32>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -71,13 +100,14 @@ impl Key {
 pub(crate) struct Session {
     data: Option<Buffer<f32>>,
     outputs: HashMap<usize, Outputs>,
+    way: Option<WayMemory>,
     slots: Vec<Slot>,
     /// Rows that slots and data have room for.
     room: usize,
     plans: HashMap<Key, Ready>,
     uses: u64,
-    /// The way down, once it was asked for.
-    descent: Option<Tables>,
+    /// How choices are made, once they were asked for.
+    tables: Option<Tables>,
     /// `[place][row]`
     choices: Option<Buffer<u32>>,
 }
@@ -100,7 +130,29 @@ impl Session {
         for (index, batch) in data.axis_chunks_iter(Axis(0), rows).enumerate() {
             let slot = index % 2;
             self.finish(slot, &mut all)?;
-            self.start(on, slot, index * rows, batch)?;
+            self.start(on, slot, batch, Purpose::Root, None)?;
+            self.fetch_root(on, slot, index * rows, batch.nrows())?;
+        }
+        self.finish(0, &mut all)?;
+        self.finish(1, &mut all)?;
+        Ok(all)
+    }
+
+    /// Adds the expected counts of rows to the statistics; returns the log-likelihood of each row.
+    pub(crate) fn accumulate(
+        &mut self,
+        on: Context,
+        data: ArrayView2<f32>,
+        learning: &Learning,
+    ) -> Result<Vec<f64>, CudaError> {
+        let mut all = vec![0.0; data.nrows()];
+        let rows = self.rows_at_a_time(on, data.nrows(), Purpose::Learn)?;
+        for (index, batch) in data.axis_chunks_iter(Axis(0), rows).enumerate() {
+            let slot = index % 2;
+            self.finish(slot, &mut all)?;
+            let key = self.start(on, slot, batch, Purpose::Learn, Some(learning))?;
+            self.fetch_root(on, slot, index * rows, batch.nrows())?;
+            self.go_down(on, slot, key, batch.nrows())?;
         }
         self.finish(0, &mut all)?;
         self.finish(1, &mut all)?;
@@ -114,12 +166,7 @@ impl Session {
         data: ArrayView2<f32>,
         semiring: Semiring,
     ) -> Result<(usize, &HashMap<usize, Outputs>), CudaError> {
-        let purpose = Purpose::EveryLayer(semiring);
-        let key = self.prepare(on, purpose, data.nrows())?;
-        self.stage(on, 0, data)?;
-        on.queue.compute_after_upload()?;
-        self.transpose(on, 0, data.nrows())?;
-        self.plans[&key].compiled.launch(on.queue)?;
+        let key = self.start(on, 0, data, Purpose::EveryLayer(semiring), None)?;
         on.queue.upload_after_compute()?;
         Ok((stride(key.rows), &self.outputs))
     }
@@ -130,23 +177,25 @@ impl Session {
         self.rows_that_fit(on, rows.min(MOST_ROWS), ready, |rows| {
             let plan = Plan::new(on.structure, rows, purpose, on.precision, on.limits);
             // Data once by column and twice by row.
-            stride(plan.rows) * (plan.values_per_row(on.structure) + 3 * on.structure.variables())
+            let values = plan.values_per_row(on.structure) + 3 * on.structure.variables();
+            let down = (purpose == Purpose::Learn).then(|| Descents::new(on.structure, &plan, on.precision, on.limits));
+            let down = down.map_or(0, |down| down.bytes(on.structure));
+            (stride(plan.rows) * values * size_of::<f32>()) as u64 + down
         })
     }
 
-    /// How many of the wanted rows fit, if so many rows need so many values of 32 bits. What is held stays where the session
-    /// is ready for that number of rows, or where they fit beside it; otherwise it is given back to make room.
+    /// How many of the wanted rows fit, if so many rows need so many bytes. What is held stays where the session is ready for
+    /// that number of rows, or where they fit beside it; otherwise it is given back to make room.
     fn rows_that_fit(
         &mut self,
         on: Context,
         wanted: usize,
         ready: impl Fn(&Self, usize) -> bool,
-        values: impl Fn(usize) -> usize,
+        needed: impl Fn(usize) -> u64,
     ) -> Result<usize, CudaError> {
         if ready(self, wanted) {
             return Ok(wanted);
         }
-        let needed = |rows| (values(rows) * size_of::<f32>()) as u64;
         let free = on.queue.free_memory()?;
         let beside = free / SHARE_OF_FREE_MEMORY.1 * SHARE_OF_FREE_MEMORY.0;
         let share = beside + self.bytes();
@@ -168,7 +217,8 @@ impl Session {
         on.queue.synchronize()?;
         self.plans.clear();
         self.outputs.clear();
-        (self.slots, self.data, self.choices, self.room) = (Vec::new(), None, None, 0);
+        (self.slots, self.data, self.room) = (Vec::new(), None, 0);
+        (self.way, self.choices) = (None, None);
         Ok(())
     }
 
@@ -176,12 +226,19 @@ impl Session {
     fn bytes(&self) -> u64 {
         let outputs: usize = self.outputs.values().map(Outputs::len).sum();
         let slots: usize = self.slots.iter().map(|slot| slot.raw.len()).sum();
+        let way = self.way.as_ref().map_or(0, |way| way.flows[0].len() + way.flows[1].len() + way.parts.len());
         let (data, choices) = (self.data.as_ref().map_or(0, Buffer::len), self.choices.as_ref().map_or(0, Buffer::len));
-        ((outputs + slots + data + choices) * size_of::<f32>()) as u64
+        ((outputs + slots + way + data + choices) * size_of::<f32>()) as u64
     }
 
     /// Makes room and a plan for a number of rows, unless they are there.
-    fn prepare(&mut self, on: Context, purpose: Purpose, rows: usize) -> Result<Key, CudaError> {
+    fn prepare(
+        &mut self,
+        on: Context,
+        purpose: Purpose,
+        rows: usize,
+        learning: Option<&Learning>,
+    ) -> Result<Key, CudaError> {
         self.uses += 1;
         let key = Key::new(on, purpose, rows);
         if let Some(ready) = self.plans.get_mut(&key) {
@@ -189,7 +246,8 @@ impl Session {
             return Ok(key);
         }
         let plan = Plan::new(on.structure, rows, purpose, on.precision, on.limits);
-        self.make_room(on, &plan)?;
+        let down = learning.map(|_| Descents::new(on.structure, &plan, on.precision, on.limits));
+        self.make_room(on, &plan, down.as_ref())?;
         if self.plans.len() >= MOST_PLANS {
             let oldest = self.plans.iter().min_by_key(|(_, ready)| ready.used).map(|(key, _)| *key);
             on.queue.synchronize()?;
@@ -197,8 +255,15 @@ impl Session {
         }
         let data = self.data.as_ref().expect("made room for");
         let memory = Memory { model: on.model, data, outputs: &self.outputs };
-        let compiled = Compiled::new(on.queue, on.structure, &plan, &memory)?;
-        self.plans.insert(key, Ready { compiled, graphs: [None, None], used: self.uses });
+        let up = Recorded::new(Compiled::up(on.queue, on.structure, &plan, &memory)?);
+        let down = match (&down, &self.way, learning) {
+            (Some(down), Some(WayMemory { flows: [even, odd], parts }), Some(learning)) => {
+                let way = Way { flows: [even, odd], parts, counts: &learning.counts };
+                Some(Recorded::new(Compiled::down(on.queue, on.structure, down, &memory, &way)?))
+            }
+            _ => None,
+        };
+        self.plans.insert(key, Ready { up, down, used: self.uses });
         Ok(key)
     }
 
@@ -225,7 +290,7 @@ impl Session {
     }
 
     /// Grows what is too small for a plan. Addresses change with it, so all plans are forgotten.
-    fn make_room(&mut self, on: Context, plan: &Plan) -> Result<(), CudaError> {
+    fn make_room(&mut self, on: Context, plan: &Plan, down: Option<&Descents>) -> Result<(), CudaError> {
         let rows = plan.stride();
         let need = Need::Rows(rows);
         self.make_room_for_rows(on, rows)?;
@@ -242,6 +307,17 @@ impl Session {
                 let offsets = on.queue.allocate(nodes * rows, need)?;
                 let maxima = maxima.then(|| on.queue.allocate(nodes * rows, need)).transpose()?;
                 self.outputs.insert(launch.output, Outputs { values, offsets, maxima });
+                forget = true;
+            }
+        }
+        if let Some(down) = down {
+            let (flow, parts) = (down.flow_values(on.structure) * rows, down.part_values());
+            let large_enough = |way: &WayMemory| way.flows[0].len() >= flow && way.parts.len() >= parts;
+            if !self.way.as_ref().is_some_and(large_enough) {
+                on.queue.synchronize()?;
+                self.way = None;
+                let flows = [on.queue.allocate(flow, need)?, on.queue.allocate(flow, need)?];
+                self.way = Some(WayMemory { flows, parts: on.queue.allocate(parts, need)? });
                 forget = true;
             }
         }
@@ -274,38 +350,49 @@ impl Session {
         on.queue.launch("transpose", arguments, rows / tile * columns.div_ceil(tile), 0)
     }
 
-    /// Starts a batch.
-    fn start(&mut self, on: Context, slot: usize, first_row: usize, data: ArrayView2<f32>) -> Result<(), CudaError> {
-        let rows = data.nrows();
-        let key = self.prepare(on, Purpose::Root, rows)?;
+    /// Starts the way up of a batch.
+    fn start(
+        &mut self,
+        on: Context,
+        slot: usize,
+        data: ArrayView2<f32>,
+        purpose: Purpose,
+        learning: Option<&Learning>,
+    ) -> Result<Key, CudaError> {
+        let key = self.prepare(on, purpose, data.nrows(), learning)?;
         self.stage(on, slot, data)?;
         on.queue.compute_after_upload()?;
-        self.transpose(on, slot, rows)?;
-        self.climb(on, slot, key)?;
-        self.download_root(on, slot, rows)?;
-        self.slots[slot].running = Some(Running { mark: on.queue.mark()?, first_row, rows });
-        Ok(())
+        self.transpose(on, slot, data.nrows())?;
+        self.plans.get_mut(&key).expect("just prepared").up.launch(on.queue, slot)?;
+        Ok(key)
     }
 
-    /// Runs a plan's launches, as the graph of a slot.
-    fn climb(&mut self, on: Context, slot: usize, key: Key) -> Result<(), CudaError> {
-        if self.plans[&key].graphs[slot].is_none() {
-            let graph = on.queue.capture(|| self.plans[&key].compiled.launch(on.queue))?;
-            self.plans.get_mut(&key).expect("just prepared").graphs[slot] = Some(graph);
-        }
-        match &self.plans[&key].graphs[slot] {
-            Some(graph) => graph.launch(),
-            None => Ok(()),
-        }
-    }
-
-    /// Copies what the root says of each row to a slot.
-    fn download_root(&mut self, on: Context, slot: usize, rows: usize) -> Result<(), CudaError> {
+    /// Starts the copy of the root's values, and marks the slot as running until it has ended.
+    fn fetch_root(&mut self, on: Context, slot: usize, first_row: usize, rows: usize) -> Result<(), CudaError> {
         let top = on.structure.layers().len() - 1;
         let Outputs { values, offsets, .. } = &self.outputs[&top];
         let root = &mut self.slots[slot].root;
         on.queue.download_pinned(values, root, 0, rows)?;
-        on.queue.download_pinned(offsets, root, rows, rows)
+        on.queue.download_pinned(offsets, root, rows, rows)?;
+        self.slots[slot].running = Some(Running { mark: on.queue.mark()?, first_row, rows });
+        Ok(())
+    }
+
+    /// Starts the way down of a batch whose way up was started.
+    fn go_down(&mut self, on: Context, slot: usize, key: Key, given: usize) -> Result<(), CudaError> {
+        let top = on.structure.layers().len() - 1;
+        let Outputs { values, offsets, .. } = &self.outputs[&top];
+        let Some(WayMemory { flows, .. }) = &self.way else { return Ok(()) };
+        let arguments = ConvpcRootFlow {
+            values: values.address(),
+            offsets: offsets.address(),
+            flow: flows[0].address(),
+            given: given as u32,
+            rows: key.rows as u32,
+        };
+        on.queue.launch("root_flow", arguments, key.rows.div_ceil(params::CONVPC_THREADS as usize), 0)?;
+        let ready = self.plans.get_mut(&key).expect("just prepared");
+        ready.down.as_mut().map_or(Ok(()), |down| down.launch(on.queue, slot))
     }
 
     /// Waits for the batch of a slot, if there is one, and writes its log-likelihoods to their places.

@@ -38,6 +38,15 @@
 /** Operand rows of a tensor-core step: values, or pairs of bf16. */
 #define CONVPC_STEP_ROWS 8
 
+/** Outputs, and inputs, of the weights whose counts a block gathers. */
+#define CONVPC_COUNTS_TILE 64
+
+/** Rows of the batch that counts_*_base takes at a time. */
+#define CONVPC_COUNTS_ROWS_BASE 64
+
+/** Rows of the batch that counts_*_slim takes at a time. */
+#define CONVPC_COUNTS_ROWS_SLIM 16
+
 /** The output feature of a node that is there to fill up a block. */
 #define CONVPC_NO_FEATURE 0xffffffff
 
@@ -274,6 +283,84 @@ typedef struct ConvpcDraw {
     /** Rows of `data` and `choices`. */
     uint32_t stride;
 } ConvpcDraw;
+/** flow_*, unmix: from the flow out of the sums of a layer to the flow into their inputs. */
+typedef struct ConvpcDown {
+    /** What the sums read on the way up. */
+    ConvpcSource source;
+    /** What they left there. */
+    ConvpcOutput sums;
+    /** The flow into the inputs of the layer above, [repetition][flow_features][channel][row]. */
+    CONVPC_POINTER(const float) flow;
+    /** For each feature of the sums that of `flow` which is theirs. */
+    CONVPC_POINTER(const uint32_t) parents;
+    /** The result, [repetition][feature][input channel][row]. */
+    CONVPC_POINTER(float) below;
+    /** Features whose inputs are ranges of the source's list, by group. */
+    CONVPC_POINTER(const ConvpcNode) nodes;
+    /** [matrix][output][input], of unmix [feature][channel][repetition] */
+    CONVPC_POINTER(const float) linear;
+    /** Transposed weights as fragments; not read by unmix. */
+    CONVPC_POINTER(const uint32_t) transposed;
+    uint32_t flow_features;
+    uint32_t node_count;
+    uint32_t row_tiles;
+    /** Rows to compute. */
+    uint32_t rows;
+    /** Outputs for which the operand in shared memory has room, whole steps; not read by unmix. */
+    uint32_t at_a_time;
+} ConvpcDown;
+
+/** root_flow: where the way down begins. */
+typedef struct ConvpcRootFlow {
+    /** [row] */
+    CONVPC_POINTER(const float) values;
+    /** [row] */
+    CONVPC_POINTER(const float) offsets;
+    /** [row] */
+    CONVPC_POINTER(float) flow;
+    /** Rows of the batch. */
+    uint32_t given;
+    /** Rows to write. */
+    uint32_t rows;
+} ConvpcRootFlow;
+
+/** counts_*: the expected counts of a layer's edges. */
+typedef struct ConvpcCounts {
+    /** `below` and `transposed` are not read. */
+    ConvpcDown down;
+    /** The result, [part][matrix][output][input]. */
+    CONVPC_POINTER(float) partial;
+    /** Where the nodes of each group begin, and where the last end: [groups + 1]. */
+    CONVPC_POINTER(const uint32_t) groups;
+    uint32_t matrices;
+    /** Parts into which the rows and nodes of a matrix are divided. */
+    uint32_t parts;
+} ConvpcCounts;
+
+/** add_parts: what the parts of a batch found goes to the statistics. */
+typedef struct ConvpcAddParts {
+    /** [part][count] */
+    CONVPC_POINTER(const float) partial;
+    /** [count] */
+    CONVPC_POINTER(double) total;
+    uint64_t count;
+    uint32_t parts;
+} ConvpcAddParts;
+
+/** add_rows: the counts of mixtures of repetitions. */
+typedef struct ConvpcAddRows {
+    /** [repetition][feature][channel][stride] */
+    CONVPC_POINTER(const float) flow;
+    /** [feature][channel][repetition] */
+    CONVPC_POINTER(double) total;
+    uint32_t features;
+    uint32_t channels;
+    uint32_t repetitions;
+    /** Rows to add. */
+    uint32_t rows;
+    /** Distance between channels. */
+    uint32_t stride;
+} ConvpcAddRows;
 
 /** transpose: data come as [row][column] and are read as [column][row]. */
 typedef struct ConvpcTranspose {
@@ -288,14 +375,20 @@ typedef struct ConvpcTranspose {
     uint32_t rows;
 } ConvpcTranspose;
 
-/** pack_*: linear weights become fragments. */
+/** pack_*: linear weights, or their transposes, become fragments. */
 typedef struct ConvpcPack {
-    /** [matrix][output][input] */
+    /** One matrix after the other. */
     CONVPC_POINTER(const float) linear;
     CONVPC_POINTER(uint32_t) packed;
     uint32_t matrices;
+    /** Outputs of the fragments. */
     uint32_t outputs;
+    /** Inputs of the fragments. */
     uint32_t inputs;
+    /** How far outputs are from each other in `linear`. */
+    uint32_t output_stride;
+    /** How far inputs are from each other in `linear`. */
+    uint32_t input_stride;
 } ConvpcPack;
 
 #endif

@@ -20,11 +20,12 @@ fn structures() -> Vec<Arc<Structure>> {
     circuits::all().iter().map(|circuit| circuit.structure().clone()).chain(more).collect()
 }
 
-const PURPOSES: [Purpose; 4] = [
+const PURPOSES: [Purpose; 5] = [
     Purpose::Root,
     Purpose::EveryLayer(Semiring::SumProduct),
     Purpose::Tape(Semiring::SumProduct),
     Purpose::Tape(Semiring::MaxProduct),
+    Purpose::Learn,
 ];
 
 fn sums_and_root(structure: &Structure) -> Vec<usize> {
@@ -95,7 +96,7 @@ fn launches_wire_every_feature_to_its_scope() {
                         match purpose {
                             Purpose::Root => assert!(outputs.is_sorted()),
                             Purpose::EveryLayer(_) => assert_eq!(outputs, (0..=root).collect::<Vec<_>>()),
-                            Purpose::Tape(_) => assert_eq!(outputs, sums_and_root(&structure)),
+                            Purpose::Tape(_) | Purpose::Learn => assert_eq!(outputs, sums_and_root(&structure)),
                         }
                     }
                 }

@@ -4,6 +4,7 @@
 //! takes the PTX from there.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -20,8 +21,8 @@ use crate::{
 };
 
 const LIST: &str = "kernels/mutants.toml";
-/// The tests that must notice, as arguments of `cargo test`.
-const TESTS: [&str; 4] = ["--package", "testsuite", "--test", "cuda"];
+/// The package of the tests that must notice.
+const PACKAGE: &str = "testsuite";
 /// Names the folder whose `<name>.ptx` the software device runs in place of the PTX that begins with `// convpc <name>`.
 const REPLACEMENT: &str = "CONVPC_EMULATOR_PTX";
 
@@ -46,6 +47,13 @@ struct Mutant {
     nth: Option<usize>,
     /// What the change breaks.
     breaks: String,
+    /// The test program that must notice.
+    #[serde(default = "default_test")]
+    test: String,
+}
+
+fn default_test() -> String {
+    "cuda".into()
 }
 
 impl Mutant {
@@ -93,23 +101,17 @@ pub(crate) fn run(only: Option<&str>, list: bool) -> Result<()> {
     let tools = Tools::ready()?;
     let original = tempfile::tempdir().context("no temporary folder could be made")?;
     compile_into(original.path(), &tools, &kernels, &files(&kernels, "cu")?)?;
-    println!("building the tests");
-    let tests = TestBinary::build(&TESTS)?;
-    println!("running them on the unchanged kernels");
-    let started = Instant::now();
-    match tests.run(REPLACEMENT, original.path(), Duration::from_secs(1800))? {
-        Outcome::Passed { tests: 0 } => bail!("the tests are empty: nothing can be caught"),
-        Outcome::Passed { tests } => println!("{tests} passed in {:.0} s", started.elapsed().as_secs_f64()),
-        Outcome::Failed { what } => bail!("the tests fail on the unchanged kernels: {what}"),
+    let mut programs = BTreeMap::new();
+    for mutant in &mutants {
+        if !programs.contains_key(&mutant.test) {
+            programs.insert(mutant.test.clone(), Program::ready(&mutant.test, original.path())?);
+        }
     }
-    // Broken loops need not end.
-    let limit = started.elapsed() * 10 + Duration::from_secs(30);
-    must_read_replacements(&tests, original.path(), limit)?;
 
     let mut survived = 0;
     for mutant in &mutants {
         let started = Instant::now();
-        let verdict = judge(mutant, &tools, &kernels, original.path(), &tests, limit)
+        let verdict = judge(mutant, &tools, &kernels, original.path(), &programs[&mutant.test])
             .with_context(|| format!("mutant {}", mutant.name))?;
         let result = match &verdict {
             Verdict::Caught(test) => format!("caught by {test}"),
@@ -124,6 +126,31 @@ pub(crate) fn run(only: Option<&str>, list: bool) -> Result<()> {
     }
     println!("{} mutants, all caught", mutants.len());
     Ok(())
+}
+
+/// A test program, and how long it may run.
+struct Program {
+    tests: TestBinary,
+    limit: Duration,
+}
+
+impl Program {
+    /// Builds a test program, which must pass on the unchanged kernels.
+    fn ready(name: &str, original: &Path) -> Result<Self> {
+        println!("building the test {name}");
+        let tests = TestBinary::build(&["--package", PACKAGE, "--test", name])?;
+        println!("running it on the unchanged kernels");
+        let started = Instant::now();
+        match tests.run(REPLACEMENT, original, Duration::from_secs(1800))? {
+            Outcome::Passed { tests: 0 } => bail!("the tests are empty: nothing can be caught"),
+            Outcome::Passed { tests } => println!("{tests} passed in {:.0} s", started.elapsed().as_secs_f64()),
+            Outcome::Failed { what } => bail!("the tests fail on the unchanged kernels: {what}"),
+        }
+        // Broken loops need not end.
+        let limit = started.elapsed() * 10 + Duration::from_secs(30);
+        must_read_replacements(&tests, original, limit)?;
+        Ok(Program { tests, limit })
+    }
 }
 
 /// Without kernels the tests must fail; else they run others than those that they are given, and nothing can be caught.
@@ -146,14 +173,7 @@ enum Verdict {
     Survived,
 }
 
-fn judge(
-    mutant: &Mutant,
-    tools: &Tools,
-    kernels: &Path,
-    original: &Path,
-    tests: &TestBinary,
-    limit: Duration,
-) -> Result<Verdict> {
+fn judge(mutant: &Mutant, tools: &Tools, kernels: &Path, original: &Path, program: &Program) -> Result<Verdict> {
     let folder = tempfile::tempdir().context("no temporary folder could be made")?;
     let (copy, out) = (folder.path().join("kernels"), folder.path().join("ptx"));
     copy_sources(kernels, &copy)?;
@@ -168,7 +188,7 @@ fn judge(
     if !compile_into(&out, tools, &copy, &sources)? {
         return Ok(Verdict::Same);
     }
-    Ok(match tests.run(REPLACEMENT, &out, limit)? {
+    Ok(match program.tests.run(REPLACEMENT, &out, program.limit)? {
         Outcome::Failed { what } => Verdict::Caught(what),
         Outcome::Passed { .. } => Verdict::Survived,
     })
@@ -225,6 +245,7 @@ mod tests {
             replace: "max".into(),
             nth,
             breaks: "".into(),
+            test: default_test(),
         }
     }
 

@@ -8,13 +8,18 @@ use cudarc::{
 use crate::{error::CudaError, plan::Limits};
 
 /// The kernels, compiled beforehand. Each file is a module of the driver.
-const MODULES: [(&str, &str); 5] = [
+const MODULES: [(&str, &str); 7] = [
     ("choose", include_str!("../../ptx/choose.ptx")),
+    ("counts", include_str!("../../ptx/counts.ptx")),
+    ("flow", include_str!("../../ptx/flow.ptx")),
     ("lse_fused", include_str!("../../ptx/lse_fused.ptx")),
     ("mix", include_str!("../../ptx/mix.ptx")),
     ("prepare", include_str!("../../ptx/prepare.ptx")),
     ("rows", include_str!("../../ptx/rows.ptx")),
 ];
+
+/// The files whose kernels are told at the launch how much shared memory they get.
+const DYNAMIC_SHARED_MEMORY: [&str; 2] = ["flow", "lse_fused"];
 
 /// The CUDA version whose drivers load them (PTX ISA 8.2), as the driver counts versions.
 const CUDA_VERSION: i32 = 12020;
@@ -130,7 +135,7 @@ fn load(context: &Arc<CudaContext>, shared_memory: usize) -> Result<HashMap<Stri
         let entries = text.lines().filter_map(|line| line.strip_prefix(".visible .entry "));
         for entry in entries.map(|line| line.trim_end_matches('(')) {
             let function = loaded.load_function(entry).map_err(refused)?;
-            if module == "lse_fused" {
+            if DYNAMIC_SHARED_MEMORY.contains(&module) {
                 use sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as DYNAMIC;
                 function.set_attribute(DYNAMIC, shared_memory as i32).map_err(refused)?;
             }

@@ -18,7 +18,19 @@ macro_rules! arguments {
     )* };
 }
 
-arguments!(ConvpcFused, ConvpcRows, ConvpcTranspose, ConvpcPack, ConvpcChoose, ConvpcDraw);
+arguments!(
+    ConvpcFused,
+    ConvpcRows,
+    ConvpcDown,
+    ConvpcRootFlow,
+    ConvpcCounts,
+    ConvpcAddParts,
+    ConvpcAddRows,
+    ConvpcChoose,
+    ConvpcDraw,
+    ConvpcTranspose,
+    ConvpcPack
+);
 
 /// Passes a struct through cudarc, which wants its own trait.
 #[derive(Clone, Copy)]

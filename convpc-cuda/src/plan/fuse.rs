@@ -18,7 +18,7 @@ const BLOCKS_PER_MULTIPROCESSOR: usize = 2;
 const FEW_OUTPUTS: usize = params::CONVPC_ROWS_OUTPUTS as usize;
 
 /// Distance between rows of the operand and of the accumulators, in values.
-fn leading(tile: Tile) -> usize {
+pub(super) fn leading(tile: Tile) -> usize {
     tile.columns() + params::CONVPC_OPERAND_PADDING as usize
 }
 
@@ -29,7 +29,7 @@ pub(super) fn shared_bytes(tile: Tile, (operand, accumulators): (usize, usize), 
 }
 
 /// Operand rows for a number of inputs: a step is 8 values of tf32 or 8 pairs of bf16.
-fn operand_rows(precision: Precision, inputs: usize) -> usize {
+pub(super) fn operand_rows(precision: Precision, inputs: usize) -> usize {
     let values = if precision == Precision::Bf16 { inputs.div_ceil(2) } else { inputs };
     values.next_multiple_of(params::CONVPC_STEP_ROWS as usize)
 }
@@ -55,8 +55,7 @@ pub(super) fn shares_weights(structure: &Structure) -> bool {
 }
 
 /// Tiles in the order in which they would be liked for these rows and outputs. The last takes the least shared memory.
-fn preferences(rows: usize, levels: &[WeightMatrices]) -> &'static [Tile] {
-    let most = levels.iter().map(|m| m.outputs).max().unwrap_or(0);
+pub(super) fn preferences(rows: usize, most: usize) -> &'static [Tile] {
     match (rows, most) {
         (0..=SLIM_ROWS, _) => &[Tile::Slim],
         (_, 0..=16) => &[Tile::Thin, Tile::Slim],
@@ -72,7 +71,8 @@ fn choose(rows: usize, precision: Precision, levels: &[WeightMatrices], limits: 
         shared_bytes(*tile, shared(precision, *tile, levels), levels.len()) <= limits.shared_memory / share
     };
     let first = if levels.len() > 1 { 1 } else { usize::MAX };
-    preferences(rows, levels).iter().take(first).copied().find(fits)
+    let most = levels.iter().map(|m| m.outputs).max().unwrap_or(0);
+    preferences(rows, most).iter().take(first).copied().find(fits)
 }
 
 impl Planner<'_> {

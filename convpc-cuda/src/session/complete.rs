@@ -5,8 +5,8 @@ use ndarray::{ArrayViewMut2, s};
 
 use super::{Context, Key, MOST_ROWS, Running, Session, Slot, log_likelihoods};
 use crate::{
-    compiled::Memory,
     choices::{Call, Tables},
+    compiled::Memory,
     driver::Need,
     error::CudaError,
     plan::{Plan, Purpose, stride},
@@ -31,8 +31,8 @@ impl Session {
         query: Query,
         mut rows: ArrayViewMut2<f32>,
     ) -> Result<Option<usize>, CudaError> {
-        if self.descent.is_none() {
-            self.descent = Some(Tables::new(on.queue, on.structure)?);
+        if self.tables.is_none() {
+            self.tables = Some(Tables::new(on.queue, on.structure)?);
         }
         let at_a_time = self.completed_at_a_time(on, query, rows.nrows())?;
         let (mut impossible, mut slot) = (None, 0);
@@ -64,12 +64,12 @@ impl Session {
                 Plan::new(on.structure, rows, purpose, on.precision, on.limits).values_per_row(on.structure)
             });
             // Data once by column and twice by row.
-            stride(rows) * (on_the_way_up + places + 3 * variables)
+            (stride(rows) * (on_the_way_up + places + 3 * variables) * size_of::<f32>()) as u64
         })
     }
 
     fn places(&self) -> usize {
-        self.descent.as_ref().map_or(0, |tables| tables.places)
+        self.tables.as_ref().map_or(0, |tables| tables.places)
     }
 
     fn has_choices(&self, rows: usize) -> bool {
@@ -89,11 +89,8 @@ impl Session {
         let count = rows.nrows().min(at_a_time);
         let stride = stride(count);
         if let Some(semiring) = query.evidence {
-            let key = self.prepare(on, Purpose::Tape(semiring), count)?;
-            self.stage(on, slot, rows.slice(s![..count, ..]))?;
-            on.queue.compute_after_upload()?;
-            self.transpose(on, slot, count)?;
-            self.climb(on, slot, key)?;
+            self.start(on, slot, rows.slice(s![..count, ..]), Purpose::Tape(semiring), None)?;
+            self.fetch_root(on, slot, start, count)?;
         } else {
             self.make_room_for_rows(on, stride)?;
         }
@@ -114,10 +111,7 @@ impl Session {
             model: on.model,
             to: &self.slots[slot].raw,
         };
-        self.descent.as_ref().expect("made at the beginning").launch(on.queue, on.structure, call)?;
-        if query.evidence.is_some() {
-            self.download_root(on, slot, count)?;
-        }
+        self.tables.as_ref().expect("made at the beginning").launch(on.queue, on.structure, call)?;
         let Slot { staged, raw, running, .. } = &mut self.slots[slot];
         on.queue.download_pinned(raw, staged, 0, count * on.structure.variables())?;
         *running = Some(Running { mark: on.queue.mark()?, first_row: start, rows: count });

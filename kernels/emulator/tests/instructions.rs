@@ -108,6 +108,12 @@ fn bits() {
     check("popc.b32 %o, %a0;", |a, _| a.count_ones());
     check("clz.b32 %o, %a0;", |a, _| a.leading_zeros());
     check("brev.b32 %o, %a0;", |a, _| a.reverse_bits());
+    check("bfind.u32 %o, %a0;", |a, _| 31u32.wrapping_sub(a.leading_zeros()));
+    check("bfind.shiftamt.u32 %o, %a0;", |a, _| if a == 0 { u32::MAX } else { a.leading_zeros() });
+    check("bfind.s32 %o, %a0;", |a, _| {
+        let a = if (a as i32) < 0 { !a } else { a };
+        31u32.wrapping_sub(a.leading_zeros())
+    });
     check("bfe.u32 %o, %a0, 4, 8;", |a, _| a >> 4 & 0xff);
     check("bfe.s32 %o, %a0, 4, 8;", |a, _| {
         (a << 20) as i32 as u32 >> 24 | if a >> 11 & 1 != 0 { 0xffff_ff00 } else { 0 }

@@ -89,8 +89,8 @@ fn rare(r: &mut Registers, m: u32, op: &Op, program: &Program) -> bool {
         Op::Unary32 { f, d, a } => r.map1(m, d, a, |a| unary32(f, a)),
         Op::Unary16 { f, d, a } => r.map1(m, d, a, |a| unary32(f, a as i16 as i32 as u32) & 0xffff),
         Op::Unary64 { f: function, d, a } => {
-            use crate::ptx::op::IntUnary::{Clz, Popc};
-            if matches!(function, Clz | Popc) {
+            use crate::ptx::op::IntUnary::{Clz, Find, Popc};
+            if matches!(function, Clz | Popc | Find { .. }) {
                 let row = r.w(a).map(|a| unary64(function, a) as u32);
                 r.put_n(m, d, row);
             } else {

@@ -123,6 +123,17 @@ pub fn unary32(f: IntUnary, a: u32) -> u32 {
         IntUnary::Brev => a.reverse_bits(),
         IntUnary::Popc => a.count_ones(),
         IntUnary::Clz => a.leading_zeros(),
+        IntUnary::Find { signed, shift } => find(if signed && (a as i32) < 0 { !a } else { a }.into(), 32, shift),
+    }
+}
+
+/// The place of the highest one of a number of `bits` bits, or how far it is from the top; all ones where there is none.
+fn find(a: u64, bits: u32, shift: bool) -> u32 {
+    let place = 63 - (a | 1).leading_zeros();
+    match a {
+        0 => u32::MAX,
+        _ if shift => bits - 1 - place,
+        _ => place,
     }
 }
 
@@ -136,6 +147,7 @@ pub fn unary64(f: IntUnary, a: u64) -> u64 {
         IntUnary::Brev => a.reverse_bits(),
         IntUnary::Popc => u64::from(a.count_ones()),
         IntUnary::Clz => u64::from(a.leading_zeros()),
+        IntUnary::Find { signed, shift } => find(if signed && (a as i64) < 0 { !a } else { a }, 64, shift).into(),
     }
 }
 

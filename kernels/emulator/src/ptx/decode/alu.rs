@@ -12,7 +12,7 @@ impl Decoder<'_> {
         let op = match suffixes.stem() {
             "mov" => self.mov(suffixes, operands)?,
             "and" | "or" | "xor" => self.bitwise(suffixes, operands)?,
-            "not" | "cnot" | "brev" | "popc" | "clz" => self.unary(suffixes, operands)?,
+            "not" | "cnot" | "brev" | "popc" | "clz" | "bfind" => self.unary(suffixes, operands)?,
             "shl" | "shr" => self.shift(suffixes, operands)?,
             "mad" | "mul" if is_integer(suffixes) => self.product(suffixes, operands)?,
             "add" | "sub" if suffixes.take("cc") => self.carry(suffixes, operands, false)?,
@@ -128,15 +128,20 @@ impl Decoder<'_> {
             "abs" => IntUnary::Abs,
             "brev" => IntUnary::Brev,
             "popc" => IntUnary::Popc,
+            "bfind" => IntUnary::Find { signed: false, shift: suffixes.take("shiftamt") },
             _ => IntUnary::Clz,
         };
         let ty = suffixes.ty()?;
+        let f = match f {
+            IntUnary::Find { shift, .. } => IntUnary::Find { signed: ty.is_signed(), shift },
+            f => f,
+        };
         let [d, a] = exactly(operands)?;
         if ty == Type::Pred {
             let (a, _) = self.predicate(a)?;
             return Ok(Op::NotPred { d: self.dest(d, Class::Pred)?, a });
         }
-        let counts = matches!(f, IntUnary::Popc | IntUnary::Clz);
+        let counts = matches!(f, IntUnary::Popc | IntUnary::Clz | IntUnary::Find { .. });
         let d = self.dest(d, if counts { Class::Narrow } else { ty.class() })?;
         let a = self.source(a, ty)?;
         Ok(match ty.bytes() {

@@ -38,6 +38,11 @@ pub enum IntUnary {
     Brev,
     Popc,
     Clz,
+    /// `bfind`: the highest one, or the highest bit that is not the sign; its place, or how far it is from the top.
+    Find {
+        signed: bool,
+        shift: bool,
+    },
 }
 
 /// Floating-point operations of two operands.

@@ -1,0 +1,176 @@
+// The way down: the flow into a sum's inputs from the flow out of it.
+//
+// With e = exp(x - m), sum = W e and y = log sum as the way up left them, flow_in = e · (Wᵀ (flow / sum)), columns being rows of
+// the batch. For each node:
+//   1. stage: flow / sum = flow exp(-y) into the operand in shared memory;
+//   2. product: tensor cores multiply the transposed weights with it; see product.cuh;
+//   3. epilogue: what a round of tiles makes goes through shared memory to the threads of its columns, which compute x and its
+//      exponential anew from what the way up read.
+// Sums too small to be trusted are left out of the product and added in logarithms.
+#include "down.cuh"
+#include "product.cuh"
+
+namespace {
+
+// Inputs that a thread takes at a time; see lse_fused.cu.
+constexpr uint32_t CHUNK = 4;
+
+template <int PRECISION, int MT, int NT, int WARPS_N>
+struct Block {
+    using P = Product<PRECISION, MT, NT, WARPS_N>;
+    static constexpr uint32_t NB = P::NB, PARTS = CONVPC_THREADS / NB;
+    // Inputs of the sums that the warps multiply for at a time.
+    static constexpr uint32_t ROUND = P::WARPS_M * MT * CONVPC_TILE_OUTPUTS;
+    static_assert(ROUND % PARTS == 0, "a thread finds the same channels again");
+
+    const ConvpcDown &p;
+    float *products;    // [ROUND][LD]
+    uint32_t *operand;  // [operand rows][LD]
+    ConvpcNode node;
+    uint32_t row0, repetition;
+
+    // The quotients of the outputs from d0 on for which the operand has room; whether some were left out.
+    __device__ __forceinline__ bool stage(uint32_t d0) const {
+        const uint32_t column = threadIdx.x % NB, outputs = p.sums.channels;
+        const Sums sums(p, node.feature, repetition, row0 + column);
+        bool some = false;
+#pragma unroll 4
+        for (uint32_t d = threadIdx.x / NB; d < min(p.at_a_time, P::filled(outputs - d0)); d += PARTS)
+            P::store(operand, d, column, d0 + d < outputs ? sums.quotient(d0 + d, some) : 0.0f);
+        return __syncthreads_or(some);
+    }
+
+    // The products of a round of tiles, to where the threads of their columns find them.
+    __device__ __forceinline__ void put(const float (&d)[MT][NT][4]) const {
+#pragma unroll
+        for (uint32_t i = 0; i < MT; ++i)
+#pragma unroll
+            for (uint32_t j = 0; j < NT; ++j)
+#pragma unroll
+                for (uint32_t half = 0; half < 2; ++half)
+                    *reinterpret_cast<float2 *>(products + P::output_of(P::first_tile() + i, 2 * half) * P::LD +
+                                                P::column_of(j, 0)) = make_float2(d[i][j][2 * half], d[i][j][2 * half + 1]);
+    }
+
+    // The flow into a round's channels, from `first` on.
+    __device__ __forceinline__ void finish(uint32_t first) const {
+        const uint32_t column = threadIdx.x % NB, row = row0 + column, last = min(first + ROUND, p.source.channels);
+        const float m = p.sums.maxima[offset_index(p.sums, p.source.rows, repetition, node.feature, row)];
+        with_inputs(p.source, node.first, node.count, repetition, row, [&](const auto &x) {
+#pragma unroll 1
+            for (uint32_t c0 = first + threadIdx.x / NB; c0 < last; c0 += CHUNK * PARTS) {
+                float v[CHUNK] = {};
+                x.add(c0, PARTS, v);
+#pragma unroll
+                for (uint32_t k = 0; k < CHUNK; ++k) {
+                    const uint32_t c = c0 + k * PARTS;
+                    if (c < last)
+                        p.below[below_index(p, node.feature, repetition, c, row)] =
+                            products[(c - first) * P::LD + column] * exponential(v[k] - m);
+                }
+            }
+        });
+    }
+
+    // What was left out of the product; each thread for the channels that it has written.
+    __device__ __forceinline__ void add_untrusted() const {
+        const uint32_t row = row0 + threadIdx.x % NB;
+        const Sums sums(p, node.feature, repetition, row);
+        const float m = p.sums.maxima[offset_index(p.sums, p.source.rows, repetition, node.feature, row)];
+        with_inputs(p.source, node.first, node.count, repetition, row, [&](const auto &x) {
+#pragma unroll 1
+            for (uint32_t d = 0; d < p.sums.channels; ++d) {
+                if (!sums.is_untrusted(d)) continue;
+                const float *w = p.linear + ((uint64_t)matrix() * p.sums.channels + d) * p.source.channels;
+#pragma unroll 1
+                for (uint32_t c = threadIdx.x / NB; c < p.source.channels; c += PARTS)
+                    p.below[below_index(p, node.feature, repetition, c, row)] += sums.share(d, w[c], input(x, c) - m);
+            }
+        });
+    }
+
+    __device__ __forceinline__ uint32_t matrix() const { return node.group * p.source.repetitions + repetition; }
+
+    __device__ __forceinline__ void run() const {
+        const uint32_t outputs = p.sums.channels, steps = P::steps(outputs);
+        const uint32_t tiles = (p.source.channels + CONVPC_TILE_OUTPUTS - 1) / CONVPC_TILE_OUTPUTS;
+        bool some = false;
+        for (uint32_t first = 0; first < tiles; first += P::WARPS_M * MT) {
+            const uint32_t tile0 = first + P::first_tile();
+            float d[MT][NT][4] = {};
+            for (uint32_t d0 = 0; d0 < outputs; d0 += p.at_a_time) {
+                const uint32_t step = P::steps(d0);
+                // Where all fits, the rounds after the first find it there.
+                if (first == 0 || outputs > p.at_a_time) {
+                    if (first + d0 > 0) __syncthreads();  // what is there is no longer read
+                    some |= stage(d0);
+                }
+                if (tile0 < tiles)
+                    P::multiply(p.transposed, operand, steps, step, min(P::steps(p.at_a_time), steps - step), matrix(), tile0,
+                                tiles, d);
+            }
+            if (first > 0) __syncthreads();  // the products of the round before are read
+            put(d);
+            __syncthreads();
+            finish(first * CONVPC_TILE_OUTPUTS);
+        }
+        if (some) add_untrusted();
+    }
+};
+
+template <int PRECISION, int MT, int NT, int WARPS_N>
+__device__ __forceinline__ void flow(const ConvpcDown &p) {
+    extern __shared__ __align__(16) float shared[];
+    using B = Block<PRECISION, MT, NT, WARPS_N>;
+    uint32_t *operand = reinterpret_cast<uint32_t *>(shared + B::ROUND * B::P::LD);
+    // Row tiles innermost, so that blocks that run together read the same weights from the second-level cache.
+    const uint32_t at = blockIdx.x / p.row_tiles;
+    B{p, shared, operand, p.nodes[at % p.node_count], blockIdx.x % p.row_tiles * B::NB, at / p.node_count}.run();
+}
+
+}  // namespace
+
+#define FLOW(name, precision)                                                                                               \
+    extern "C" __global__ void __launch_bounds__(CONVPC_THREADS, 2) flow_##name##_wide(const ConvpcDown p) {                    \
+        flow<precision, 4, 8, 2>(p);                                                                                        \
+    }                                                                                                                       \
+    extern "C" __global__ void __launch_bounds__(CONVPC_THREADS, 4) flow_##name##_base(const ConvpcDown p) {                    \
+        flow<precision, 2, 4, 2>(p);                                                                                        \
+    }                                                                                                                       \
+    extern "C" __global__ void __launch_bounds__(CONVPC_THREADS, 5) flow_##name##_thin(const ConvpcDown p) {                    \
+        flow<precision, 1, 2, 4>(p);                                                                                        \
+    }                                                                                                                       \
+    extern "C" __global__ void __launch_bounds__(CONVPC_THREADS, 5) flow_##name##_slim(const ConvpcDown p) {                    \
+        flow<precision, 1, 2, 1>(p);                                                                                        \
+    }
+
+FLOW(f32, CONVPC_PRECISION_F32)
+FLOW(tf32, CONVPC_PRECISION_TF32)
+FLOW(bf16, CONVPC_PRECISION_BF16)
+
+// The root's flow: 1 for each row, 0 for rows of probability zero and those that fill up the last tile.
+extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) root_flow(const ConvpcRootFlow p) {
+    const uint32_t row = blockIdx.x * CONVPC_THREADS + threadIdx.x;
+    if (row >= p.rows) return;
+    p.flow[row] = row < p.given && p.values[row] + p.offsets[row] > negative_infinity() ? 1.0f : 0.0f;
+}
+
+// Through a mixture of repetitions, a thread a row: flow_in[c,r] = flow[c] w[c,r] exp(x[c,r] - y[c]), in logarithms.
+extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) unmix(const ConvpcDown p) {
+    const ConvpcNode node = p.nodes[blockIdx.x / p.row_tiles];
+    const uint32_t row = blockIdx.x % p.row_tiles * CONVPC_THREADS + threadIdx.x;
+    const uint32_t repetitions = p.source.repetitions, channels = p.source.channels;
+    if (row >= p.rows) return;
+    const Sums sums(p, node.feature, 0, row);
+    const float base = p.sums.offsets[offset_index(p.sums, p.source.rows, 0, node.feature, row)];
+#pragma unroll 1
+    for (uint32_t r = 0; r < repetitions; ++r)
+        with_inputs(p.source, node.first, node.count, r, row, [&](const auto &x) {
+            const float above = x.offset() - base;
+#pragma unroll 1
+            for (uint32_t c = 0; c < channels; ++c) {
+                const float w = p.linear[((uint64_t)node.group * channels + c) * repetitions + r];
+                p.below[below_index(p, node.feature, r, c, row)] = sums.share(c, w, input(x, c) + above);
+            }
+        });
+}
