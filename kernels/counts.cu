@@ -43,10 +43,11 @@ struct Block {
         const ConvpcDown &way = p.down;
         const uint32_t column = threadIdx.x % NB, part = threadIdx.x / NB, row = row0 + column;
         const Sums sums(way, node.feature, repetition, row);
-        bool some = false;
-#pragma unroll 4
-        for (uint32_t d = part; d < TILE; d += PARTS)
-            store(q, d, column, d0 + d < way.sums.channels ? sums.quotient(d0 + d, some) : 0.0f);
+        const uint32_t last = min(d0 + TILE, way.sums.channels);
+        const bool some =
+            sums.quotients(d0 + part, PARTS, last, [&](uint32_t d, float v) { store(q, d - d0, column, v); });
+        for (uint32_t d = last - d0 + (part + PARTS - (last - d0) % PARTS) % PARTS; d < TILE; d += PARTS)
+            store(q, d, column, 0.0f);
         const float m = way.sums.maxima[offset_index(way.sums, way.source.rows, repetition, node.feature, row)];
         with_inputs(way.source, node.first, node.count, repetition, row, [&](const auto &x) {
 #pragma unroll 1
@@ -80,23 +81,41 @@ struct Block {
     __device__ __forceinline__ static uint32_t warp_output() { return threadIdx.x / 32 / 2 * (TILE / 2); }
     __device__ __forceinline__ static uint32_t warp_input() { return threadIdx.x / 32 % 2 * (TILE / 2); }
 
+    // A fragment as the product takes it: of f32 the high parts and the low ones.
+    template <int N>
+    struct Fragment {
+        uint32_t high[N], low[N];
+
+        __device__ __forceinline__ void set(uint32_t r, uint32_t word) {
+            if (PRECISION == CONVPC_PRECISION_F32) {
+                const Split split(__uint_as_float(word));
+                high[r] = split.high, low[r] = split.low;
+            } else {
+                high[r] = word;
+            }
+        }
+    };
+
     // total += q eᵀ
     __device__ __forceinline__ void multiply(float (&total)[MT][NT][4]) const {
         const uint32_t g = threadIdx.x % 32 / 4;
         float d[MT][NT][4] = {};
+#pragma unroll 1
         for (uint32_t k = 0; k < NB / STEP; ++k) {
-            uint32_t a[MT][4];
+            Fragment<4> a[MT];
 #pragma unroll
             for (uint32_t i = 0; i < MT; ++i) {
                 uint32_t upper[2], lower[2];
                 load(q, warp_output() + i * 16 + g, k, upper);
                 load(q, warp_output() + i * 16 + g + 8, k, lower);
-                a[i][0] = upper[0], a[i][1] = lower[0], a[i][2] = upper[1], a[i][3] = lower[1];
+                a[i].set(0, upper[0]), a[i].set(1, lower[0]), a[i].set(2, upper[1]), a[i].set(3, lower[1]);
             }
 #pragma unroll
             for (uint32_t j = 0; j < NT; ++j) {
-                uint32_t b[2];
-                load(e, warp_input() + j * 8 + g, k, b);
+                uint32_t words[2];
+                load(e, warp_input() + j * 8 + g, k, words);
+                Fragment<2> b;
+                b.set(0, words[0]), b.set(1, words[1]);
 #pragma unroll
                 for (uint32_t i = 0; i < MT; ++i) multiply(d[i][j], a[i], b);
             }
@@ -109,24 +128,16 @@ struct Block {
                 for (uint32_t r = 0; r < 4; ++r) total[i][j][r] += d[i][j][r];
     }
 
-    __device__ __forceinline__ static void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    __device__ __forceinline__ static void multiply(float (&d)[4], const Fragment<4> &a, const Fragment<2> &b) {
         if (PAIRS) {
-            ptx::mma_bf16(d, a, b);
-        } else if (PRECISION == CONVPC_PRECISION_TF32) {
-            ptx::mma_tf32(d, a, b);
+            ptx::mma_bf16(d, a.high, b.high);
         } else {
-            uint32_t high[4], low[4];
-#pragma unroll
-            for (uint32_t r = 0; r < 4; ++r) {
-                const Split s(__uint_as_float(a[r]));
-                high[r] = s.high, low[r] = s.low;
+            if (PRECISION == CONVPC_PRECISION_F32) {
+                // The small products first, so that they are not lost beside the large one.
+                ptx::mma_tf32(d, a.low, b.high);
+                ptx::mma_tf32(d, a.high, b.low);
             }
-            const Split x(__uint_as_float(b[0])), y(__uint_as_float(b[1]));
-            const uint32_t b_high[2] = {x.high, y.high}, b_low[2] = {x.low, y.low};
-            // The small products first, so that they are not lost beside the large one.
-            ptx::mma_tf32(d, low, b_high);
-            ptx::mma_tf32(d, high, b_low);
-            ptx::mma_tf32(d, high, b_high);
+            ptx::mma_tf32(d, a.high, b.high);
         }
     }
 

@@ -31,12 +31,14 @@ struct Block {
 
     // The quotients of the outputs from d0 on for which the operand has room; whether some were left out.
     __device__ __forceinline__ bool stage(uint32_t d0) const {
-        const uint32_t column = threadIdx.x % NB, outputs = p.sums.channels;
+        const uint32_t column = threadIdx.x % NB, part = threadIdx.x / NB;
+        const uint32_t last = min(d0 + p.at_a_time, p.sums.channels), filled = P::filled(last - d0);
         const Sums sums(p, node.feature, repetition, row0 + column);
-        bool some = false;
-#pragma unroll 4
-        for (uint32_t d = threadIdx.x / NB; d < min(p.at_a_time, P::filled(outputs - d0)); d += PARTS)
-            P::store(operand, d, column, d0 + d < outputs ? sums.quotient(d0 + d, some) : 0.0f);
+        const bool some =
+            sums.quotients(d0 + part, PARTS, last, [&](uint32_t d, float q) { P::store(operand, d - d0, column, q); });
+        // The first beyond the outputs that is this thread's.
+        for (uint32_t d = last - d0 + (part + PARTS - (last - d0) % PARTS) % PARTS; d < filled; d += PARTS)
+            P::store(operand, d, column, 0.0f);
         return __syncthreads_or(some);
     }
 
@@ -57,17 +59,16 @@ struct Block {
         const uint32_t column = threadIdx.x % NB, row = row0 + column, last = min(first + ROUND, p.source.channels);
         const float m = p.sums.maxima[offset_index(p.sums, p.source.rows, repetition, node.feature, row)];
         with_inputs(p.source, node.first, node.count, repetition, row, [&](const auto &x) {
+            const uint32_t part = threadIdx.x / NB;
+            const float *product = products + part * P::LD + column;
+            float *to = p.below + below_index(p, node.feature, repetition, first + part, row);
 #pragma unroll 1
-            for (uint32_t c0 = first + threadIdx.x / NB; c0 < last; c0 += CHUNK * PARTS) {
+            for (uint32_t c0 = first + part; c0 < last; c0 += CHUNK * PARTS) {
                 float v[CHUNK] = {};
                 x.add(c0, PARTS, v);
 #pragma unroll
-                for (uint32_t k = 0; k < CHUNK; ++k) {
-                    const uint32_t c = c0 + k * PARTS;
-                    if (c < last)
-                        p.below[below_index(p, node.feature, repetition, c, row)] =
-                            products[(c - first) * P::LD + column] * exponential(v[k] - m);
-                }
+                for (uint32_t k = 0; k < CHUNK; ++k, product += PARTS * P::LD, to += (uint64_t)PARTS * p.source.rows)
+                    if (c0 + k * PARTS < last) *to = *product * exponential(v[k] - m);
             }
         });
     }

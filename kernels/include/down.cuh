@@ -21,12 +21,20 @@ struct Sums {
           flow(p.flow + (uint64_t)(repetition * p.flow_features + p.parents[feature]) * p.sums.channels * p.source.rows + row),
           stride(p.source.rows) {}
 
-    // flow / sum of output d; 0 and `some` where the sum cannot be trusted.
-    __device__ __forceinline__ float quotient(uint32_t d, bool &some) const {
-        const float f = flow[d * stride], log_sum = y[d * stride];
-        const bool trusted = log_sum >= SMALLEST_LOG_SUM;
-        some |= !trusted && f > 0.0f;
-        return trusted ? f * exponential(-log_sum) : 0.0f;
+    // Calls f with flow / sum of the outputs first, first + step, … below last; 0, and true is returned, where a sum cannot be
+    // trusted.
+    template <class F>
+    __device__ __forceinline__ bool quotients(uint32_t first, uint32_t step, uint32_t last, F f) const {
+        const float *sum = y + first * stride, *out = flow + first * stride;
+        const uint64_t further = step * stride;
+        bool some = false;
+#pragma unroll 4
+        for (uint32_t d = first; d < last; d += step, sum += further, out += further) {
+            const bool trusted = *sum >= SMALLEST_LOG_SUM;
+            some |= !trusted && *out > 0.0f;
+            f(d, trusted ? *out * exponential(-*sum) : 0.0f);
+        }
+        return some;
     }
     __device__ __forceinline__ bool is_untrusted(uint32_t d) const {
         return y[d * stride] < SMALLEST_LOG_SUM && flow[d * stride] > 0.0f;

@@ -15,13 +15,20 @@ struct Inputs {
 struct Nodes : Inputs {
     template <int N>
     __device__ __forceinline__ void add(uint32_t c, uint32_t stride, float (&x)[N]) const {
+        // Mostly all channels are there, and nothing has to be asked for each.
+        if (c + (N - 1) * stride < s.channels) add_those<true>(c, stride, x);
+        else add_those<false>(c, stride, x);
+    }
+    template <bool ALL, int N>
+    __device__ __forceinline__ void add_those(uint32_t c, uint32_t stride, float (&x)[N]) const {
+        const uint64_t step = (uint64_t)stride * s.rows;
 #pragma unroll 1
         for (uint32_t i = 0; i < count; ++i) {
             const float *from =
                 s.values + ((uint64_t)(repetition * s.features + list[i]) * s.channels + c) * s.rows + row;
 #pragma unroll
-            for (uint32_t k = 0; k < N; ++k)
-                if (c + k * stride < s.channels) x[k] += from[(uint64_t)k * stride * s.rows];
+            for (uint32_t k = 0; k < N; ++k, from += step)
+                if (ALL || c + k * stride < s.channels) x[k] += *from;
         }
     }
     __device__ __forceinline__ float offset() const {
@@ -47,14 +54,15 @@ struct LocationScale : Leaves {
 #pragma unroll 1
         for (uint32_t i = 0; i < count; ++i) {
             const float v = value(list[i]);
+            const bool missing = isnan(v);
+            if (missing && !s.max_product) continue;
             const float4 *p = reinterpret_cast<const float4 *>(parameters(list[i], c));
-            if (isnan(v) && !s.max_product) continue;
 #pragma unroll
             for (uint32_t k = 0; k < N; ++k) {
                 if (c + k * stride >= s.channels) break;
                 const float4 q = p[k * stride];
                 const float z = (v - q.x) * q.y;
-                x[k] += isnan(v) ? q.z : fmaf(-0.5f * z, z, q.z);
+                x[k] += missing ? q.z : fmaf(-0.5f * z, z, q.z);
             }
         }
     }

@@ -47,7 +47,7 @@ impl KernelStats {
     }
 
     /// Adds another kernel's counts.
-    pub(crate) fn merge(&mut self, other: &Self) {
+    pub fn merge(&mut self, other: &Self) {
         self.launches += other.launches;
         self.instructions += other.instructions;
         self.f32_arithmetic += other.f32_arithmetic;
