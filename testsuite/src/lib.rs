@@ -1,6 +1,7 @@
 //! What the checks share: the list of backends and SPFlow's golden vectors.
 
 pub mod circuits;
+pub mod downward;
 pub mod upward;
 
 use std::{fs, path::PathBuf};

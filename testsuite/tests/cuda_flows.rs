@@ -1,11 +1,14 @@
-//! Expected counts of the CUDA backend on the software device, against float64.
+//! Flows and expected counts of the CUDA backend on the software device.
 #![cfg(target_os = "linux")]
 
-use convpc::{Backend, Circuit, CudaBackend, Precision, Reference};
-use emulator::Exclusive;
+use convpc::{Backend, Circuit, ConvPc, CudaBackend, Family, Limits, Precision, Statistics};
+use emulator::{Exclusive, Order, Settings};
+use ndarray::{Array2, Axis};
+use proptest::prelude::*;
 use testsuite::{
     Subject, assert_close,
     circuits::{self, data},
+    downward,
 };
 
 fn device() -> Exclusive {
@@ -16,25 +19,157 @@ fn subject(precision: Precision) -> Subject {
     Subject::single(CudaBackend::new(0).expect("the software device").with_precision(precision), precision)
 }
 
-fn compare(subject: &Subject, circuit: &Circuit, rows: u64) {
-    let data = data(circuit, rows);
-    let mut exact = Reference.load(circuit).unwrap();
-    let mut given = subject.backend.load(circuit).unwrap();
-    exact.accumulate(data.view()).unwrap();
-    given.accumulate(data.view()).unwrap();
-    let (exact, given) = (exact.statistics().unwrap(), given.statistics().unwrap());
-    for (layer, kind) in circuit.structure().layers().iter().enumerate().skip(1) {
-        let what = format!("{kind:?}, layer {layer}, {rows} rows\n{circuit}");
-        assert_close(&what, &given.counts[layer], &exact.counts[layer], (1e-5, 1e-4));
+#[test]
+fn every_kind_of_circuit_in_every_precision() {
+    let _device = device();
+    for precision in Precision::ALL {
+        let subject = subject(precision);
+        for circuit in circuits::all() {
+            for rows in [3, 70] {
+                downward::against_float64(&subject, &circuit, &data(&circuit, rows));
+            }
+        }
+    }
+}
+
+/// Wide tiles need many rows and channels, and have several rounds of them.
+#[test]
+fn wide_tiles() {
+    let _device = device();
+    for precision in Precision::ALL {
+        let circuit = circuits::wide();
+        downward::against_float64(&subject(precision), &circuit, &data(&circuit, 130));
     }
 }
 
 #[test]
-fn every_kind_of_circuit() {
+fn probabilities_of_zero_and_gaps_of_ten_thousand_nats() {
     let _device = device();
+    for precision in Precision::ALL {
+        downward::zeros(&subject(precision));
+        downward::gaps(&subject(precision));
+    }
+}
+
+#[test]
+fn the_precision_is_the_one_asked_for() {
+    let _device = device();
+    let circuit = ConvPc::new(4, 4, 1, Family::normal()).channels(24).depth(2).build(1).unwrap();
+    for precision in Precision::ALL {
+        downward::precision_shows(&subject(precision), &circuit, &data(&circuit, 64));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_circuits(
+        size in (1..7usize, 1..7usize, prop_oneof![Just(1usize), Just(3)]),
+        channels in 1..40usize,
+        leaf_channels in 1..20usize,
+        (kernel, depth, repetitions) in (1..4usize, 1..3usize, 1..3usize),
+        (family, use_sum_conv, precision) in (0..4usize, any::<bool>(), 0..3usize),
+        rows in 1..80u64,
+        seed in any::<u64>(),
+    ) {
+        let _device = device();
+        let family = [Family::normal(), Family::bernoulli(), Family::categorical(4), Family::binomial(6)][family];
+        let circuit = ConvPc::new(size.0, size.1, size.2, family)
+            .channels(channels)
+            .leaf_channels(leaf_channels)
+            .kernel_size(kernel)
+            .depth(depth)
+            .repetitions(repetitions)
+            .use_sum_conv(use_sum_conv)
+            .build(seed)
+            .unwrap();
+        downward::against_float64(&subject(Precision::ALL[precision]), &circuit, &data(&circuit, rows));
+    }
+}
+
+fn counts(limits: Option<Limits>, circuit: &Circuit, batches: &[&Array2<f32>]) -> Statistics {
+    let backend = CudaBackend::new(0).unwrap();
+    let backend = limits.map_or(backend.clone(), |limits| backend.with_limits(limits));
+    let mut executable = backend.load(circuit).unwrap();
+    for batch in batches {
+        executable.accumulate(batch.view()).unwrap();
+    }
+    executable.statistics().unwrap()
+}
+
+/// Whatever the order of threads between two barriers, and with a watch for races, the same bits come out.
+#[test]
+fn the_order_of_threads_does_not_matter() {
+    let device = device();
     for circuit in circuits::all() {
-        for rows in [3, 70] {
-            compare(&subject(Precision::F32), &circuit, rows);
+        let data = data(&circuit, 21);
+        device.configure(&Settings::default());
+        let expected = counts(None, &circuit, &[&data]);
+        for order in Order::ALL {
+            device.configure(&Settings { order, races: true, ..Settings::default() });
+            assert_eq!(counts(None, &circuit, &[&data]), expected, "{order:?}\n{circuit}");
         }
     }
+}
+
+/// Approximate instructions as bad as the manual allows, and sums of products cut off, stay within the contract.
+#[test]
+fn errors_of_hardware_stay_within_the_contract() {
+    let device = device();
+    device.configure(&Settings { hardware_error: true, ..Settings::default() });
+    for circuit in circuits::all() {
+        downward::against_float64(&subject(Precision::F32), &circuit, &data(&circuit, 150));
+    }
+}
+
+/// Operands that come in portions, few multiprocessors and many: flows are the same, counts but for the order of additions.
+#[test]
+fn the_plan_does_not_matter() {
+    let _device = device();
+    for circuit in circuits::all().iter().chain([&circuits::wide()]) {
+        let data = data(circuit, 140);
+        let expected = counts(None, circuit, &[&data]);
+        for (multiprocessors, shared_memory) in [(1, 227), (1000, 227), (1, 24), (1, 9)] {
+            let limits = Limits { multiprocessors, shared_memory: shared_memory * 1024 };
+            let given = counts(Some(limits), circuit, &[&data]);
+            for (given, expected) in given.counts.iter().zip(&expected.counts) {
+                assert_close(&format!("{limits:?}"), given, expected, (1e-5, 1e-5));
+            }
+        }
+    }
+}
+
+/// Counts of batches add up, whatever their sizes, and rows are split where memory is short.
+#[test]
+fn batches_add_up() {
+    let device = device();
+    let circuit = ConvPc::new(5, 6, 1, Family::binomial(5)).channels(20).depth(2).use_sum_conv(true).build(3).unwrap();
+    let data = data(&circuit, 300);
+    let expected = counts(None, &circuit, &[&data]);
+    let parts = [1, 16, 100, 183].iter().scan(0, |from, &n| {
+        let part = data.slice_axis(Axis(0), (*from..*from + n).into()).to_owned();
+        *from += n;
+        Some(part)
+    });
+    let parts: Vec<_> = parts.collect();
+    let near = |given: &Statistics| {
+        assert_eq!((given.rows, given.impossible_rows), (expected.rows, 0));
+        assert_close("log-likelihood", &[given.log_likelihood], &[expected.log_likelihood], (1e-12, 0.0));
+        for (given, expected) in given.counts.iter().zip(&expected.counts) {
+            assert_close("counts", given, expected, (1e-5, 1e-6));
+        }
+    };
+    near(&counts(None, &circuit, &parts.iter().collect::<Vec<_>>()));
+    let mut executable = CudaBackend::new(0).unwrap().load(&circuit).unwrap();
+    executable.accumulate(data.view().split_at(Axis(0), 1).0).unwrap();
+    executable.reset_statistics();
+    let limit = device.memory().in_use + (1 << 20);
+    device.set_memory(limit);
+    device.clear_counts();
+    executable.accumulate(data.view()).unwrap();
+    let launches =
+        |name: &str| device.counts().iter().find(|(kernel, _)| kernel == name).map_or(0, |(_, s)| s.launches);
+    assert!(launches("root_flow") > 1, "one batch");
+    near(&executable.statistics().unwrap());
 }

@@ -1,0 +1,84 @@
+//! Checks of flows and expected counts, against float64.
+
+use convpc::{Backend, Circuit, Precision, Reference, Statistics};
+use ndarray::{Array2, Axis, array, concatenate};
+
+use crate::{Subject, assert_close, upward};
+
+/// How far counts may be off relatively. The flow to a place is a product of shares, one for each sum on the way; rounded
+/// operands change each by the error of a sum, of a weight and of a quotient, and the differences between its inputs by those
+/// of the sums below, which for the most part cancel.
+pub fn relative(subject: &Subject, circuit: &Circuit) -> f64 {
+    let sums = circuit.structure().layers().iter().filter(|layer| layer.normalized_axis().is_some()).count();
+    subject.relative + 3.0 * sums as f64 * subject.precision.error_per_sum()
+}
+
+fn statistics(backend: &dyn Backend, circuit: &Circuit, data: &Array2<f32>) -> Statistics {
+    let mut executable = backend.load(circuit).expect("a circuit");
+    executable.accumulate(data.view()).expect("fitting data");
+    executable.statistics().expect("statistics")
+}
+
+/// The expected counts of every layer.
+///
+/// # Panics
+/// If they are further off than the subject's precision allows.
+pub fn against_float64(subject: &Subject, circuit: &Circuit, data: &Array2<f32>) {
+    let exact = statistics(&Reference, circuit, data);
+    let given = statistics(&*subject.backend, circuit, data);
+    let what = subject.backend.description();
+    assert_eq!((given.rows, given.impossible_rows), (exact.rows, exact.impossible_rows), "{what}");
+    let tolerance = (relative(subject, circuit), subject.absolute);
+    for (given, exact) in given.counts[0].rows().into_iter().zip(exact.counts[0].rows()) {
+        // The sum of f · z may cancel, but is at most the larger of those of f and f · z².
+        let largest = exact.fold(0.0, |largest: f64, value| largest.max(value.abs()));
+        assert_close(&format!("{what}: leaf\n{circuit}"), given, exact, (0.0, tolerance.0 * largest + tolerance.1));
+    }
+    for (layer, kind) in circuit.structure().layers().iter().enumerate().skip(1) {
+        let what = format!("{what}: {kind:?}, layer {layer}, {} rows\n{circuit}", data.nrows());
+        assert_close(&what, &given.counts[layer], &exact.counts[layer], tolerance);
+    }
+}
+
+/// Rows of probability zero count for nothing, and edges of weight zero stay so.
+///
+/// # Panics
+/// If they do not.
+pub fn zeros(subject: &Subject) {
+    for (channels, sum_conv) in [(3, false), (3, true), (20, false), (20, true)] {
+        let (circuit, rows) = upward::with_zeros(channels, sum_conv);
+        let rows: Vec<_> = rows.iter().map(|(row, _)| row.view()).collect();
+        against_float64(subject, &circuit, &concatenate(Axis(0), &rows).expect("rows of one length"));
+    }
+}
+
+/// Flows to channels ten thousand nats behind others, through sums too small for plain products.
+///
+/// # Panics
+/// If they are lost.
+pub fn gaps(subject: &Subject) {
+    for (mean, channels, sum_conv) in [(142.0, 2, false), (1000.0, 2, true), (142.0, 20, false), (142.0, 70, true)] {
+        let m = mean as f32;
+        let data = array![[0.0, m, m, m, m, m], [0.0; 6], [m; 6], [0.0, f32::NAN, 0.0, m, 0.0, m]];
+        for taken in [0, 1] {
+            against_float64(subject, &upward::far_apart(mean, channels, taken, sum_conv), &data);
+        }
+    }
+}
+
+/// The precision of products is that which was asked for: worse than f32, within its bound.
+///
+/// # Panics
+/// If it is not.
+pub fn precision_shows(subject: &Subject, circuit: &Circuit, data: &Array2<f32>) {
+    let exact = statistics(&Reference, circuit, data);
+    let given = statistics(&*subject.backend, circuit, data);
+    let worst = |layer: usize| {
+        let pairs = given.counts[layer].iter().zip(&exact.counts[layer]).filter(|(_, exact)| **exact > 0.1);
+        pairs.map(|(given, exact)| (given / exact - 1.0).abs()).fold(0.0, f64::max)
+    };
+    let worst = (1..exact.counts.len()).map(worst).fold(0.0, f64::max);
+    let least = if subject.precision == Precision::F32 { 0.0 } else { subject.precision.error_per_sum() / 20.0 };
+    let most = relative(subject, circuit) + 1e-4;
+    assert!((least..=most).contains(&worst), "{}: {worst} not in {least}..{most}", subject.backend.description());
+}
