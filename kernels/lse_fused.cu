@@ -92,9 +92,10 @@ struct Block {
         const uint32_t column = threadIdx.x % NB, part = threadIdx.x / NB;
         const uint32_t filled = P::filled(level.inputs);
         float m = negative_infinity(), offset = 0.0f;
-        // Two passes through one piece of code: the inputs of five kinds of source are its larger part.
+        // Pairs of bf16 have no room for the inputs themselves, which are computed a second time then: two passes through one
+        // piece of code, of which the inputs of five kinds of source are the larger part.
 #pragma unroll 1
-        for (uint32_t pass = 0; pass < 2; ++pass) {
+        for (uint32_t pass = 0; pass < (P::PAIRS ? 2 : 1); ++pass) {
             inputs(step, level, column, [&](const auto &x) {
                 if (pass == 0 && part == 0) offset = x.offset();
 #pragma unroll 1
@@ -107,7 +108,9 @@ struct Block {
                         // Beyond the inputs the operand is 0, like the weights.
                         if (c >= level.inputs) v[k] = negative_infinity();
                         if (pass == 0) m = fmaxf(m, v[k]);
-                        else if (c < filled) P::store(operand, c, column, exponential(v[k] - m));
+                        if (c >= filled) continue;
+                        if (!P::PAIRS) operand[c * LD + column] = __float_as_uint(v[k]);
+                        else if (pass == 1) P::store(operand, c, column, exponential(v[k] - m));
                     }
                 }
             });
@@ -119,6 +122,11 @@ struct Block {
                 // Where every input is -inf there is nothing to subtract.
                 m = m == negative_infinity() ? 0.0f : m;
             }
+        }
+        if (!P::PAIRS) {
+#pragma unroll 4
+            for (uint32_t c = part; c < filled; c += PARTS)
+                P::store(operand, c, column, exponential(__uint_as_float(operand[c * LD + column]) - m));
         }
         if (part == 0 && is_there(column)) {
             maxima[column] = m;

@@ -41,13 +41,13 @@ pub(super) fn addresses(warp: &Warp, addr: Addr) -> Row<u64> {
     let mut row = [0; LANES];
     if addr.wide {
         let base = warp.registers.w(addr.base);
-        for lane in 0..LANES {
-            row[lane] = base[lane].wrapping_add(i64::from(addr.offset) as u64);
+        for (address, base) in row.iter_mut().zip(base) {
+            *address = base.wrapping_add(i64::from(addr.offset) as u64);
         }
     } else {
         let base = warp.registers.n(addr.base);
-        for lane in 0..LANES {
-            row[lane] = u64::from(base[lane].wrapping_add(addr.offset as u32));
+        for (address, base) in row.iter_mut().zip(base) {
+            *address = u64::from(base.wrapping_add(addr.offset as u32));
         }
     }
     row
@@ -90,8 +90,8 @@ fn write<const N: usize>(warp: &mut Warp, lanes: u32, load: &Transfer, rows: &[R
     if load.elem.wide {
         for (pair, d) in rows.chunks_exact(2).zip(load.registers) {
             let mut row = [0; LANES];
-            for lane in 0..LANES {
-                row[lane] = u64::from(pair[0][lane]) | u64::from(pair[1][lane]) << 32;
+            for ((d, low), high) in row.iter_mut().zip(&pair[0]).zip(&pair[1]) {
+                *d = u64::from(*low) | u64::from(*high) << 32;
             }
             warp.registers.put_w(lanes, d, row);
         }

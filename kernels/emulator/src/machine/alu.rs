@@ -40,8 +40,8 @@ pub(super) fn execute(r: &mut Registers, m: u32, op: &Op, program: &Program, har
         Op::Truncate { d, a } => {
             let a = r.w(a);
             let mut row = [0; LANES];
-            for lane in 0..LANES {
-                row[lane] = a[lane] as u32;
+            for (d, a) in row.iter_mut().zip(a) {
+                *d = *a as u32;
             }
             r.put_n(m, d, row);
         }
@@ -56,8 +56,8 @@ pub(super) fn execute(r: &mut Registers, m: u32, op: &Op, program: &Program, har
             let p = r.p(p);
             let (a, b) = (r.n(a), r.n(b));
             let mut row = [0; LANES];
-            for lane in 0..LANES {
-                row[lane] = if p >> lane & 1 != 0 { a[lane] } else { b[lane] };
+            for (lane, ((d, a), b)) in row.iter_mut().zip(a).zip(b).enumerate() {
+                *d = if p >> lane & 1 != 0 { *a } else { *b };
             }
             r.put_n(m, d, row);
         }
@@ -274,18 +274,17 @@ fn mad_wide(r: &mut Registers, m: u32, signed: bool, d: Reg, a: Reg, b: Reg, c: 
     let (a, b) = (r.n(a), r.n(b));
     let mut row = [0u64; LANES];
     if signed {
-        for lane in 0..LANES {
-            row[lane] = (i64::from(a[lane] as i32) * i64::from(b[lane] as i32)) as u64;
+        for ((d, a), b) in row.iter_mut().zip(a).zip(b) {
+            *d = (i64::from(*a as i32) * i64::from(*b as i32)) as u64;
         }
     } else {
-        for lane in 0..LANES {
-            row[lane] = u64::from(a[lane]) * u64::from(b[lane]);
+        for ((d, a), b) in row.iter_mut().zip(a).zip(b) {
+            *d = u64::from(*a) * u64::from(*b);
         }
     }
     if c != NONE {
-        let c = r.w(c);
-        for lane in 0..LANES {
-            row[lane] = row[lane].wrapping_add(c[lane]);
+        for (d, c) in row.iter_mut().zip(r.w(c)) {
+            *d = d.wrapping_add(*c);
         }
     }
     r.put_w(m, d, row);

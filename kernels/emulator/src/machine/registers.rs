@@ -30,6 +30,8 @@ macro_rules! for_lanes {
 }
 pub(super) use for_lanes;
 
+// Loops over lanes go through iterators and not through indices: only then does the compiler make vector code of them.
+
 /// The three files.
 #[derive(Debug, Default)]
 pub(super) struct Registers {
@@ -91,8 +93,8 @@ impl Registers {
     pub(super) fn map1(&mut self, mask: u32, d: Reg, a: Reg, f: impl Fn(u32) -> u32) {
         let a = self.n(a);
         let mut row = [0; LANES];
-        for lane in 0..LANES {
-            row[lane] = f(a[lane]);
+        for (d, a) in row.iter_mut().zip(a) {
+            *d = f(*a);
         }
         self.put_n(mask, d, row);
     }
@@ -101,8 +103,8 @@ impl Registers {
     pub(super) fn map2(&mut self, mask: u32, d: Reg, a: Reg, b: Reg, f: impl Fn(u32, u32) -> u32) {
         let (a, b) = (self.n(a), self.n(b));
         let mut row = [0; LANES];
-        for lane in 0..LANES {
-            row[lane] = f(a[lane], b[lane]);
+        for ((d, a), b) in row.iter_mut().zip(a).zip(b) {
+            *d = f(*a, *b);
         }
         self.put_n(mask, d, row);
     }
@@ -111,8 +113,8 @@ impl Registers {
     pub(super) fn map3(&mut self, mask: u32, d: Reg, [a, b, c]: [Reg; 3], f: impl Fn(u32, u32, u32) -> u32) {
         let (a, b, c) = (self.n(a), self.n(b), self.n(c));
         let mut row = [0; LANES];
-        for lane in 0..LANES {
-            row[lane] = f(a[lane], b[lane], c[lane]);
+        for (((d, a), b), c) in row.iter_mut().zip(a).zip(b).zip(c) {
+            *d = f(*a, *b, *c);
         }
         self.put_n(mask, d, row);
     }
@@ -121,8 +123,8 @@ impl Registers {
     pub(super) fn wide1(&mut self, mask: u32, d: Reg, a: Reg, f: impl Fn(u64) -> u64) {
         let a = self.w(a);
         let mut row = [0; LANES];
-        for lane in 0..LANES {
-            row[lane] = f(a[lane]);
+        for (d, a) in row.iter_mut().zip(a) {
+            *d = f(*a);
         }
         self.put_w(mask, d, row);
     }
@@ -131,8 +133,8 @@ impl Registers {
     pub(super) fn wide2(&mut self, mask: u32, d: Reg, a: Reg, b: Reg, f: impl Fn(u64, u64) -> u64) {
         let (a, b) = (self.w(a), self.w(b));
         let mut row = [0; LANES];
-        for lane in 0..LANES {
-            row[lane] = f(a[lane], b[lane]);
+        for ((d, a), b) in row.iter_mut().zip(a).zip(b) {
+            *d = f(*a, *b);
         }
         self.put_w(mask, d, row);
     }
@@ -142,8 +144,8 @@ impl Registers {
     pub(super) fn widen2(&mut self, mask: u32, d: Reg, a: Reg, b: Reg, f: impl Fn(u32, u32) -> u64) {
         let (a, b) = (self.n(a), self.n(b));
         let mut row = [0; LANES];
-        for lane in 0..LANES {
-            row[lane] = f(a[lane], b[lane]);
+        for ((d, a), b) in row.iter_mut().zip(a).zip(b) {
+            *d = f(*a, *b);
         }
         self.put_w(mask, d, row);
     }
@@ -153,8 +155,8 @@ impl Registers {
     pub(super) fn wide_narrow(&mut self, mask: u32, d: Reg, a: Reg, b: Reg, f: impl Fn(u64, u32) -> u64) {
         let (a, b) = (self.w(a), self.n(b));
         let mut row = [0; LANES];
-        for lane in 0..LANES {
-            row[lane] = f(a[lane], b[lane]);
+        for ((d, a), b) in row.iter_mut().zip(a).zip(b) {
+            *d = f(*a, *b);
         }
         self.put_w(mask, d, row);
     }
@@ -164,8 +166,8 @@ impl Registers {
     pub(super) fn test2(&self, a: Reg, b: Reg, f: impl Fn(u32, u32) -> bool) -> u32 {
         let (a, b) = (self.n(a), self.n(b));
         let mut bits = 0;
-        for lane in 0..LANES {
-            bits |= u32::from(f(a[lane], b[lane])) << lane;
+        for (lane, (a, b)) in a.iter().zip(b).enumerate() {
+            bits |= u32::from(f(*a, *b)) << lane;
         }
         bits
     }
@@ -174,8 +176,8 @@ impl Registers {
     pub(super) fn test2_wide(&self, a: Reg, b: Reg, f: impl Fn(u64, u64) -> bool) -> u32 {
         let (a, b) = (self.w(a), self.w(b));
         let mut bits = 0;
-        for lane in 0..LANES {
-            bits |= u32::from(f(a[lane], b[lane])) << lane;
+        for (lane, (a, b)) in a.iter().zip(b).enumerate() {
+            bits |= u32::from(f(*a, *b)) << lane;
         }
         bits
     }
@@ -189,8 +191,8 @@ fn blend<T: Copy>(mask: u32, old: &mut Row<T>, new: Row<T>) {
         let lane = mask.trailing_zeros() as usize;
         old[lane] = new[lane];
     } else {
-        for lane in 0..LANES {
-            old[lane] = if mask >> lane & 1 != 0 { new[lane] } else { old[lane] };
+        for (lane, (old, new)) in old.iter_mut().zip(new).enumerate() {
+            *old = if mask >> lane & 1 != 0 { new } else { *old };
         }
     }
 }

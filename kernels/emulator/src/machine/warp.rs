@@ -120,8 +120,8 @@ impl Warp {
 
     #[inline(always)]
     pub(super) fn set_pcs(&mut self, lanes: u32, pc: u32) {
-        for lane in 0..LANES {
-            self.pcs[lane] = if lanes >> lane & 1 != 0 { pc } else { self.pcs[lane] };
+        for (lane, at) in self.pcs.iter_mut().enumerate() {
+            *at = if lanes >> lane & 1 != 0 { pc } else { *at };
         }
     }
 
