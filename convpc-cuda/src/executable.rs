@@ -196,6 +196,7 @@ impl Executable for CudaExecutable {
         let learning = learning.as_mut().ok_or(Error::NoStatistics)?;
         learning.counts.step(queue, structure, model, &learning.seen, options)?;
         learning.seen = Accumulated::default();
+        // The truth is on the device now.
         *circuit = OnceLock::new();
         Ok(())
     }
