@@ -1,7 +1,7 @@
 //! What goes wrong with a GPU, each with its message: made by the software device.
 #![cfg(target_os = "linux")]
 
-use convpc::{Backend, BackendChoice, ConvPc, CudaBackend, Family, Mpe, Precision, em};
+use convpc::{Backend, BackendChoice, ConvPc, CudaBackend, Family, Mpe, Precision};
 use emulator::Exclusive;
 use insta::assert_snapshot;
 use ndarray::Array2;
@@ -45,7 +45,7 @@ fn drivers_and_devices() {
 fn kernels_that_the_driver_refuses() {
     let device = device();
     device.fail_call("cuModuleLoadData", 1, 222);
-    assert_snapshot!(refused(), @"the driver refuses the kernels of lse_fused (CUDA_ERROR_UNSUPPORTED_PTX_VERSION); they are built for drivers of CUDA 12.2 or newer: update the driver, and report it if that does not help");
+    assert_snapshot!(refused(), @"the driver refuses the kernels of counts (CUDA_ERROR_UNSUPPORTED_PTX_VERSION); they are built for drivers of CUDA 12.2 or newer: update the driver, and report it if that does not help");
 }
 
 /// Bytes depend on what else is in memory.

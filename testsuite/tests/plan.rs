@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use convpc_core::{ConvPc, Family, Layer, Precision, Scope, Semiring, Structure, WeightMatrices};
-use convpc_cuda::{Input, Kernel, Limits, Plan, Purpose, Tile};
+use convpc_cuda::{Descents, Flow, Input, Kernel, Limits, Plan, Purpose, Tile};
 use testsuite::circuits;
 
 const H100: Limits = Limits { multiprocessors: 132, shared_memory: 227 * 1024 };
@@ -187,4 +187,90 @@ fn patches_that_share_weights_are_folded() {
         }
     }
     assert_eq!(Plan::new(&structure, 9, Purpose::Root, Precision::F32, H100).launches[0].fold, 1);
+}
+
+fn descents(structure: &Structure, rows: usize, precision: Precision, limits: Limits) -> Descents {
+    Descents::new(structure, &Plan::new(structure, rows, Purpose::Learn, precision, limits), precision, limits)
+}
+
+/// The nearest node above a feature that is a sum's, if there is one.
+fn sum_above(structure: &Structure, layer: usize, feature: usize) -> Option<usize> {
+    let above = layer + 1;
+    let kind = structure.layers().get(above)?;
+    let mut features = 0..structure.shape(above).features();
+    let parent = features.find(|&f| structure.children(above, f).contains(&feature))?;
+    if matches!(kind, Layer::ProdConv(_)) { sum_above(structure, above, parent) } else { Some(parent) }
+}
+
+#[test]
+fn the_way_down_passes_every_sum_once_and_knows_its_parents() {
+    let small = Limits { multiprocessors: 1, shared_memory: 12 * 1024 };
+    for structure in structures() {
+        let mut sums = sums_and_root(&structure);
+        sums.retain(|&layer| structure.layers()[layer].normalized_axis().is_some());
+        for (rows, limits) in [(1, H100), (20, small), (100, H100), (5000, small)] {
+            let down = descents(&structure, rows, Precision::F32, limits);
+            let layers: Vec<usize> = down.layers.iter().rev().map(|descent| descent.layer).collect();
+            assert_eq!(layers, sums);
+            for descent in &down.layers {
+                let matrices = &descent.matrices;
+                let shape = structure.shape(descent.layer);
+                let occupied = (0..shape.features()).filter(|&f| !structure.is_empty(descent.layer, f));
+                let mut seen: Vec<usize> = descent.nodes.iter().map(|n| n.feature as usize).collect();
+                for (group, ends) in descent.groups.windows(2).enumerate() {
+                    let nodes = &descent.nodes[ends[0] as usize..ends[1] as usize];
+                    assert!(nodes.iter().all(|n| matrices.group(n.feature as usize) == group));
+                }
+                for &feature in &seen {
+                    let parent = sum_above(&structure, descent.layer, feature).unwrap_or(0);
+                    assert_eq!(descent.parents[feature] as usize, parent, "layer {}", descent.layer);
+                }
+                seen.sort_unstable();
+                assert!(seen.into_iter().eq(occupied));
+                assert!(descent.shared_bytes() <= limits.shared_memory, "{down}");
+                if let Flow::Product(..) = descent.flow {
+                    // Every output is staged, a whole number of steps at a time; every part has something to add.
+                    assert!(descent.at_a_time.is_multiple_of(16) && descent.at_a_time > 0);
+                    let largest = descent.groups.windows(2).map(|g| g[1] - g[0]).max().unwrap() as usize;
+                    assert!(descent.parts <= largest * down.rows.div_ceil(16));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_way_down_of_28_by_28_pixels_with_64_channels() {
+    let structure = ConvPc::new(28, 28, 1, Family::normal()).channels(64).structure().unwrap();
+    insta::assert_snapshot!(descents(&structure, 4096, Precision::F32, H100), @r"
+    4096 rows, 6 sum layers down
+    flow_f32_base      layer 12  1 node(s), 64 block(s), 23040 bytes shared; counts in 64 part(s), 64 block(s)
+    flow_f32_base      layer 10  4 node(s), 256 block(s), 36864 bytes shared; counts in 64 part(s), 256 block(s)
+    flow_f32_base      layer 8   16 node(s), 1024 block(s), 36864 bytes shared; counts in 33 part(s), 528 block(s)
+    flow_f32_base      layer 6   64 node(s), 4096 block(s), 36864 bytes shared; counts in 9 part(s), 576 block(s)
+    flow_f32_base      layer 4   196 node(s), 12544 block(s), 36864 bytes shared; counts in 3 part(s), 768 block(s)
+    flow_f32_base      layer 2   784 node(s), 50176 block(s), 36864 bytes shared; counts in 1 part(s), 1024 block(s)
+    count_location_scale leaves    784 column(s), 12544 block(s), 0 bytes shared
+    ");
+    insta::assert_snapshot!(descents(&structure, 1, Precision::Bf16, H100), @r"
+    16 rows, 6 sum layers down
+    flow_bf16_slim     layer 12  1 node(s), 1 block(s), 6912 bytes shared; counts in 1 part(s), 1 block(s)
+    flow_bf16_slim     layer 10  4 node(s), 4 block(s), 9216 bytes shared; counts in 1 part(s), 4 block(s)
+    flow_bf16_slim     layer 8   16 node(s), 16 block(s), 9216 bytes shared; counts in 1 part(s), 16 block(s)
+    flow_bf16_slim     layer 6   64 node(s), 64 block(s), 9216 bytes shared; counts in 1 part(s), 64 block(s)
+    flow_bf16_slim     layer 4   196 node(s), 196 block(s), 9216 bytes shared; counts in 1 part(s), 256 block(s)
+    flow_bf16_slim     layer 2   784 node(s), 784 block(s), 9216 bytes shared; counts in 1 part(s), 1024 block(s)
+    count_location_scale leaves    784 column(s), 12544 block(s), 0 bytes shared
+    ");
+    let shared = ConvPc::new(28, 28, 1, Family::normal()).channels(64).use_sum_conv(true).structure().unwrap();
+    insta::assert_snapshot!(descents(&shared, 4096, Precision::F32, H100), @r"
+    4096 rows, 6 sum layers down
+    flow_f32_base      layer 12  1 node(s), 64 block(s), 23040 bytes shared; counts in 64 part(s), 64 block(s)
+    flow_f32_base      layer 10  4 node(s), 256 block(s), 36864 bytes shared; counts in 64 part(s), 256 block(s)
+    flow_f32_base      layer 8   16 node(s), 1024 block(s), 36864 bytes shared; counts in 132 part(s), 528 block(s)
+    flow_f32_base      layer 6   64 node(s), 4096 block(s), 36864 bytes shared; counts in 132 part(s), 528 block(s)
+    flow_f32_base      layer 4   196 node(s), 12544 block(s), 36864 bytes shared; counts in 132 part(s), 528 block(s)
+    flow_f32_base      layer 2   784 node(s), 50176 block(s), 36864 bytes shared; counts in 196 part(s), 784 block(s)
+    count_location_scale leaves    784 column(s), 12544 block(s), 0 bytes shared
+    ");
 }

@@ -4,7 +4,7 @@
 //! takes the PTX from there.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -21,8 +21,6 @@ use crate::{
 };
 
 const LIST: &str = "kernels/mutants.toml";
-/// The package of the tests that must notice.
-const PACKAGE: &str = "testsuite";
 /// Names the folder whose `<name>.ptx` the software device runs in place of the PTX that begins with `// convpc <name>`.
 const REPLACEMENT: &str = "CONVPC_EMULATOR_PTX";
 
@@ -45,14 +43,14 @@ struct Mutant {
     replace: String,
     /// Which occurrence, from 1.
     nth: Option<usize>,
+    /// The file of the test suite that must notice.
+    #[serde(default = "usual_test")]
+    test: String,
     /// What the change breaks.
     breaks: String,
-    /// The test program that must notice.
-    #[serde(default = "default_test")]
-    test: String,
 }
 
-fn default_test() -> String {
+fn usual_test() -> String {
     "cuda".into()
 }
 
@@ -101,17 +99,15 @@ pub(crate) fn run(only: Option<&str>, list: bool) -> Result<()> {
     let tools = Tools::ready()?;
     let original = tempfile::tempdir().context("no temporary folder could be made")?;
     compile_into(original.path(), &tools, &kernels, &files(&kernels, "cu")?)?;
-    let mut programs = BTreeMap::new();
-    for mutant in &mutants {
-        if !programs.contains_key(&mutant.test) {
-            programs.insert(mutant.test.clone(), Program::ready(&mutant.test, original.path())?);
-        }
-    }
+    println!("building the tests, and running them on the unchanged kernels");
+    let names: BTreeSet<&str> = mutants.iter().map(|mutant| mutant.test.as_str()).collect();
+    let tests = names.into_iter().map(|name| Ok((name, Tests::ready(name, original.path())?)));
+    let tests = tests.collect::<Result<BTreeMap<_, _>>>()?;
 
     let mut survived = 0;
     for mutant in &mutants {
         let started = Instant::now();
-        let verdict = judge(mutant, &tools, &kernels, original.path(), &programs[&mutant.test])
+        let verdict = judge(mutant, &tools, &kernels, original.path(), &tests[mutant.test.as_str()])
             .with_context(|| format!("mutant {}", mutant.name))?;
         let result = match &verdict {
             Verdict::Caught(test) => format!("caught by {test}"),
@@ -128,41 +124,42 @@ pub(crate) fn run(only: Option<&str>, list: bool) -> Result<()> {
     Ok(())
 }
 
-/// A test program, and how long it may run.
-struct Program {
-    tests: TestBinary,
+/// A file of tests that pass on the unchanged kernels.
+struct Tests {
+    binary: TestBinary,
+    /// Broken loops need not end.
     limit: Duration,
 }
 
-impl Program {
-    /// Builds a test program, which must pass on the unchanged kernels.
+impl Tests {
     fn ready(name: &str, original: &Path) -> Result<Self> {
-        println!("building the test {name}");
-        let tests = TestBinary::build(&["--package", PACKAGE, "--test", name])?;
-        println!("running it on the unchanged kernels");
+        let binary = TestBinary::build(&["--package", "testsuite", "--test", name])?;
         let started = Instant::now();
-        match tests.run(REPLACEMENT, original, Duration::from_secs(1800))? {
-            Outcome::Passed { tests: 0 } => bail!("the tests are empty: nothing can be caught"),
-            Outcome::Passed { tests } => println!("{tests} passed in {:.0} s", started.elapsed().as_secs_f64()),
-            Outcome::Failed { what } => bail!("the tests fail on the unchanged kernels: {what}"),
+        match binary.run(REPLACEMENT, original, Duration::from_secs(1800))? {
+            Outcome::Passed { tests: 0 } => bail!("the tests of {name} are empty: nothing can be caught"),
+            Outcome::Passed { tests } => println!("{name}: {tests} passed in {:.0} s", started.elapsed().as_secs_f64()),
+            Outcome::Failed { what } => bail!("the tests of {name} fail on the unchanged kernels: {what}"),
         }
-        // Broken loops need not end.
-        let limit = started.elapsed() * 10 + Duration::from_secs(30);
-        must_read_replacements(&tests, original, limit)?;
-        Ok(Program { tests, limit })
+        let tests = Tests { binary, limit: started.elapsed() * 10 + Duration::from_secs(30) };
+        tests.must_read_replacements(original)?;
+        Ok(tests)
     }
-}
 
-/// Without kernels the tests must fail; else they run others than those that they are given, and nothing can be caught.
-fn must_read_replacements(tests: &TestBinary, original: &Path, limit: Duration) -> Result<()> {
-    let empty = tempfile::tempdir().context("no temporary folder could be made")?;
-    for path in files(original, "ptx")? {
-        let first_line = format!("// convpc {}\n", workspace::stem(&path));
-        workspace::write(&empty.path().join(path.file_name().unwrap_or_default()), first_line)?;
+    fn run(&self, kernels: &Path) -> Result<Outcome> {
+        self.binary.run(REPLACEMENT, kernels, self.limit)
     }
-    match tests.run(REPLACEMENT, empty.path(), limit)? {
-        Outcome::Failed { .. } => Ok(()),
-        Outcome::Passed { .. } => bail!("the tests pass without kernels: their device does not heed {REPLACEMENT}"),
+
+    /// Without kernels the tests must fail; else they run others than those that they are given, and nothing can be caught.
+    fn must_read_replacements(&self, original: &Path) -> Result<()> {
+        let empty = tempfile::tempdir().context("no temporary folder could be made")?;
+        for path in files(original, "ptx")? {
+            let first_line = format!("// convpc {}\n", workspace::stem(&path));
+            workspace::write(&empty.path().join(path.file_name().unwrap_or_default()), first_line)?;
+        }
+        match self.run(empty.path())? {
+            Outcome::Failed { .. } => Ok(()),
+            Outcome::Passed { .. } => bail!("the tests pass without kernels: their device does not heed {REPLACEMENT}"),
+        }
     }
 }
 
@@ -173,7 +170,7 @@ enum Verdict {
     Survived,
 }
 
-fn judge(mutant: &Mutant, tools: &Tools, kernels: &Path, original: &Path, program: &Program) -> Result<Verdict> {
+fn judge(mutant: &Mutant, tools: &Tools, kernels: &Path, original: &Path, tests: &Tests) -> Result<Verdict> {
     let folder = tempfile::tempdir().context("no temporary folder could be made")?;
     let (copy, out) = (folder.path().join("kernels"), folder.path().join("ptx"));
     copy_sources(kernels, &copy)?;
@@ -188,7 +185,7 @@ fn judge(mutant: &Mutant, tools: &Tools, kernels: &Path, original: &Path, progra
     if !compile_into(&out, tools, &copy, &sources)? {
         return Ok(Verdict::Same);
     }
-    Ok(match program.tests.run(REPLACEMENT, &out, program.limit)? {
+    Ok(match tests.run(&out)? {
         Outcome::Failed { what } => Verdict::Caught(what),
         Outcome::Passed { .. } => Verdict::Survived,
     })
@@ -244,8 +241,8 @@ mod tests {
             find: find.into(),
             replace: "max".into(),
             nth,
+            test: usual_test(),
             breaks: "".into(),
-            test: default_test(),
         }
     }
 
