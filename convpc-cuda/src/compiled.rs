@@ -118,7 +118,8 @@ fn row_stride(stride: usize) -> Result<u32, CudaError> {
     u32::try_from(stride).map_err(|_| CudaError::TooLarge { what: "the number of rows" })
 }
 
-fn source(
+/// The inputs of a node: what a launch reads on the way up, and the way down reads again.
+pub(crate) fn source(
     structure: &Structure,
     input: Input,
     rows: u32,

@@ -81,12 +81,6 @@ pub enum CudaError {
         /// The family.
         family: &'static str,
     },
-    /// Something that the device does not do yet.
-    #[error("{operation} is not supported on cuda yet; choose the backend cpu")]
-    UnsupportedOperation {
-        /// The operation.
-        operation: &'static str,
-    },
     /// A circuit whose numbers do not fit the kernels' 32-bit indices.
     #[error("{what} does not fit the kernels' 32-bit indices; choose fewer channels or a smaller image")]
     TooLarge {

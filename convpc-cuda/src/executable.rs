@@ -4,8 +4,8 @@ use std::{
 };
 
 use convpc_core::{
-    Accumulated, Circuit, Error, Evaluation, Executable, Mpe, Parameters, Precision, Result, Semiring, Statistics,
-    Structure, em, evidence,
+    Accumulated, Choice, Circuit, Error, Evaluation, Executable, Mpe, Parameters, Precision, Result, Semiring,
+    Statistics, Structure, em, evidence,
 };
 use ndarray::{Array1, Array2, Array4, ArrayView2, Axis, s};
 
@@ -15,7 +15,7 @@ use crate::{
     learn::Learning,
     model::Model,
     plan::{Limits, Purpose},
-    session::{Context, Session},
+    session::{Context, Query, Session},
 };
 
 pub(crate) struct CudaExecutable {
@@ -109,6 +109,14 @@ impl CudaExecutable {
         }
         Ok(())
     }
+
+    /// Fills in what is missing.
+    fn complete(&self, mut rows: Array2<f32>, query: Query) -> Result<Array2<f32>> {
+        match self.with_session(|session| session.complete(self.context(), query, rows.view_mut()))? {
+            Some(row) => Err(Error::ImpossibleEvidence { row }),
+            None => Ok(rows),
+        }
+    }
 }
 
 impl Drop for CudaExecutable {
@@ -116,10 +124,6 @@ impl Drop for CudaExecutable {
         // Memory that a kernel or a copy still uses must not be given back; an error here has surfaced before.
         let _ = self.queue.synchronize();
     }
-}
-
-fn unsupported<T>(operation: &'static str) -> Result<T> {
-    Err(CudaError::UnsupportedOperation { operation }.into())
 }
 
 impl Executable for CudaExecutable {
@@ -208,15 +212,23 @@ impl Executable for CudaExecutable {
         }
     }
 
-    fn sample(&self, _rows: Range<u64>, _seed: u64) -> Result<Array2<f32>> {
-        unsupported("sampling")
+    fn sample(&self, rows: Range<u64>, seed: u64) -> Result<Array2<f32>> {
+        if rows.is_empty() {
+            return Err(Error::EmptyBatch);
+        }
+        let all = Array2::zeros(((rows.end - rows.start) as usize, self.structure().variables()));
+        self.complete(all, Query { evidence: None, choice: Choice::Sample { seed }, first_row: rows.start })
     }
 
-    fn sample_conditional(&self, _data: ArrayView2<f32>, _seed: u64, _first_row: u64) -> Result<Array2<f32>> {
-        unsupported("completing missing values")
+    fn sample_conditional(&self, data: ArrayView2<f32>, seed: u64, first_row: u64) -> Result<Array2<f32>> {
+        evidence::check(self.structure(), data)?;
+        let query = Query { evidence: Some(Semiring::SumProduct), choice: Choice::Sample { seed }, first_row };
+        self.complete(data.to_owned(), query)
     }
 
-    fn mpe(&self, _data: ArrayView2<f32>, _method: Mpe) -> Result<Array2<f32>> {
-        unsupported("completing missing values")
+    fn mpe(&self, data: ArrayView2<f32>, method: Mpe) -> Result<Array2<f32>> {
+        evidence::check(self.structure(), data)?;
+        let query = Query { evidence: Some(method.semiring()), choice: Choice::ArgMax, first_row: 0 };
+        self.complete(data.to_owned(), query)
     }
 }

@@ -7,6 +7,7 @@
 //! and then executed: fused launches of several tree levels, replayed as a CUDA graph.
 
 mod backend;
+mod choices;
 mod compiled;
 mod driver;
 mod error;
@@ -22,6 +23,7 @@ mod tree;
 mod update;
 
 pub use backend::CudaBackend;
+pub use choices::{Branches, Choices};
 pub use error::CudaError;
 pub use plan::{Descent, Descents, Flow, Kernel, Launch, LeafCounts, Level, Limits, Plan, Purpose, Tile};
 pub use tree::Input;

@@ -3,6 +3,7 @@
 use convpc_core::{Form, Layer, Parameters, Precision, Structure, WeightMatrices};
 
 use crate::{
+    choices::draw_family,
     driver::{Buffer, Need, Queue},
     error::CudaError,
     params::{self, ConvpcPack},
@@ -64,6 +65,7 @@ impl Model {
         precision: Precision,
     ) -> Result<Self, CudaError> {
         let family = structure.leaf().family;
+        draw_family(family)?;
         let sufficient = match (family.form(), family.sufficient_table()) {
             (Form::Natural, None) => return Err(CudaError::UnsupportedFamily { family: family.name() }),
             (_, table) => table.map(|table| table.iter().map(|v| *v as f32).collect::<Vec<_>>()),
@@ -227,7 +229,8 @@ fn check_indices(structure: &Structure) -> Result<(), CudaError> {
         let counts = [
             shape.features().checked_mul(shape.repetitions),
             structure.variables().checked_mul(shape.repetitions),
-            Some(shape.channels),
+            // A choice names both in one number.
+            shape.channels.checked_mul(shape.repetitions),
             WeightMatrices::new(structure, layer).map_or(Some(0), |m| m.groups.checked_mul(m.repetitions)),
         ];
         // A channel count is multiplied by another in 32 bits where a weight is addressed.

@@ -20,6 +20,12 @@ pub const CONVPC_SOURCE_NODES: u32 = 0;
 pub const CONVPC_SOURCE_LOCATION_SCALE: u32 = 1;
 pub const CONVPC_SOURCE_TABLE: u32 = 2;
 pub const CONVPC_SOURCE_NATURAL: u32 = 3;
+pub const CONVPC_NO_PLACE: u32 = 4294967295;
+pub const CONVPC_USE_EDGE: u32 = 0;
+pub const CONVPC_USE_VALUE: u32 = 1;
+pub const CONVPC_FAMILY_NORMAL: u32 = 0;
+pub const CONVPC_FAMILY_CATEGORICAL: u32 = 1;
+pub const CONVPC_FAMILY_BINOMIAL: u32 = 2;
 pub const CONVPC_PRECISION_F32: u32 = 0;
 pub const CONVPC_PRECISION_TF32: u32 = 1;
 pub const CONVPC_PRECISION_BF16: u32 = 2;
@@ -241,6 +247,143 @@ const _: () = {
     ["Offset of field: ConvpcRows::node_count"][::core::mem::offset_of!(ConvpcRows, node_count) - 128usize];
     ["Offset of field: ConvpcRows::row_tiles"][::core::mem::offset_of!(ConvpcRows, row_tiles) - 132usize];
     ["Offset of field: ConvpcRows::rows"][::core::mem::offset_of!(ConvpcRows, rows) - 136usize];
+};
+/// What random numbers are made from, besides node and use.
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub struct ConvpcRandom {
+    pub seed: u64,
+    /// The number of the batch's first row.
+    pub first_row: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ConvpcRandom"][::core::mem::size_of::<ConvpcRandom>() - 16usize];
+    ["Alignment of ConvpcRandom"][::core::mem::align_of::<ConvpcRandom>() - 8usize];
+    ["Offset of field: ConvpcRandom::seed"][::core::mem::offset_of!(ConvpcRandom, seed) - 0usize];
+    ["Offset of field: ConvpcRandom::first_row"][::core::mem::offset_of!(ConvpcRandom, first_row) - 8usize];
+};
+/// A sum node on the way down.
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub struct ConvpcBranch {
+    /// Where its choice is written.
+    pub place: u32,
+    /// The place of the choice that leads to it, or CONVPC_NO_PLACE.
+    pub from: u32,
+    /// Which weights: one matrix a group and repetition.
+    pub group: u32,
+    /// Where the node's inputs begin in the source's list.
+    pub first: u32,
+    /// How many they are.
+    pub count: u32,
+    /// Its number in the counter of random numbers.
+    pub number: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ConvpcBranch"][::core::mem::size_of::<ConvpcBranch>() - 24usize];
+    ["Alignment of ConvpcBranch"][::core::mem::align_of::<ConvpcBranch>() - 4usize];
+    ["Offset of field: ConvpcBranch::place"][::core::mem::offset_of!(ConvpcBranch, place) - 0usize];
+    ["Offset of field: ConvpcBranch::from"][::core::mem::offset_of!(ConvpcBranch, from) - 4usize];
+    ["Offset of field: ConvpcBranch::group"][::core::mem::offset_of!(ConvpcBranch, group) - 8usize];
+    ["Offset of field: ConvpcBranch::first"][::core::mem::offset_of!(ConvpcBranch, first) - 12usize];
+    ["Offset of field: ConvpcBranch::count"][::core::mem::offset_of!(ConvpcBranch, count) - 16usize];
+    ["Offset of field: ConvpcBranch::number"][::core::mem::offset_of!(ConvpcBranch, number) - 20usize];
+};
+/// choose_*: a thread takes one row through one node, from its output to the edge chosen.
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub struct ConvpcChoose {
+    /// What the way up left; not read by choose_prior.
+    pub source: ConvpcSource,
+    pub random: ConvpcRandom,
+    pub nodes: u64,
+    /// [matrix][output][input], of a mixture [feature][channel][repetition]
+    pub linear: u64,
+    /// [place][row]: repetition * channels + channel of a node's inputs, which are the outputs of the layer below.
+    pub choices: u64,
+    /// Columns of a matrix: the edges of an output.
+    pub inputs: u32,
+    /// Rows of a matrix: channels.
+    pub outputs: u32,
+    /// Repetitions with weights of their own.
+    pub repetitions: u32,
+    /// Whether the edges lead to repetitions, not to channels.
+    pub mixes: u32,
+    pub row_tiles: u32,
+    /// Rows to take down.
+    pub rows: u32,
+    /// Rows of `choices`.
+    pub stride: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ConvpcChoose"][::core::mem::size_of::<ConvpcChoose>() - 152usize];
+    ["Alignment of ConvpcChoose"][::core::mem::align_of::<ConvpcChoose>() - 8usize];
+    ["Offset of field: ConvpcChoose::source"][::core::mem::offset_of!(ConvpcChoose, source) - 0usize];
+    ["Offset of field: ConvpcChoose::random"][::core::mem::offset_of!(ConvpcChoose, random) - 80usize];
+    ["Offset of field: ConvpcChoose::nodes"][::core::mem::offset_of!(ConvpcChoose, nodes) - 96usize];
+    ["Offset of field: ConvpcChoose::linear"][::core::mem::offset_of!(ConvpcChoose, linear) - 104usize];
+    ["Offset of field: ConvpcChoose::choices"][::core::mem::offset_of!(ConvpcChoose, choices) - 112usize];
+    ["Offset of field: ConvpcChoose::inputs"][::core::mem::offset_of!(ConvpcChoose, inputs) - 120usize];
+    ["Offset of field: ConvpcChoose::outputs"][::core::mem::offset_of!(ConvpcChoose, outputs) - 124usize];
+    ["Offset of field: ConvpcChoose::repetitions"][::core::mem::offset_of!(ConvpcChoose, repetitions) - 128usize];
+    ["Offset of field: ConvpcChoose::mixes"][::core::mem::offset_of!(ConvpcChoose, mixes) - 132usize];
+    ["Offset of field: ConvpcChoose::row_tiles"][::core::mem::offset_of!(ConvpcChoose, row_tiles) - 136usize];
+    ["Offset of field: ConvpcChoose::rows"][::core::mem::offset_of!(ConvpcChoose, rows) - 140usize];
+    ["Offset of field: ConvpcChoose::stride"][::core::mem::offset_of!(ConvpcChoose, stride) - 144usize];
+};
+/// draw, fill_modes: leaves fill in what is missing.
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub struct ConvpcDraw {
+    pub random: ConvpcRandom,
+    /// The family's own, [column][repetition][channel][parameter].
+    pub parameters: u64,
+    /// Binomial: the logarithm of the base measure of each value.
+    pub base: u64,
+    /// [column][row], NaN = missing; null: all is missing.
+    pub data: u64,
+    /// [place][row]
+    pub choices: u64,
+    /// [column]: the place of the choice that leads to its leaves, or CONVPC_NO_PLACE.
+    pub from: u64,
+    /// [row][column]
+    pub to: u64,
+    /// CONVPC_FAMILY_...
+    pub family: u32,
+    /// Parameters of one leaf.
+    pub size: u32,
+    /// Values of a discrete variable.
+    pub values: u32,
+    pub channels: u32,
+    pub repetitions: u32,
+    pub columns: u32,
+    /// Rows to complete.
+    pub rows: u32,
+    /// Rows of `data` and `choices`.
+    pub stride: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ConvpcDraw"][::core::mem::size_of::<ConvpcDraw>() - 96usize];
+    ["Alignment of ConvpcDraw"][::core::mem::align_of::<ConvpcDraw>() - 8usize];
+    ["Offset of field: ConvpcDraw::random"][::core::mem::offset_of!(ConvpcDraw, random) - 0usize];
+    ["Offset of field: ConvpcDraw::parameters"][::core::mem::offset_of!(ConvpcDraw, parameters) - 16usize];
+    ["Offset of field: ConvpcDraw::base"][::core::mem::offset_of!(ConvpcDraw, base) - 24usize];
+    ["Offset of field: ConvpcDraw::data"][::core::mem::offset_of!(ConvpcDraw, data) - 32usize];
+    ["Offset of field: ConvpcDraw::choices"][::core::mem::offset_of!(ConvpcDraw, choices) - 40usize];
+    ["Offset of field: ConvpcDraw::from"][::core::mem::offset_of!(ConvpcDraw, from) - 48usize];
+    ["Offset of field: ConvpcDraw::to"][::core::mem::offset_of!(ConvpcDraw, to) - 56usize];
+    ["Offset of field: ConvpcDraw::family"][::core::mem::offset_of!(ConvpcDraw, family) - 64usize];
+    ["Offset of field: ConvpcDraw::size"][::core::mem::offset_of!(ConvpcDraw, size) - 68usize];
+    ["Offset of field: ConvpcDraw::values"][::core::mem::offset_of!(ConvpcDraw, values) - 72usize];
+    ["Offset of field: ConvpcDraw::channels"][::core::mem::offset_of!(ConvpcDraw, channels) - 76usize];
+    ["Offset of field: ConvpcDraw::repetitions"][::core::mem::offset_of!(ConvpcDraw, repetitions) - 80usize];
+    ["Offset of field: ConvpcDraw::columns"][::core::mem::offset_of!(ConvpcDraw, columns) - 84usize];
+    ["Offset of field: ConvpcDraw::rows"][::core::mem::offset_of!(ConvpcDraw, rows) - 88usize];
+    ["Offset of field: ConvpcDraw::stride"][::core::mem::offset_of!(ConvpcDraw, stride) - 92usize];
 };
 /// flow_*, unmix: from the flow out of the sums of a layer to the flow into their inputs.
 #[repr(C)]

@@ -1,12 +1,17 @@
 //! Batches on their way through the device: memory that grows to what is needed and then stays, plans and graphs kept for
 //! the shapes seen, and two slots, so that one batch is copied while another is computed.
 
+mod complete;
+
 use std::collections::HashMap;
 
 use convpc_core::{Precision, Semiring, Structure};
 use ndarray::{ArrayView2, Axis};
 
+pub(crate) use complete::Query;
+
 use crate::{
+    choices::Tables,
     compiled::{Compiled, Memory, Outputs, Way},
     driver::{Buffer, Graph, Mark, Need, Pinned, Queue},
     error::CudaError,
@@ -28,7 +33,7 @@ const SHARE_OF_FREE_MEMORY: (u64, u64) = (9, 10);
 
 /// A batch's way in and out.
 struct Slot {
-    /// `[row][column]`, on the host and on the queue.
+    /// `[row][column]`, on the host and on the queue: what comes in, and completed rows that go out.
     staged: Pinned<f32>,
     raw: Buffer<f32>,
     /// The root's values, then its offsets.
@@ -101,6 +106,10 @@ pub(crate) struct Session {
     room: usize,
     plans: HashMap<Key, Ready>,
     uses: u64,
+    /// How choices are made, once they were asked for.
+    tables: Option<Tables>,
+    /// `[place][row]`
+    choices: Option<Buffer<u32>>,
 }
 
 /// What a session works with: lent for each call.
@@ -163,29 +172,54 @@ impl Session {
     }
 
     /// How many rows a call computes at a time.
-    pub(crate) fn rows_at_a_time(&self, on: Context, rows: usize, purpose: Purpose) -> Result<usize, CudaError> {
-        let wanted = rows.min(MOST_ROWS);
-        if self.plans.contains_key(&Key::new(on, purpose, wanted)) {
-            return Ok(wanted);
-        }
-        let needed = |rows: usize| {
+    pub(crate) fn rows_at_a_time(&mut self, on: Context, rows: usize, purpose: Purpose) -> Result<usize, CudaError> {
+        let ready = |session: &Self, rows| session.plans.contains_key(&Key::new(on, purpose, rows));
+        self.rows_that_fit(on, rows.min(MOST_ROWS), ready, |rows| {
             let plan = Plan::new(on.structure, rows, purpose, on.precision, on.limits);
             // Data once by column and twice by row.
             let values = plan.values_per_row(on.structure) + 3 * on.structure.variables();
             let down = (purpose == Purpose::Learn).then(|| Descents::new(on.structure, &plan, on.precision, on.limits));
             let down = down.map_or(0, |down| down.bytes(on.structure));
             (stride(plan.rows) * values * size_of::<f32>()) as u64 + down
-        };
+        })
+    }
+
+    /// How many of the wanted rows fit, if so many rows need so many bytes. What is held stays where the session is ready for
+    /// that number of rows, or where they fit beside it; otherwise it is given back to make room.
+    fn rows_that_fit(
+        &mut self,
+        on: Context,
+        wanted: usize,
+        ready: impl Fn(&Self, usize) -> bool,
+        needed: impl Fn(usize) -> u64,
+    ) -> Result<usize, CudaError> {
+        if ready(self, wanted) {
+            return Ok(wanted);
+        }
         let free = on.queue.free_memory()?;
-        let share = free / SHARE_OF_FREE_MEMORY.1 * SHARE_OF_FREE_MEMORY.0 + self.bytes();
+        let beside = free / SHARE_OF_FREE_MEMORY.1 * SHARE_OF_FREE_MEMORY.0;
+        let share = beside + self.bytes();
         let mut fits = wanted;
         while fits > 1 && needed(fits) > share {
             fits = fits.div_ceil(2);
         }
-        if needed(fits) <= share {
-            return Ok(fits);
+        if needed(fits) > share {
+            return Err(Need::Rows(fits).unmet(needed(fits), free));
         }
-        Err(Need::Rows(fits).unmet(needed(fits), free))
+        if needed(fits) > beside && !ready(self, fits) {
+            self.give_back(on)?;
+        }
+        Ok(fits)
+    }
+
+    /// Gives back what batches need.
+    fn give_back(&mut self, on: Context) -> Result<(), CudaError> {
+        on.queue.synchronize()?;
+        self.plans.clear();
+        self.outputs.clear();
+        (self.slots, self.data, self.room) = (Vec::new(), None, 0);
+        (self.way, self.choices) = (None, None);
+        Ok(())
     }
 
     /// Bytes of device memory that the session holds.
@@ -193,7 +227,8 @@ impl Session {
         let outputs: usize = self.outputs.values().map(Outputs::len).sum();
         let slots: usize = self.slots.iter().map(|slot| slot.raw.len()).sum();
         let way = self.way.as_ref().map_or(0, |way| way.flows[0].len() + way.flows[1].len() + way.parts.len());
-        ((outputs + slots + way + self.data.as_ref().map_or(0, Buffer::len)) * size_of::<f32>()) as u64
+        let (data, choices) = (self.data.as_ref().map_or(0, Buffer::len), self.choices.as_ref().map_or(0, Buffer::len));
+        ((outputs + slots + way + data + choices) * size_of::<f32>()) as u64
     }
 
     /// Makes room and a plan for a number of rows, unless they are there.
@@ -232,26 +267,34 @@ impl Session {
         Ok(key)
     }
 
+    /// Grows slots and data to a number of rows. Addresses change with it, so all plans are forgotten.
+    fn make_room_for_rows(&mut self, on: Context, rows: usize) -> Result<(), CudaError> {
+        if self.room >= rows {
+            return Ok(());
+        }
+        let (columns, need) = (on.structure.variables(), Need::Rows(rows));
+        on.queue.synchronize()?;
+        (self.slots, self.data, self.room) = (Vec::new(), None, 0);
+        self.plans.clear();
+        self.data = Some(on.queue.allocate(columns * rows, need)?);
+        for _ in 0..2 {
+            self.slots.push(Slot {
+                staged: on.queue.pinned(columns * rows)?,
+                raw: on.queue.allocate(columns * rows, need)?,
+                root: on.queue.pinned(2 * rows)?,
+                running: None,
+            });
+        }
+        self.room = rows;
+        Ok(())
+    }
+
     /// Grows what is too small for a plan. Addresses change with it, so all plans are forgotten.
     fn make_room(&mut self, on: Context, plan: &Plan, down: Option<&Descents>) -> Result<(), CudaError> {
-        let (rows, columns) = (plan.stride(), on.structure.variables());
+        let rows = plan.stride();
         let need = Need::Rows(rows);
+        self.make_room_for_rows(on, rows)?;
         let mut forget = false;
-        if self.room < rows {
-            on.queue.synchronize()?;
-            (self.slots, self.data) = (Vec::new(), None);
-            self.data = Some(on.queue.allocate(columns * rows, need)?);
-            for _ in 0..2 {
-                self.slots.push(Slot {
-                    staged: on.queue.pinned(columns * rows)?,
-                    raw: on.queue.allocate(columns * rows, need)?,
-                    root: on.queue.pinned(2 * rows)?,
-                    running: None,
-                });
-            }
-            self.room = rows;
-            forget = true;
-        }
         for launch in &plan.launches {
             let shape = on.structure.shape(launch.output);
             let nodes = shape.repetitions * shape.features();
@@ -357,9 +400,14 @@ impl Session {
         let Some(Slot { root, running, .. }) = self.slots.get_mut(slot) else { return Ok(()) };
         let Some(Running { mark, first_row, rows }) = running.take() else { return Ok(()) };
         mark.wait()?;
-        let (values, offsets) = root.values()?.split_at(rows);
         let to = all[first_row..first_row + rows].iter_mut();
-        to.zip(values.iter().zip(offsets)).for_each(|(ll, (y, offset))| *ll = f64::from(*y) + f64::from(*offset));
+        to.zip(log_likelihoods(root, rows)?).for_each(|(to, ll)| *to = ll);
         Ok(())
     }
+}
+
+/// What the root says of each row: its values, then its offsets.
+fn log_likelihoods(root: &mut Pinned<f32>, rows: usize) -> Result<impl Iterator<Item = f64>, CudaError> {
+    let (values, offsets) = root.values()?.split_at(rows);
+    Ok(values.iter().zip(offsets).map(|(y, offset)| f64::from(*y) + f64::from(*offset)))
 }

@@ -63,6 +63,21 @@
 /** The inputs are exponential families: eta, then -A, then the log-density of the mode. */
 #define CONVPC_SOURCE_NATURAL 3
 
+/** The place of a choice that there is not: the root's own, channel 0 of repetition 0. */
+#define CONVPC_NO_PLACE 0xffffffff
+
+/** A random number's use, a word of its counter: choosing an edge at a sum. */
+#define CONVPC_USE_EDGE 0
+/** Drawing a value at a leaf. */
+#define CONVPC_USE_VALUE 1
+
+/** Parameters mean and standard deviation. */
+#define CONVPC_FAMILY_NORMAL 0
+/** Parameters: the probability of each value. */
+#define CONVPC_FAMILY_CATEGORICAL 1
+/** Parameter: the probability of a success. */
+#define CONVPC_FAMILY_BINOMIAL 2
+
 /** 3xTF32: each operand as a sum of two tf32 numbers, and three products. */
 #define CONVPC_PRECISION_F32 0
 /** Operands rounded to tf32. */
@@ -195,6 +210,83 @@ typedef struct ConvpcRows {
     uint32_t rows;
 } ConvpcRows;
 
+/** What random numbers are made from, besides node and use. */
+typedef struct ConvpcRandom {
+    uint64_t seed;
+    /** The number of the batch's first row. */
+    uint64_t first_row;
+} ConvpcRandom;
+
+/** A sum node on the way down. */
+typedef struct ConvpcBranch {
+    /** Where its choice is written. */
+    uint32_t place;
+    /** The place of the choice that leads to it, or CONVPC_NO_PLACE. */
+    uint32_t from;
+    /** Which weights: one matrix a group and repetition. */
+    uint32_t group;
+    /** Where the node's inputs begin in the source's list. */
+    uint32_t first;
+    /** How many they are. */
+    uint32_t count;
+    /** Its number in the counter of random numbers. */
+    uint32_t number;
+} ConvpcBranch;
+
+/** choose_*: a thread takes one row through one node, from its output to the edge chosen. */
+typedef struct ConvpcChoose {
+    /** What the way up left; not read by choose_prior. */
+    ConvpcSource source;
+    ConvpcRandom random;
+    CONVPC_POINTER(const ConvpcBranch) nodes;
+    /** [matrix][output][input], of a mixture [feature][channel][repetition] */
+    CONVPC_POINTER(const float) linear;
+    /** [place][row]: repetition * channels + channel of a node's inputs, which are the outputs of the layer below. */
+    CONVPC_POINTER(uint32_t) choices;
+    /** Columns of a matrix: the edges of an output. */
+    uint32_t inputs;
+    /** Rows of a matrix: channels. */
+    uint32_t outputs;
+    /** Repetitions with weights of their own. */
+    uint32_t repetitions;
+    /** Whether the edges lead to repetitions, not to channels. */
+    uint32_t mixes;
+    uint32_t row_tiles;
+    /** Rows to take down. */
+    uint32_t rows;
+    /** Rows of `choices`. */
+    uint32_t stride;
+} ConvpcChoose;
+
+/** draw, fill_modes: leaves fill in what is missing. */
+typedef struct ConvpcDraw {
+    ConvpcRandom random;
+    /** The family's own, [column][repetition][channel][parameter]. */
+    CONVPC_POINTER(const double) parameters;
+    /** Binomial: the logarithm of the base measure of each value. */
+    CONVPC_POINTER(const double) base;
+    /** [column][row], NaN = missing; null: all is missing. */
+    CONVPC_POINTER(const float) data;
+    /** [place][row] */
+    CONVPC_POINTER(const uint32_t) choices;
+    /** [column]: the place of the choice that leads to its leaves, or CONVPC_NO_PLACE. */
+    CONVPC_POINTER(const uint32_t) from;
+    /** [row][column] */
+    CONVPC_POINTER(float) to;
+    /** CONVPC_FAMILY_... */
+    uint32_t family;
+    /** Parameters of one leaf. */
+    uint32_t size;
+    /** Values of a discrete variable. */
+    uint32_t values;
+    uint32_t channels;
+    uint32_t repetitions;
+    uint32_t columns;
+    /** Rows to complete. */
+    uint32_t rows;
+    /** Rows of `data` and `choices`. */
+    uint32_t stride;
+} ConvpcDraw;
 /** flow_*, unmix: from the flow out of the sums of a layer to the flow into their inputs. */
 typedef struct ConvpcDown {
     /** What the sums read on the way up. */

@@ -59,3 +59,14 @@ pub fn wide() -> Circuit {
     let convpc = ConvPc::new(2, 2, 1, Family::normal()).channels(150).leaf_channels(140).depth(1);
     convpc.build(3).expect("a circuit")
 }
+
+/// A hand-made chain over six binary variables.
+///
+/// # Panics
+/// Never.
+pub fn small_chain() -> Circuit {
+    let bottom = ProdConv::new(1, 2).padding(Padding { right: 1, ..Padding::default() });
+    let chain = Structure::builder(Leaf::new(2, 3, 1, Family::bernoulli(), 2)).prod_conv(bottom);
+    let chain = chain.sum_conv(3, 2).prod_conv(ProdConv::new(2, 2)).sum(1);
+    Circuit::random(chain.build().expect("a chain"), 3).expect("a circuit")
+}

@@ -2,6 +2,7 @@
 
 pub mod circuits;
 pub mod downward;
+pub mod sampling;
 pub mod upward;
 
 use std::{fs, path::PathBuf};
@@ -38,16 +39,27 @@ impl Subject {
     }
 }
 
-/// Every backend that can do everything, and runs without a GPU.
+/// Every backend that runs without a GPU: the reference, the CPU, and, where the operating system lets it take the driver's
+/// place, CUDA on the software device.
 ///
 /// # Panics
 /// If the threads cannot be started.
 pub fn subjects() -> Vec<Subject> {
     let cpu = Cpu::new(Some(2)).expect("two threads");
-    vec![
-        Subject { backend: Box::new(Reference), relative: 1e-9, absolute: 1e-9, precision: Precision::F32 },
-        Subject::single(cpu, Precision::F32),
-    ]
+    let reference = Subject { backend: Box::new(Reference), relative: 1e-9, absolute: 1e-9, precision: Precision::F32 };
+    [reference, Subject::single(cpu, Precision::F32)].into_iter().chain(software_device()).collect()
+}
+
+/// CUDA on the software device, which executes the committed PTX.
+#[cfg(target_os = "linux")]
+fn software_device() -> Option<Subject> {
+    emulator::install().expect("the software device");
+    Some(Subject::single(convpc::CudaBackend::new(0).expect("the software device"), Precision::F32))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn software_device() -> Option<Subject> {
+    None
 }
 
 /// A file of SPFlow's numbers.

@@ -1,10 +1,10 @@
 //! Small circuits against the sum over all assignments of their variables.
 
-use convpc::{Circuit, ConvPc, Family, Leaf, Mpe, Padding, ProdConv, Semiring, Structure};
+use convpc::{Circuit, ConvPc, Family, Mpe, Semiring};
 use ndarray::{Array2, Axis};
 use proptest::prelude::*;
 use statrs::distribution::{ChiSquared, ContinuousCDF};
-use testsuite::{agrees, assert_close, assignments, subjects};
+use testsuite::{agrees, assert_close, assignments, sampling, subjects};
 
 /// Random small circuits with at most 2^9 assignments.
 fn circuit() -> impl Strategy<Value = Circuit> {
@@ -86,49 +86,11 @@ proptest! {
 /// Samples follow the enumerated distribution, with and without evidence.
 #[test]
 fn samples_follow_the_distribution() {
-    const DRAWS: usize = 20_000;
-    let hand_made = Structure::builder(Leaf::new(2, 3, 1, Family::bernoulli(), 2))
-        .prod_conv(ProdConv::new(1, 2).padding(Padding { right: 1, ..Default::default() }))
-        .sum_conv(3, 2)
-        .prod_conv(ProdConv::new(2, 2))
-        .sum(1)
-        .build()
-        .unwrap();
-    let circuits = [
-        Circuit::random(hand_made, 3).unwrap(),
-        ConvPc::new(2, 2, 1, Family::categorical(3)).channels(2).repetitions(2).build(4).unwrap(),
-    ];
-    for circuit in circuits {
-        let all = assignments(&circuit);
-        let mut given = all.row(all.nrows() - 2).to_owned();
-        given.iter_mut().skip(1).for_each(|x| *x = f32::NAN);
-        let none = ndarray::Array1::from_elem(circuit.variables(), f32::NAN);
+    let tail = |statistic, freedom| 1.0 - ChiSquared::new(freedom).unwrap().cdf(statistic);
+    for circuit in sampling::enumerable() {
         for subject in subjects() {
-            let executable = subject.backend.load(&circuit).unwrap();
-            let p = executable.log_likelihood(all.view()).unwrap().mapv(f64::exp);
-            for (evidence, drawn) in [
-                (&none, executable.sample(0..DRAWS as u64, 11).unwrap()),
-                (&given, {
-                    let rows = given.broadcast((DRAWS, given.len())).unwrap();
-                    executable.sample_conditional(rows, 12, 0).unwrap()
-                }),
-            ] {
-                let possible: Vec<usize> =
-                    (0..all.nrows()).filter(|&row| agrees(all.row(row), evidence.view())).collect();
-                let total: f64 = possible.iter().map(|&row| p[row]).sum();
-                let (mut statistic, mut cells) = (0.0, 0);
-                for row in possible {
-                    let expected = DRAWS as f64 * p[row] / total;
-                    let seen = drawn.outer_iter().filter(|x| *x == all.row(row)).count() as f64;
-                    if expected >= 5.0 {
-                        statistic += (seen - expected) * (seen - expected) / expected;
-                        cells += 1;
-                    }
-                }
-                assert!(cells > 3, "too few cells to tell");
-                let tail = 1.0 - ChiSquared::new(f64::from(cells - 1)).unwrap().cdf(statistic);
-                assert!(tail > 1e-4, "{}: chi-square {statistic} of {cells} cells", subject.backend.name());
-            }
+            let tail = sampling::follow_the_distribution(&subject, &circuit, 20_000, tail);
+            assert!(tail > 1e-4, "{}: {tail}", subject.backend.name());
         }
     }
 }

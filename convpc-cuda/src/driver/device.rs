@@ -8,7 +8,8 @@ use cudarc::{
 use crate::{error::CudaError, plan::Limits};
 
 /// The kernels, compiled beforehand. Each file is a module of the driver.
-const MODULES: [(&str, &str); 8] = [
+const MODULES: [(&str, &str); 9] = [
+    ("choose", include_str!("../../ptx/choose.ptx")),
     ("counts", include_str!("../../ptx/counts.ptx")),
     ("flow", include_str!("../../ptx/flow.ptx")),
     ("leaf_statistics", include_str!("../../ptx/leaf_statistics.ptx")),

@@ -29,6 +29,8 @@ arguments!(
     ConvpcLeafCounts,
     ConvpcLeafUpdate,
     ConvpcWeightUpdate,
+    ConvpcChoose,
+    ConvpcDraw,
     ConvpcTranspose,
     ConvpcPack
 );

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cudarc::driver::sys::CUevent_flags::CU_EVENT_DEFAULT;
 use cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
 use cudarc::driver::sys::CUresult::{self, *};
-use cudarc::driver::sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+use cudarc::driver::sys::CUstreamCaptureMode::{CU_STREAM_CAPTURE_MODE_GLOBAL, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL};
 use cudarc::driver::sys::{CUdevice_attribute, CUgraphInstantiate_flags, is_culib_present};
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaSlice, CudaStream, DevicePtr, DeviceRepr, DriverError, LaunchConfig, PushKernelArg,
@@ -167,6 +167,16 @@ fn graphs_run_when_they_are_launched() {
             assert_eq!(gpu.stream.clone_dtoh(&out).unwrap(), [y, y, y, y, rest, rest, rest, rest]);
         }
         assert_eq!(device.counts()[0].1.launches, 2);
+
+        // A recording of one thread lets others load modules, which spoils that of all threads.
+        for (mode, allowed) in [(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL, true), (CU_STREAM_CAPTURE_MODE_GLOBAL, false)] {
+            gpu.stream.begin_capture(mode).unwrap();
+            let load = || gpu.context.load_module(Ptx::from_src(TEXT)).is_ok();
+            let loaded = std::thread::scope(|scope| scope.spawn(load).join().unwrap());
+            assert_eq!(loaded, allowed, "{mode:?}");
+            gpu.run(&out, &input, 4, 1.0).ok();
+            assert_eq!(gpu.stream.end_capture(CUgraphInstantiate_flags(0)).is_ok(), allowed, "{mode:?}");
+        }
 
         // What may not be recorded spoils the recording.
         gpu.stream.begin_capture(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).unwrap();

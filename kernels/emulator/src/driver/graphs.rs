@@ -8,10 +8,12 @@ use super::codes::{
     INVALID_HANDLE, STREAM_CAPTURE_INVALIDATED, STREAM_CAPTURE_UNJOINED, STREAM_CAPTURE_UNMATCHED,
     STREAM_CAPTURE_UNSUPPORTED,
 };
-use super::state::{Capture, State, Stream, state};
+use super::state::{Capture, State, Stream, Strict, state};
 use super::work::{Work, perform_all};
 
-/// The mode of a recording in which other threads and streams may do what would spoil it.
+/// The modes of a recording: no thread may disturb it, the one that began it may not, or all may.
+const GLOBAL: c_uint = 0;
+const THREAD_LOCAL: c_uint = 1;
 const RELAXED: c_uint = 2;
 
 impl State {
@@ -33,17 +35,18 @@ extern "C" fn cuStreamBeginCapture_v2(stream: Handle, mode: c_uint) -> c_int {
         let mut state = state();
         state.check()?;
         let stream = state.stream(stream)?;
-        if mode > RELAXED {
-            return Err(Failure::invalid(format!("capture mode {mode}")));
-        }
+        let strict = match mode {
+            GLOBAL => Strict::Everyone,
+            THREAD_LOCAL => Strict::Thread(std::thread::current().id()),
+            RELAXED => Strict::Nobody,
+            _ => return Err(Failure::invalid(format!("capture mode {mode}"))),
+        };
         if stream == 0 {
             return Err(Failure::new(STREAM_CAPTURE_UNSUPPORTED, "the legacy stream cannot record a graph"));
         }
         state.refuse_capture(stream, "another recording")?;
         let handle = state.new_handle();
-        state
-            .captures
-            .insert(handle, Capture { origin: stream, relaxed: mode == RELAXED, work: Vec::new(), invalid: false });
+        state.captures.insert(handle, Capture { origin: stream, strict, work: Vec::new(), invalid: false });
         state.streams.get_mut(stream)?.capture = Some(handle);
         Ok(())
     })

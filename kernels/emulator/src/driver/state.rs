@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::CString;
 use std::ops::Range;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
 use std::time::Instant;
 
 use super::call::{Failure, Handle, Outcome};
@@ -147,10 +148,29 @@ pub(super) struct Stream {
 pub(super) struct Capture {
     /// The stream on which it began.
     pub(super) origin: Handle,
-    pub(super) relaxed: bool,
+    pub(super) strict: Strict,
     pub(super) work: Vec<Work>,
     /// Something happened that a recording must not contain.
     pub(super) invalid: bool,
+}
+
+/// Whom a recording keeps from calls that could disturb it: allocating, loading a module and the like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Strict {
+    Everyone,
+    Thread(ThreadId),
+    Nobody,
+}
+
+impl Strict {
+    /// Whether the calling thread may not disturb the recording.
+    pub(super) fn binds_me(self) -> bool {
+        match self {
+            Strict::Everyone => true,
+            Strict::Thread(thread) => thread == std::thread::current().id(),
+            Strict::Nobody => false,
+        }
+    }
 }
 
 /// An event.

@@ -229,7 +229,7 @@ impl State {
 
     /// Fails, and spoils the recordings, if any stream records a graph that does not allow what could wait for it.
     pub(super) fn refuse_any_capture(&mut self, what: &str) -> Outcome {
-        let strict = self.captures.iter().find(|(_, capture)| !capture.relaxed).map(|(handle, _)| handle);
+        let strict = self.captures.iter().find(|(_, capture)| capture.strict.binds_me()).map(|(handle, _)| handle);
         strict.map_or(Ok(()), |capture| self.spoil(capture, what))
     }
 
