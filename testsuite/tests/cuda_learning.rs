@@ -128,7 +128,7 @@ fn steps_as_core(circuit: &Circuit, data: &Array2<f32>, options: &em::Options) {
         for semiring in [Semiring::SumProduct, Semiring::MaxProduct] {
             let [given, expected] = [&executable, &anew].map(|e| e.evaluate(data.view(), semiring).unwrap());
             for layer in 0..structure.layers().len() {
-                assert_close("scores", &given.activations(layer), &expected.activations(layer), (1e-6, 1e-5));
+                assert_close("scores", given.activations(layer), expected.activations(layer), (1e-6, 1e-5));
             }
         }
         [&mut executable, &mut anew].into_iter().for_each(|e| accumulate(&mut **e, data, 100));
