@@ -10,6 +10,7 @@ use ndarray::{Array2, Axis, Slice, array};
 use testsuite::{
     assert_close,
     circuits::{self, data},
+    em_step,
 };
 
 fn device() -> Exclusive {
@@ -222,10 +223,33 @@ fn steps_do_not_lower_the_likelihood() {
         let other = Circuit::random(circuit.structure().clone(), 77).unwrap();
         let data = data(&other, 60);
         let mut executable = CudaBackend::new(0).unwrap().with_precision(precision).load(circuit).unwrap();
-        let mut step = || testsuite::em_step(&mut *executable, &data, 40, &OPTIONS);
+        let mut step = || em_step(&mut *executable, &data, 40, &OPTIONS);
         let steps: Vec<f64> = (0..10).map(|_| step()).collect();
         let slack = 1e-5 + precision.error_per_sum();
         assert!(steps.windows(2).all(|pair| pair[1] >= pair[0] - slack), "{precision}: {steps:?}");
         assert!(steps[9] > steps[0] + 0.5, "{precision}: {steps:?}");
+    }
+}
+
+/// A step that fails half-way leaves a circuit that computes with the parameters it says it has, and learns on.
+#[test]
+fn a_step_that_fails() {
+    let device = device();
+    let circuit = ConvPc::new(3, 4, 1, Family::categorical(3)).channels(9).depth(1).build(5).unwrap();
+    let data = data(&circuit, 20);
+    let mut executable = load(&circuit);
+    let score = |executable: &dyn Executable| executable.log_likelihood(data.view()).unwrap();
+    let agrees = |executable: &dyn Executable| {
+        let anew = load(&executable.circuit().unwrap());
+        assert_close("scores", &score(executable), &score(&*anew), (1e-6, 1e-5));
+    };
+    for launch in 1..6 {
+        accumulate(&mut *executable, &data, 20);
+        device.fail_call("cuLaunchKernel", launch, 701);
+        assert!(matches!(executable.em_step(&OPTIONS), Err(Error::Backend { .. })), "launch {launch}");
+        assert_eq!(executable.em_step(&OPTIONS), Err(Error::NoStatistics));
+        agrees(&*executable);
+        em_step(&mut *executable, &data, 20, &OPTIONS);
+        agrees(&*executable);
     }
 }
