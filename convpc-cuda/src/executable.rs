@@ -196,12 +196,25 @@ impl Executable for CudaExecutable {
 
     fn em_step(&mut self, options: &em::Options) -> Result<()> {
         options.check()?;
-        let CudaExecutable { queue, structure, model, learning, circuit, .. } = self;
-        let learning = learning.as_mut().ok_or(Error::NoStatistics)?;
-        learning.counts.step(queue, structure, model, &learning.seen, options)?;
-        learning.seen = Accumulated::default();
-        *circuit = OnceLock::new();
-        Ok(())
+        let mut learning = self.learning.take().ok_or(Error::NoStatistics)?;
+        let CudaExecutable { queue, structure, model, .. } = self;
+        let stepped = learning.counts.step(queue, structure, model, &learning.seen, options);
+        if matches!(stepped, Err(Error::Backend { .. })) {
+            // Some parameters are stepped, others not: all are legal, and the statistics are dropped. What is packed has to
+            // agree with them; recorded launches point to the statistics.
+            let _ = self.model.pack(&self.queue);
+            let _ = self.queue.synchronize();
+            *self.session.get_mut().unwrap_or_else(PoisonError::into_inner) = Session::default();
+            self.circuit = OnceLock::new();
+            return stepped;
+        }
+        if stepped.is_ok() {
+            learning.seen = Accumulated::default();
+            // The truth is on the device now.
+            self.circuit = OnceLock::new();
+        }
+        self.learning = Some(learning);
+        stepped
     }
 
     fn gradient(&self) -> Result<Parameters> {

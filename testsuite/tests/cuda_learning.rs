@@ -2,14 +2,15 @@
 #![cfg(target_os = "linux")]
 
 use convpc::{
-    Backend, Circuit, ConvPc, CudaBackend, Error, Executable, Family, Leaf, Padding, Parameters, ProdConv, Reference,
-    Semiring, Structure, em,
+    Backend, Circuit, ConvPc, CudaBackend, Error, Executable, Family, Leaf, Padding, Parameters, Precision, ProdConv,
+    Reference, Semiring, Structure, em,
 };
 use emulator::{Exclusive, Order, Settings};
-use ndarray::{Array2, Axis, Slice};
+use ndarray::{Array2, Axis, Slice, array};
 use testsuite::{
     assert_close,
     circuits::{self, data},
+    em_step,
 };
 
 fn device() -> Exclusive {
@@ -128,12 +129,7 @@ fn steps_as_core(circuit: &Circuit, data: &Array2<f32>, options: &em::Options) {
         for semiring in [Semiring::SumProduct, Semiring::MaxProduct] {
             let [given, expected] = [&executable, &anew].map(|e| e.evaluate(data.view(), semiring).unwrap());
             for layer in 0..structure.layers().len() {
-                assert_close(
-                    "scores",
-                    given.activations(layer).iter(),
-                    expected.activations(layer).iter(),
-                    (1e-6, 1e-5),
-                );
+                assert_close("scores", given.activations(layer), expected.activations(layer), (1e-6, 1e-5));
             }
         }
         [&mut executable, &mut anew].into_iter().for_each(|e| accumulate(&mut **e, data, 100));
@@ -147,17 +143,16 @@ fn steps_as_core(circuit: &Circuit, data: &Array2<f32>, options: &em::Options) {
 fn steps_are_those_of_core() {
     let _device = device();
     let corrected = em::Options { pseudocount: 0.3, minimum_std: 0.9, bias_correction: true };
-    for circuit in all() {
-        for options in [OPTIONS, corrected] {
-            let mut data = data(&circuit, 40);
-            // Two rows, one, and none say something about the first variables.
-            for (variable, seen) in [2, 1, 0].into_iter().enumerate() {
-                data.slice_axis_mut(Axis(1), Slice::from(variable..variable + 1)).iter_mut().skip(seen).for_each(|x| {
-                    *x = f32::NAN;
-                });
-            }
-            steps_as_core(&circuit, &data, &options);
+    let products = products().into_iter().flat_map(|circuit| [(circuit.clone(), OPTIONS), (circuit, corrected)]);
+    let general = circuits::all().into_iter().zip([OPTIONS, corrected].into_iter().cycle());
+    for (circuit, options) in products.chain(general) {
+        let mut data = data(&circuit, 30);
+        // Two rows, one, and none say something about the first variables.
+        for (variable, seen) in [2, 1, 0].into_iter().enumerate() {
+            let mut column = data.slice_axis_mut(Axis(1), Slice::from(variable..variable + 1));
+            column.iter_mut().skip(seen).for_each(|x| *x = f32::NAN);
         }
+        steps_as_core(&circuit, &data, &options);
     }
 }
 
@@ -197,5 +192,64 @@ fn what_cannot_be_learned_from_is_an_error() {
         executable.reset_statistics();
         assert_eq!(executable.em_step(&OPTIONS), Err(Error::NoStatistics));
         compare("nothing was learned", &executable.parameters().unwrap(), &before, (3e-7, 0.0));
+    }
+}
+
+/// Rows of probability zero are counted as such and change nothing.
+#[test]
+fn impossible_rows_teach_nothing() {
+    let _device = device();
+    let structure =
+        Structure::builder(Leaf::new(1, 2, 1, Family::bernoulli(), 2)).prod_conv(ProdConv::new(1, 2)).sum(1);
+    let structure = structure.build().unwrap();
+    let mut parameters = Parameters::zeros(&structure);
+    parameters.0[0].iter_mut().zip([0.0, 0.5, 0.3, 0.5]).for_each(|(p, v)| *p = v);
+    parameters.0[2].iter_mut().zip([1.0, 0.0]).for_each(|(w, v)| *w = v);
+    let circuit = Circuit::new(structure, parameters).unwrap();
+    learns_as_float64(&circuit, &array![[1.0, 0.0], [0.0, 1.0], [0.0, 0.0], [1.0, f32::NAN]], 4, &OPTIONS);
+    let mut executable = load(&circuit);
+    let seen = executable.accumulate(array![[1.0, 0.0], [1.0, 1.0]].view()).unwrap();
+    assert_eq!((seen.rows, seen.impossible_rows), (2, 2));
+    assert_eq!(executable.em_step(&OPTIONS), Err(Error::NoStatistics));
+}
+
+/// In every precision exact steps do not lower the likelihood, and much is learned.
+#[test]
+fn steps_do_not_lower_the_likelihood() {
+    let _device = device();
+    let convpc = ConvPc::new(4, 3, 1, Family::normal()).channels(9).depth(1).repetitions(2);
+    let circuits = [convpc.clone().build(1).unwrap(), convpc.use_sum_conv(true).build(2).unwrap()];
+    for (circuit, precision) in circuits.iter().flat_map(|c| Precision::ALL.map(|p| (c, p))) {
+        let other = Circuit::random(circuit.structure().clone(), 77).unwrap();
+        let data = data(&other, 60);
+        let mut executable = CudaBackend::new(0).unwrap().with_precision(precision).load(circuit).unwrap();
+        let mut step = || em_step(&mut *executable, &data, 40, &OPTIONS);
+        let steps: Vec<f64> = (0..10).map(|_| step()).collect();
+        let slack = 1e-5 + precision.error_per_sum();
+        assert!(steps.windows(2).all(|pair| pair[1] >= pair[0] - slack), "{precision}: {steps:?}");
+        assert!(steps[9] > steps[0] + 0.5, "{precision}: {steps:?}");
+    }
+}
+
+/// A step that fails half-way leaves a circuit that computes with the parameters it says it has, and learns on.
+#[test]
+fn a_step_that_fails() {
+    let device = device();
+    let circuit = ConvPc::new(3, 4, 1, Family::categorical(3)).channels(9).depth(1).build(5).unwrap();
+    let data = data(&circuit, 20);
+    let mut executable = load(&circuit);
+    let score = |executable: &dyn Executable| executable.log_likelihood(data.view()).unwrap();
+    let agrees = |executable: &dyn Executable| {
+        let anew = load(&executable.circuit().unwrap());
+        assert_close("scores", &score(executable), &score(&*anew), (1e-6, 1e-5));
+    };
+    for launch in 1..6 {
+        accumulate(&mut *executable, &data, 20);
+        device.fail_call("cuLaunchKernel", launch, 701);
+        assert!(matches!(executable.em_step(&OPTIONS), Err(Error::Backend { .. })), "launch {launch}");
+        assert_eq!(executable.em_step(&OPTIONS), Err(Error::NoStatistics));
+        agrees(&*executable);
+        em_step(&mut *executable, &data, 20, &OPTIONS);
+        agrees(&*executable);
     }
 }
