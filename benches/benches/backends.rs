@@ -45,7 +45,7 @@ fn measure(criterion: &mut Criterion, backend: &dyn Backend, queries: &[Query]) 
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
-    for choice in [BackendChoice::Cpu, BackendChoice::Cuda { ordinal: 0 }] {
+    for choice in [BackendChoice::Cpu, BackendChoice::Cuda { devices: vec![0] }] {
         let backend = match choice.open(None, Precision::F32) {
             Ok(backend) => backend,
             Err(error) => {

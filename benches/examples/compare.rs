@@ -46,7 +46,7 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     });
     let ceilings = ceilings.transpose()?;
     let cpu = BackendChoice::Cpu.open(threads, Precision::F32)?;
-    let gpu = match (BackendChoice::Cuda { ordinal: 0 }).open(None, precision) {
+    let gpu = match (BackendChoice::Cuda { devices: vec![0] }).open(None, precision) {
         Ok(gpu) => Some(gpu),
         Err(error) => {
             skipped("everything", "cuda", &error);

@@ -26,7 +26,7 @@ struct Arguments {
 /// What all commands take.
 #[derive(Args)]
 struct Shared {
-    /// What computes: cpu, reference, cuda, or cuda:N for GPU number N.
+    /// What computes: cpu, reference, cuda, cuda:N for GPU number N, or cuda:N,M for several.
     #[arg(long, global = true, default_value_t = BackendChoice::Cpu)]
     backend: BackendChoice,
     /// What a GPU multiplies: f32, tf32 or bf16.

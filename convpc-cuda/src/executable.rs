@@ -169,12 +169,15 @@ impl Executable for CudaExecutable {
     fn accumulate(&mut self, data: ArrayView2<f32>) -> Result<Accumulated> {
         evidence::check(self.structure(), data)?;
         self.model.prepare_way_down(&self.queue)?;
-        let mut learning = match self.learning.take() {
-            Some(learning) => learning,
-            None => Learning::new(&self.queue, &self.structure)?,
-        };
-        // An error leaves part of the rows in the statistics, which are then dropped with it.
-        let found = self.with_session(|session| session.accumulate(self.context(), data, &learning))?;
+        if self.learning.is_none() {
+            self.learning = Some(Learning::new(&self.queue, &self.structure)?);
+        }
+        // Where there is no room nothing has been counted yet, and what was counted before stays.
+        let at_a_time =
+            self.with_session(|session| session.rows_at_a_time(self.context(), data.nrows(), Purpose::Learn))?;
+        let Some(mut learning) = self.learning.take() else { return Err(Error::NoStatistics) };
+        // Any other error leaves part of the rows in the statistics, which are then dropped with it.
+        let found = self.with_session(|session| session.accumulate(self.context(), data, at_a_time, &learning))?;
         let batch = learning.see(&found);
         self.learning = Some(learning);
         Ok(batch)

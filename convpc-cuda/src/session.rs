@@ -138,15 +138,15 @@ impl Session {
         Ok(all)
     }
 
-    /// Adds the expected counts of rows to the statistics; returns the log-likelihood of each row.
+    /// Adds the expected counts of rows, so many at a time, to the statistics; returns the log-likelihood of each row.
     pub(crate) fn accumulate(
         &mut self,
         on: Context,
         data: ArrayView2<f32>,
+        rows: usize,
         learning: &Learning,
     ) -> Result<Vec<f64>, CudaError> {
         let mut all = vec![0.0; data.nrows()];
-        let rows = self.rows_at_a_time(on, data.nrows(), Purpose::Learn)?;
         for (index, batch) in data.axis_chunks_iter(Axis(0), rows).enumerate() {
             let slot = index % 2;
             self.finish(slot, &mut all)?;

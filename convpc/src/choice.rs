@@ -2,7 +2,7 @@ use std::{fmt, str::FromStr};
 
 use convpc_core::{Backend, Error, Precision, Reference, Result};
 
-/// A backend by name: `reference`, `cpu`, `cuda` or `cuda:N` for GPU number N.
+/// A backend by name: `reference`, `cpu`, `cuda`, `cuda:N` for GPU number N, or `cuda:N,M` for several, which share the rows.
 ///
 /// ```
 /// use convpc::{BackendChoice, Precision};
@@ -11,16 +11,16 @@ use convpc_core::{Backend, Error, Precision, Reference, Result};
 /// assert_eq!(backend.name(), "reference");
 /// # Ok::<(), convpc::Error>(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BackendChoice {
     /// Textbook loops in float64.
     Reference,
     /// SIMD and threads; needs the feature `cpu`.
     Cpu,
-    /// An NVIDIA GPU; needs the feature `cuda`.
+    /// NVIDIA GPUs; needs the feature `cuda`.
     Cuda {
-        /// Which one, 0 the first.
-        ordinal: usize,
+        /// Which ones, 0 the first; at least one.
+        devices: Vec<usize>,
     },
 }
 
@@ -30,10 +30,10 @@ impl BackendChoice {
     ///
     /// # Errors
     /// Where the backend was left out of this build, lacks its device, or does not have the precision.
-    pub fn open(self, threads: Option<usize>, precision: Precision) -> Result<Box<dyn Backend>> {
+    pub fn open(&self, threads: Option<usize>, precision: Precision) -> Result<Box<dyn Backend>> {
         let _ = threads; // not read in a build without the CPU backend
         match self {
-            BackendChoice::Cuda { ordinal } => open_cuda(ordinal, precision),
+            BackendChoice::Cuda { devices } => open_cuda(devices, precision),
             _ if precision != Precision::F32 => Err(Error::Backend {
                 backend: self.to_string(),
                 problem: format!(
@@ -50,12 +50,18 @@ impl BackendChoice {
 }
 
 #[cfg(feature = "cuda")]
-fn open_cuda(ordinal: usize, precision: Precision) -> Result<Box<dyn Backend>> {
-    Ok(Box::new(crate::CudaBackend::new(ordinal)?.with_precision(precision)))
+fn open_cuda(devices: &[usize], precision: Precision) -> Result<Box<dyn Backend>> {
+    let open = |&ordinal: &usize| -> Result<Box<dyn Backend>> {
+        Ok(Box::new(crate::CudaBackend::new(ordinal)?.with_precision(precision)))
+    };
+    match devices {
+        [one] => open(one),
+        several => Ok(Box::new(convpc_core::Replicas::new(several.iter().map(open).collect::<Result<_>>()?)?)),
+    }
 }
 
 #[cfg(not(feature = "cuda"))]
-fn open_cuda(_ordinal: usize, _precision: Precision) -> Result<Box<dyn Backend>> {
+fn open_cuda(_devices: &[usize], _precision: Precision) -> Result<Box<dyn Backend>> {
     Err(left_out("cuda"))
 }
 
@@ -71,8 +77,11 @@ impl fmt::Display for BackendChoice {
         match self {
             BackendChoice::Reference => f.write_str("reference"),
             BackendChoice::Cpu => f.write_str("cpu"),
-            BackendChoice::Cuda { ordinal: 0 } => f.write_str("cuda"),
-            BackendChoice::Cuda { ordinal } => write!(f, "cuda:{ordinal}"),
+            BackendChoice::Cuda { devices } if devices[..] == [0] => f.write_str("cuda"),
+            BackendChoice::Cuda { devices } => {
+                f.write_str("cuda:")?;
+                devices.iter().enumerate().try_for_each(|(at, n)| write!(f, "{}{n}", if at > 0 { "," } else { "" }))
+            }
         }
     }
 }
@@ -81,20 +90,38 @@ impl FromStr for BackendChoice {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        let ordinal = |rest: &str| match rest.strip_prefix(':') {
-            Some(number) => number.parse().ok(),
-            None => rest.is_empty().then_some(0),
+        let devices = |rest: &str| match rest.strip_prefix(':') {
+            Some(numbers) => numbers.split(',').map(|number| number.parse().ok()).collect(),
+            None => rest.is_empty().then(|| vec![0]),
+        };
+        let unknown = || Error::Argument {
+            what: "backend",
+            given: name.to_string(),
+            expected: "cpu, reference, cuda, cuda:N for GPU number N, or cuda:N,M for several".into(),
         };
         match name {
             "reference" => Ok(BackendChoice::Reference),
             "cpu" => Ok(BackendChoice::Cpu),
-            _ => name.strip_prefix("cuda").and_then(ordinal).map(|ordinal| BackendChoice::Cuda { ordinal }).ok_or_else(
-                || Error::Argument {
-                    what: "backend",
-                    given: name.to_string(),
-                    expected: "cpu, reference, cuda, or cuda:N for GPU number N".into(),
-                },
-            ),
+            _ => {
+                let devices = name.strip_prefix("cuda").and_then(devices).ok_or_else(unknown)?;
+                Ok(BackendChoice::Cuda { devices })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for name in ["cpu", "reference", "cuda", "cuda:3", "cuda:0,2,1"] {
+            assert_eq!(name.parse::<BackendChoice>().unwrap().to_string(), name);
+        }
+        assert_eq!("cuda:0".parse::<BackendChoice>().unwrap().to_string(), "cuda");
+        for name in ["", "gpu", "cuda:", "cuda:x", "cuda:0,", "cuda,1", "cuda:-1", "cuda1"] {
+            assert!(name.parse::<BackendChoice>().is_err(), "{name}");
         }
     }
 }

@@ -39,6 +39,9 @@ fn drivers_and_devices() {
     // The same through the name of a backend.
     let choice: BackendChoice = "cuda:3".parse().unwrap();
     assert_snapshot!(choice.open(None, Precision::F32).err().unwrap(), @"backend cuda: no NVIDIA GPU: the driver reports 1 usable device(s), number 3 was asked for; choose one from 0 on, see that nvidia-smi lists it, or choose the backend cpu");
+    // Of several all must be there.
+    let choice: BackendChoice = "cuda:0,1".parse().unwrap();
+    assert_snapshot!(choice.open(None, Precision::F32).err().unwrap(), @"backend cuda: no NVIDIA GPU: the driver reports 1 usable device(s), number 1 was asked for; choose one from 0 on, see that nvidia-smi lists it, or choose the backend cpu");
 }
 
 #[test]
@@ -70,6 +73,18 @@ fn memory() {
     // With memory it goes on.
     device.set_memory(1 << 30);
     assert!(executable.log_likelihood(data.view()).is_ok());
+    // Where there is no room for a batch, what was counted before stays.
+    let mut executable = backend.load(&circuit).unwrap();
+    executable.accumulate(data.view()).unwrap();
+    let counted = executable.statistics().unwrap();
+    let mut other = backend.load(&circuit).unwrap();
+    device.set_memory(device.memory().in_use + 1_000);
+    assert_snapshot!(without_numbers(other.accumulate(data.view()).unwrap_err()), @"backend cuda: out of device memory: N bytes are needed for the circuit's parameters, N are free; choose a smaller circuit, free memory on the device, or choose the backend cpu");
+    assert_eq!(executable.statistics().unwrap(), counted);
+    device.set_memory(device.memory().in_use + 1_000_000);
+    let many = Array2::zeros((300, 64));
+    let seen = executable.accumulate(many.view()).map(|seen| seen.rows);
+    assert_eq!(seen, Ok(300), "in parts, within the memory that is there");
 }
 
 #[test]
