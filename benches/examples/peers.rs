@@ -1,11 +1,11 @@
-//! Prints a line of JSON for each circuit and query, in the form of the script that times the peers.
+//! Prints a line of JSON for each circuit and query, in the form of the scripts that time the peers.
 #![forbid(unsafe_code)]
 
-use std::{num::NonZeroUsize, process::ExitCode};
+use std::{error::Error, num::NonZeroUsize, path::PathBuf, process::ExitCode};
 
 use benches::{Query, named, skipped};
 use clap::Parser;
-use convpc::{BackendChoice, Precision, Result};
+use convpc::{BackendChoice, Precision};
 
 /// Time convpc on the circuits that its peers are timed on.
 #[derive(Parser)]
@@ -19,12 +19,15 @@ struct Arguments {
     /// Threads of the CPU backend.
     #[arg(long, default_value = "2")]
     threads: NonZeroUsize,
-    /// Only the circuit of this name: small, mnist32, mnist64, mnist128.
+    /// Only the circuit of this name: small, mnist32, mnist64, mnist128; may be given again.
     #[arg(long)]
-    only: Option<String>,
+    only: Vec<String>,
     /// Repetitions to take the median of.
     #[arg(long, default_value = "5")]
     runs: NonZeroUsize,
+    /// Write what the peers need to do the same into this folder.
+    #[arg(long, value_name = "DIR")]
+    write: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -37,14 +40,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> Result<()> {
-    let Arguments { backend, precision, threads, only, runs } = arguments;
+fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
+    let Arguments { backend, precision, threads, only, runs, write } = arguments;
     let device = backend;
     let backend = device.open(Some(threads.get()), precision)?;
     eprintln!("{}", backend.description());
-    for case in named().iter().filter(|case| only.as_ref().is_none_or(|name| *name == case.name)) {
+    for case in named().iter().filter(|case| only.is_empty() || only.contains(&case.name)) {
         let circuit = case.circuit()?;
         let mut executable = backend.load(&circuit)?;
+        if let Some(folder) = &write {
+            case.write(folder, &circuit, &mut *executable)?;
+        }
         for query in Query::ALL {
             let what = format!("{} {}", case.name, query.name());
             let measured = match query.measure(&mut *executable, case, &circuit, runs.get()) {

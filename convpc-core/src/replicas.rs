@@ -57,8 +57,8 @@ impl Backend for Replicas {
     }
 
     fn load(&self, circuit: &Circuit) -> Result<Box<dyn Executable>> {
-        let load = |backend: &Box<dyn Backend>| backend.load(circuit).map(Mutex::new);
-        let parts = self.backends.iter().map(load).collect::<Result<_>>()?;
+        let load = |backend: &dyn Backend| backend.load(circuit).map(Mutex::new);
+        let parts = self.backends.iter().map(|backend| load(&**backend)).collect::<Result<_>>()?;
         Ok(Box::new(ReplicaExecutable { structure: circuit.structure().clone(), parts }))
     }
 }

@@ -29,6 +29,13 @@ def json_lines(text):
     return found
 
 
+def without_repeats(lines, known):
+    """The lines but those of convpc itself that are known: the part that measures the peers measures convpc beside them."""
+    key = lambda line: (line["circuit"], line["op"], line["device"], line.get("precision"))
+    seen = {key(line) for line in known}
+    return [line for line in lines if line["peer"] != "convpc" or key(line) not in seen]
+
+
 def device(text):
     fields = ["name", "driver", "memory_MiB", "compute_capability", "max_sm_MHz", "max_memory_MHz", "power_limit_W"]
     values = [value.strip() for value in text.strip().splitlines()[0].split(",")] if text.strip() else []
@@ -176,7 +183,7 @@ def main():
         "tests": tests(output("tests")),
         "ceilings": json_lines(output("ceilings")),
         "benchmarks": json_lines(output("bench")),
-        "peers": json_lines(output("peers")),
+        "peers": without_repeats(json_lines(output("peers")), json_lines(output("bench"))),
         "compare": output("compare"),
         "memcheck": sanitizer(output("memcheck")),
         "racecheck": sanitizer(output("racecheck")),

@@ -12,10 +12,12 @@ caller=$PWD
 cd "$(dirname "$0")" || exit 1
 
 # Name and time limit in seconds. Nothing starts, and nothing runs on, after LAST seconds.
-PARTS=(device:20 tests:120 ceilings:45 bench:45 compare:75 peers:60 memcheck:40 racecheck:45 ncu:45 criterion:75)
+PARTS=(device:20 tests:120 ceilings:45 bench:45 compare:75 peers:110 memcheck:40 racecheck:45 ncu:45 criterion:75)
 LAST=525
 # Exit status of a part that lacks what it needs.
 LEFT_OUT=77
+# After these seconds the part peers starts no more and stops what runs: less than its limit.
+PEERS_SECONDS=100
 
 fail() { echo "$*" >&2; exit 1; }
 left_out() { echo "left out: $*" >&2; exit "$LEFT_OUT"; }
@@ -74,14 +76,15 @@ part_criterion() {
   [ -d "$WORK/criterion" ] || fail "nothing was measured on the GPU"
 }
 
+# Other libraries on the same circuits, with the wheels of the pack; those that this machine lacks are left out.
 part_peers() {
-  pack peers.py "give --peers FILE to cargo xtask gpu pack"
   need python3
-  local wheels
-  wheels=$(printf '%s:' wheels/*.whl)
-  export PYTHONPATH=$wheels${PYTHONPATH:-}
-  python3 -c 'import torch' 2>/dev/null || left_out "python3 has no PyTorch"
-  python3 peers.py --device cuda --threads "$(nproc)"
+  local wheel
+  for wheel in wheels/*.whl; do
+    [ ! -e "$wheel" ] || python3 -m zipfile -e "$wheel" "$WORK/wheels"
+  done
+  PYTHONPATH=$WORK/wheels${PYTHONPATH:+:$PYTHONPATH} python3 peers/run.py --device cuda --threads "$(nproc)" \
+    --python python3 --convpc ./bench/peers --folder "$WORK/peers" --runs 3 --seconds "$PEERS_SECONDS"
 }
 
 # A tiny model with every kind of node that a command line can ask for, under the memory and race checkers.

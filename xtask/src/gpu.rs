@@ -28,11 +28,8 @@ const FILES: [(&str, &str); 3] = [
 /// Files from elsewhere for the pack.
 #[derive(clap::Args)]
 pub(crate) struct Extras {
-    /// A Python script that times the peers: takes --device cuda --threads N, prints lines of JSON.
-    #[arg(long, value_name = "FILE")]
-    peers: Option<PathBuf>,
-    /// A pure-Python wheel that the script imports and the machine lacks.
-    #[arg(long = "wheel", value_name = "FILE", requires = "peers")]
+    /// A wheel of a peer, or of what it imports, that the machine lacks; may be given again.
+    #[arg(long = "wheel", value_name = "FILE")]
     wheels: Vec<PathBuf>,
 }
 
@@ -82,9 +79,7 @@ pub(crate) fn pack(extras: &Extras) -> Result<PathBuf> {
     }
     make_executable(&folder.join("run.sh"))?;
     workspace::write(&folder.join("pack.json"), description()?)?;
-    if let Some(peers) = &extras.peers {
-        copy(peers, &folder.join("peers.py"))?;
-    }
+    copy_files(&workspace::path("benches/peers"), "py", &folder.join("peers"))?;
     for wheel in &extras.wheels {
         copy(wheel, &folder.join("wheels").join(wheel.file_name().unwrap_or_default()))?;
     }
