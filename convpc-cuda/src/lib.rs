@@ -3,8 +3,9 @@
 //! Nothing of CUDA is needed to build this crate, and nothing but NVIDIA's driver (535 or newer) to run it, on GPUs from
 //! compute capability 8.0 (A100, RTX 30) on. Without them [`CudaBackend::new`] says what is missing.
 //!
-//! A circuit's upward pass is first described as a [`Plan`], plain data that can be printed and compared without a device,
-//! and then executed: fused launches of several tree levels, replayed as a CUDA graph.
+//! What is launched for a batch is first described as plain data that can be printed and compared without a device, a
+//! [`Plan`] for the way up and [`Descents`] for the way down, and then executed: fused launches, replayed as CUDA graphs.
+//! Statistics and parameters stay on the device until they are asked for.
 
 mod backend;
 mod choices;

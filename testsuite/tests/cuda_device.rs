@@ -1,20 +1,30 @@
 //! The CUDA backend on a real GPU, where the environment variable `CONVPC_GPU_TESTS` is set to the device's number. The same
 //! checks run on the software device everywhere; here the hardware has its say.
 
-use convpc::{Backend, CudaBackend, Precision};
-use testsuite::{Subject, circuits, upward};
+use convpc::{Backend, Circuit, CudaBackend, Executable, Precision, Reference, em};
+use testsuite::{Subject, assert_close, circuits, downward, sampling, upward};
 
-#[test]
-fn the_upward_pass_on_a_gpu() {
+/// The device that was asked for.
+fn device() -> Option<CudaBackend> {
     let Ok(ordinal) = std::env::var("CONVPC_GPU_TESTS") else {
         println!("no GPU was asked for: set CONVPC_GPU_TESTS=0 to test the first");
-        return;
+        return None;
     };
     let ordinal = ordinal.parse().expect("CONVPC_GPU_TESTS is the number of a device");
     let backend = CudaBackend::new(ordinal).expect("a GPU");
     println!("{}", backend.description());
+    Some(backend)
+}
+
+fn subject(backend: &CudaBackend, precision: Precision) -> Subject {
+    Subject::single(backend.clone().with_precision(precision), precision)
+}
+
+#[test]
+fn the_upward_pass_on_a_gpu() {
+    let Some(backend) = device() else { return };
     for precision in Precision::ALL {
-        let subject = Subject::single(backend.clone().with_precision(precision), precision);
+        let subject = subject(&backend, precision);
         upward::golden(&subject);
         upward::zeros(&subject);
         upward::gaps(&subject);
@@ -28,5 +38,65 @@ fn the_upward_pass_on_a_gpu() {
         let wide = circuits::wide();
         upward::against_float64(&subject, &wide, &circuits::data(&wide, 130));
         println!("{precision}: as float64 within its bound");
+    }
+}
+
+#[test]
+fn flows_and_counts_on_a_gpu() {
+    let Some(backend) = device() else { return };
+    for precision in Precision::ALL {
+        let subject = subject(&backend, precision);
+        downward::zeros(&subject);
+        downward::gaps(&subject);
+        for circuit in circuits::all() {
+            for rows in [3, 70, 1000] {
+                downward::against_float64(&subject, &circuit, &circuits::data(&circuit, rows));
+            }
+        }
+        let wide = circuits::wide();
+        downward::against_float64(&subject, &wide, &circuits::data(&wide, 130));
+        println!("{precision}: as float64 within its bound");
+    }
+}
+
+/// Ten EM steps of a backend.
+fn learned(backend: &dyn Backend, circuit: &Circuit) -> Box<dyn Executable> {
+    let data = circuits::data(circuit, 100);
+    let options = em::Options { pseudocount: 0.1, ..Default::default() };
+    let mut executable = backend.load(circuit).expect("a circuit");
+    for _ in 0..10 {
+        executable.accumulate(data.view()).expect("fitting data");
+        executable.em_step(&options).expect("a step");
+    }
+    executable
+}
+
+#[test]
+fn learning_on_a_gpu() {
+    let Some(backend) = device() else { return };
+    for circuit in circuits::all() {
+        let [given, again] = [(); 2].map(|()| learned(&backend, &circuit));
+        let [a, b] = [&given, &again].map(|e| e.parameters().expect("parameters"));
+        assert_eq!(a, b, "the same data give the same bits");
+        let data = circuits::data(&circuit, 100);
+        let [given, exact] =
+            [given, learned(&Reference, &circuit)].map(|e| e.log_likelihood(data.view()).expect("fitting data"));
+        assert_close("ten steps", &given, &exact, (1e-4, 1e-3));
+    }
+}
+
+#[test]
+fn sampling_on_a_gpu() {
+    let Some(backend) = device() else { return };
+    let subject = subject(&backend, Precision::F32);
+    sampling::greedy_completions(&subject);
+    sampling::ties(&subject);
+    sampling::gaps(&subject);
+    sampling::impossible_evidence(&subject);
+    for circuit in sampling::families().into_iter().chain(circuits::all()) {
+        sampling::like(&subject, &Reference, &circuit);
+        sampling::batches(&subject, &circuit);
+        sampling::evidence_is_kept(&subject, &circuit);
+        sampling::completions(&subject, &circuit);
     }
 }
