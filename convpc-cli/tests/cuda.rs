@@ -89,15 +89,15 @@ fn a_model_moves_between_backends() {
     let apart = farthest(&bench.parameters("cpu.safetensors"), &bench.parameters("two.safetensors"));
     assert!(apart < 1e-4, "{apart}");
 
+    let [cpu, cuda] = ["cpu", "cuda"].map(|backend| {
+        let text = bench.prints(&format!("score both.safetensors --data x.npy --backend {backend}"));
+        text.split_whitespace().filter_map(|word| word.parse::<f64>().ok()).collect::<Vec<_>>()
+    });
+    assert!(cpu.len() >= 3 && farthest(&cpu, &cuda) < 1e-3, "{cpu:?} {cuda:?}");
     // A number between two roundings of a distribution function is too rare for so few rows.
-    for query in ["score both.safetensors --data x.npy -o", "sample both.safetensors -n 9 -o"]
-        .into_iter()
-        .map(str::to_string)
-        .chain(
-            ["sample", "mpe", "greedy"]
-                .map(|how| format!("complete both.safetensors --data x.npy --mask left --how {how} -o")),
-        )
-    {
+    let complete = |how| format!("complete both.safetensors --data x.npy --mask left --how {how} -o");
+    let queries = ["sample", "mpe", "greedy"].map(complete);
+    for query in queries.into_iter().chain(["sample both.safetensors -n 9 -o".to_string()]) {
         bench.prints(&format!("{query} cpu.npy"));
         bench.prints(&format!("{query} cuda.npy --backend cuda"));
         let [cpu, cuda] = ["cpu.npy", "cuda.npy"].map(|name| read(&bench.path(name)).unwrap().values);
