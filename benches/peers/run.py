@@ -123,6 +123,8 @@ def peers(options, names, circuits, python, limit):
     """Measures the peers, each in a process of its own; whether all went well comes second."""
     threads = str(options.threads)
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONDONTWRITEBYTECODE": "1"}
+    # PyTorch's threads wait for each other in busy loops otherwise, in which any other work on the machine costs them tenfold.
+    environment.setdefault("OMP_WAIT_POLICY", "passive")
     found, well = [], True
     for peer, program in PROGRAMS.items():
         if peer in options.without or (peer in GPU_ONLY and options.device == "cpu"):

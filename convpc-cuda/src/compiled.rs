@@ -11,7 +11,7 @@ use convpc_core::{Semiring, Structure};
 pub(crate) use down::Way;
 
 use crate::{
-    driver::{Buffer, Need, Queue},
+    driver::{Buffer, Graph, Need, Queue},
     error::CudaError,
     model::{Model, Weights},
     params::{
@@ -91,6 +91,26 @@ impl Compiled {
             }
         }
         Ok(())
+    }
+}
+
+/// Launches that are recorded as a graph when a slot first needs them.
+pub(crate) struct Recorded {
+    pub(crate) compiled: Compiled,
+    graphs: [Option<Graph>; 2],
+}
+
+impl Recorded {
+    pub(crate) fn new(compiled: Compiled) -> Self {
+        Recorded { compiled, graphs: [None, None] }
+    }
+
+    pub(crate) fn launch(&mut self, queue: &Queue, slot: usize) -> Result<(), CudaError> {
+        let Recorded { compiled, graphs } = self;
+        if graphs[slot].is_none() {
+            graphs[slot] = Some(queue.capture(|| compiled.launch(queue))?);
+        }
+        graphs[slot].as_ref().map_or(Ok(()), Graph::launch)
     }
 }
 

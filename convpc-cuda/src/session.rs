@@ -12,8 +12,8 @@ pub(crate) use complete::Query;
 
 use crate::{
     choices::Tables,
-    compiled::{Compiled, Memory, Outputs, Way},
-    driver::{Buffer, Graph, Mark, Need, Pinned, Queue},
+    compiled::{Compiled, Memory, Outputs, Recorded, Way},
+    driver::{Buffer, Mark, Need, Pinned, Queue},
     error::CudaError,
     learn::Learning,
     model::Model,
@@ -54,26 +54,6 @@ struct Ready {
     /// Where there is a way down.
     down: Option<Recorded>,
     used: u64,
-}
-
-/// Launches that are recorded as a graph when a slot first needs them.
-struct Recorded {
-    compiled: Compiled,
-    graphs: [Option<Graph>; 2],
-}
-
-impl Recorded {
-    fn new(compiled: Compiled) -> Self {
-        Recorded { compiled, graphs: [None, None] }
-    }
-
-    fn launch(&mut self, queue: &Queue, slot: usize) -> Result<(), CudaError> {
-        let Recorded { compiled, graphs } = self;
-        if graphs[slot].is_none() {
-            graphs[slot] = Some(queue.capture(|| compiled.launch(queue))?);
-        }
-        graphs[slot].as_ref().map_or(Ok(()), Graph::launch)
-    }
 }
 
 /// Memory of the way down.

@@ -1,7 +1,8 @@
 //! Circuits that between them have every kind of layer, leaf and padding.
 
-use convpc::{Backend, Circuit, ConvPc, Family, Leaf, Padding, ProdConv, Reference, Structure};
+use convpc::{Backend, Circuit, ConvPc, Family, Leaf, Padding, Precision, ProdConv, Reference, Structure};
 use ndarray::Array2;
+use proptest::prelude::*;
 
 /// Samples of the circuit itself, every fifth value missing.
 ///
@@ -69,4 +70,20 @@ pub fn small_chain() -> Circuit {
     let chain = Structure::builder(Leaf::new(2, 3, 1, Family::bernoulli(), 2)).prod_conv(bottom);
     let chain = chain.sum_conv(3, 2).prod_conv(ProdConv::new(2, 2)).sum(1);
     Circuit::random(chain.build().expect("a chain"), 3).expect("a circuit")
+}
+
+/// Small circuits of any shape and family, a precision to compute them in, and a number of rows.
+pub fn random() -> impl Strategy<Value = (Circuit, Precision, u64)> {
+    let size = (1..7usize, 1..7usize, prop_oneof![Just(1usize), Just(3)]);
+    let families = vec![Family::normal(), Family::bernoulli(), Family::categorical(4), Family::binomial(6)];
+    let shape = (1..40usize, 1..20usize, 1..4usize, 1..3usize, 1..3usize, any::<bool>());
+    let circuit =
+        (size, prop::sample::select(families), shape, any::<u64>()).prop_map(|(size, family, shape, seed)| {
+            let (channels, leaf_channels, kernel_size, depth, repetitions, use_sum_conv) = shape;
+            let convpc = ConvPc::new(size.0, size.1, size.2, family).channels(channels).leaf_channels(leaf_channels);
+            let convpc =
+                convpc.kernel_size(kernel_size).depth(depth).repetitions(repetitions).use_sum_conv(use_sum_conv);
+            convpc.build(seed).expect("a circuit")
+        });
+    (circuit, prop::sample::select(Precision::ALL.to_vec()), 1..80u64)
 }

@@ -3,6 +3,8 @@
 pub mod circuits;
 pub mod downward;
 pub mod sampling;
+#[cfg(target_os = "linux")]
+pub mod software;
 pub mod upward;
 
 use std::{fs, path::PathBuf};
@@ -50,11 +52,9 @@ pub fn subjects() -> Vec<Subject> {
     [reference, Subject::single(cpu, Precision::F32)].into_iter().chain(software_device()).collect()
 }
 
-/// CUDA on the software device, which executes the committed PTX.
 #[cfg(target_os = "linux")]
 fn software_device() -> Option<Subject> {
-    emulator::install().expect("the software device");
-    Some(Subject::single(convpc::CudaBackend::new(0).expect("the software device"), Precision::F32))
+    Some(software::subject(Precision::F32))
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -2,13 +2,9 @@
 #![cfg(target_os = "linux")]
 
 use convpc::{Backend, BackendChoice, ConvPc, CudaBackend, Family, Precision};
-use emulator::Exclusive;
 use insta::assert_snapshot;
 use ndarray::Array2;
-
-fn device() -> Exclusive {
-    emulator::install().expect("the software device").exclusive()
-}
+use testsuite::software::device;
 
 fn refused() -> String {
     CudaBackend::new(0).err().expect("no device to be opened").to_string()

@@ -2,22 +2,15 @@
 #![cfg(target_os = "linux")]
 
 use convpc::{Backend, Circuit, ConvPc, CudaBackend, Family, Limits, Precision, Statistics};
-use emulator::{Exclusive, Order, Settings};
+use emulator::{Order, Settings};
 use ndarray::{Array2, Axis};
 use proptest::prelude::*;
 use testsuite::{
-    Subject, assert_close,
+    assert_close,
     circuits::{self, data},
     downward,
+    software::{device, subject},
 };
-
-fn device() -> Exclusive {
-    emulator::install().expect("the software device").exclusive()
-}
-
-fn subject(precision: Precision) -> Subject {
-    Subject::single(CudaBackend::new(0).expect("the software device").with_precision(precision), precision)
-}
 
 #[test]
 fn every_kind_of_circuit_in_every_precision() {
@@ -64,27 +57,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn random_circuits(
-        size in (1..7usize, 1..7usize, prop_oneof![Just(1usize), Just(3)]),
-        channels in 1..40usize,
-        leaf_channels in 1..20usize,
-        (kernel, depth, repetitions) in (1..4usize, 1..3usize, 1..3usize),
-        (family, use_sum_conv, precision) in (0..4usize, any::<bool>(), 0..3usize),
-        rows in 1..80u64,
-        seed in any::<u64>(),
-    ) {
+    fn random_circuits((circuit, precision, rows) in circuits::random()) {
         let _device = device();
-        let family = [Family::normal(), Family::bernoulli(), Family::categorical(4), Family::binomial(6)][family];
-        let circuit = ConvPc::new(size.0, size.1, size.2, family)
-            .channels(channels)
-            .leaf_channels(leaf_channels)
-            .kernel_size(kernel)
-            .depth(depth)
-            .repetitions(repetitions)
-            .use_sum_conv(use_sum_conv)
-            .build(seed)
-            .unwrap();
-        downward::against_float64(&subject(Precision::ALL[precision]), &circuit, &data(&circuit, rows));
+        downward::against_float64(&subject(precision), &circuit, &data(&circuit, rows));
     }
 }
 

@@ -5,17 +5,14 @@ use convpc::{
     Backend, Circuit, ConvPc, CudaBackend, Error, Executable, Family, Leaf, Padding, Parameters, Precision, ProdConv,
     Reference, Semiring, Structure, em,
 };
-use emulator::{Exclusive, Order, Settings};
+use emulator::{Order, Settings};
 use ndarray::{Array2, Axis, Slice, array};
 use testsuite::{
     assert_close,
     circuits::{self, data},
     em_step,
+    software::device,
 };
-
-fn device() -> Exclusive {
-    emulator::install().expect("the software device").exclusive()
-}
 
 fn load(circuit: &Circuit) -> Box<dyn Executable> {
     CudaBackend::new(0).expect("the software device").load(circuit).expect("a circuit")

@@ -5,20 +5,17 @@
 #![cfg(target_os = "linux")]
 
 use convpc::{Backend, Circuit, ConvPc, Cpu, CudaBackend, Error, Executable, Family, Mpe, Precision, Reference};
-use emulator::{Exclusive, Order, Settings};
+use emulator::{Order, Settings};
 use ndarray::{Array2, Axis, ShapeBuilder, s};
 use statrs::distribution::{ChiSquared, ContinuousCDF};
 use testsuite::{
     Subject, circuits,
     sampling::{self, ROWS, different, evidence},
+    software::{self, device},
 };
 
-fn device() -> Exclusive {
-    emulator::install().expect("the software device").exclusive()
-}
-
 fn subject() -> Subject {
-    Subject::single(CudaBackend::new(0).expect("the software device"), Precision::F32)
+    software::subject(Precision::F32)
 }
 
 fn load(circuit: &Circuit) -> Box<dyn Executable> {

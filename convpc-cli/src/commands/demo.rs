@@ -1,6 +1,7 @@
 use std::{
     fs,
     io::{Read, Write, stdout},
+    num::NonZeroUsize,
     path::{Path, PathBuf},
 };
 
@@ -17,7 +18,6 @@ use crate::{Outcome, Shared, io, progress};
 const DIGITS: &[u8] = include_bytes!("../../data/digits.csv.gz");
 const LEVELS: usize = 17;
 const TRAIN_ROWS: usize = 1500;
-const EPOCHS: usize = 40;
 
 /// Arguments of `demo`.
 #[derive(Args)]
@@ -25,6 +25,9 @@ pub(crate) struct Demo {
     /// The folder for the model and the pictures; made if it is not there.
     #[arg(long, default_value = "convpc-demo")]
     out: PathBuf,
+    /// Times that all digits are seen.
+    #[arg(long, value_name = "N", default_value = "40")]
+    epochs: NonZeroUsize,
 }
 
 impl Demo {
@@ -41,9 +44,9 @@ impl Demo {
         writeln!(out, "{start}on {}: {}\n", backend.name(), backend.description())?;
         let mut executable = backend.load(&start)?;
         let options = em::Options { pseudocount: 0.05, ..Default::default() };
-        let mut curve = Vec::new();
-        let bar = progress::bar(EPOCHS * TRAIN_ROWS, "learning");
-        for _ in 0..EPOCHS {
+        let mut curve: Vec<[f64; 2]> = Vec::new();
+        let bar = progress::bar(self.epochs.get() * TRAIN_ROWS, "learning");
+        for _ in 0..self.epochs.get() {
             train_epoch(&mut *executable, train, 500, &options, &bar)?;
             curve.push([mean(&*executable, train)?, mean(&*executable, held_out)?]);
         }
@@ -51,7 +54,7 @@ impl Demo {
         let baseline = [independent(train, train), independent(train, held_out)];
         writeln!(out, "mean log-likelihood (nats) and bits per dimension")?;
         writeln!(out, "                      train              held out")?;
-        for (name, [a, b]) in [("independent pixels", baseline), ("convpc", curve[EPOCHS - 1])] {
+        for (name, [a, b]) in [("independent pixels", baseline), ("convpc", curve[curve.len() - 1])] {
             let bits = |mean| io::bits_per_dimension(mean, 64);
             writeln!(out, "{name:<20}  {a:>8.2}  {:>6.3}   {b:>8.2}  {:>6.3}", bits(a), bits(b))?;
         }

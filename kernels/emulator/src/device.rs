@@ -120,6 +120,16 @@ fn load() -> Result<Functions, InstallError> {
 }
 
 /// Where the library may lie: beside the test, where Cargo puts it, or where the linker is told to look.
+/// The library in a file, which another program takes for the driver's where it finds it by the name `libcuda.so`: in a folder
+/// of its `LD_LIBRARY_PATH`.
+///
+/// # Errors
+/// Where there is no such library.
+pub fn library() -> Result<PathBuf, InstallError> {
+    let found = candidates().into_iter().find(|path| path.exists());
+    found.ok_or_else(|| InstallError::NotFound("not beside the test program".into()))
+}
+
 fn candidates() -> Vec<PathBuf> {
     const FILE: &str = "libemulator.so";
     let program = std::env::current_exe().unwrap_or_default();

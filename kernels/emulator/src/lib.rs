@@ -7,6 +7,6 @@ pub mod machine;
 pub mod ptx;
 pub mod stats;
 
-pub use device::{Device, Exclusive, InstallError, MemoryUse, Shared, install};
+pub use device::{Device, Exclusive, InstallError, MemoryUse, Shared, install, library};
 pub use machine::settings::{Order, Settings};
 pub use stats::KernelStats;
