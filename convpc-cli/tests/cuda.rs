@@ -105,3 +105,19 @@ fn a_model_moves_between_backends() {
         assert!(apart < 1e-4, "{query}: {apart}");
     }
 }
+
+/// Every operation is measured on a device too.
+#[test]
+fn a_bench_measures_the_device() {
+    let bench = Bench::new();
+    let tiny = "--image 4x4 --channels 2 --depth 1 --batch 3 --runs 1 --json";
+    for (device, precision) in [("cuda", "f32"), ("cuda:0,0", "tf32")] {
+        let printed = bench.prints(&format!("bench {tiny} --backend {device} --precision {precision}"));
+        let lines: Vec<serde_json::Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 5, "{printed}");
+        for line in lines {
+            assert_eq!((&line["device"], &line["precision"]), (&device.into(), &precision.into()));
+            assert!(line["images_per_second"].as_f64() > Some(0.0) && line["peak_fraction"].is_null(), "{line}");
+        }
+    }
+}
