@@ -3,8 +3,11 @@
 
 use std::time::Duration;
 
-use benches::{Case, Query, named, skipped, sweep};
-use convpc::{Backend, BackendChoice, Circuit, Executable, Precision};
+use benches::{named, refused, skipped, sweep};
+use convpc::{
+    Backend, BackendChoice, Circuit, Executable, Precision,
+    bench::{Case, Query},
+};
 use criterion::{Criterion, Throughput};
 
 /// A circuit in a backend: made when its first benchmark runs, since a filter may leave out all.
@@ -30,11 +33,12 @@ fn measure(criterion: &mut Criterion, backend: &dyn Backend, queries: &[Query]) 
         for &query in queries {
             let mut images = None;
             group.bench_function(format!("{}/{}", query.name(), backend.name()), |bencher| {
-                let images = images.get_or_insert_with(|| query.images(case)).view();
                 let (circuit, executable) = loaded.get(case, backend);
+                let images =
+                    images.get_or_insert_with(|| query.images(circuit, case.batch).expect("a batch that fits"));
                 bencher.iter_custom(|runs| {
                     let mut run =
-                        || query.time(executable, circuit, images).expect("a query that a tiny circuit passed");
+                        || query.time(executable, circuit, images.view()).expect("a query that a tiny circuit passed");
                     (0..runs).map(|_| run()).sum::<Duration>()
                 });
             });
@@ -56,7 +60,7 @@ fn main() {
         eprintln!("{}: {}", backend.name(), backend.description());
         let mut queries = Query::ALL.to_vec();
         queries.retain(|query| {
-            let refused = query.refused(&*backend);
+            let refused = refused(*query, &*backend);
             refused.iter().for_each(|error| skipped(query.name(), backend.name(), error));
             refused.is_none()
         });

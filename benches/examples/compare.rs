@@ -3,9 +3,12 @@
 
 use std::{error::Error, fs, path::PathBuf, process::ExitCode};
 
-use benches::{Case, Measured, Query, least_bytes, named, skipped, sweep};
+use benches::{least_bytes, named, skipped, sweep};
 use clap::Parser;
-use convpc::{Backend, BackendChoice, Circuit, Precision};
+use convpc::{
+    Backend, BackendChoice, Circuit, Precision,
+    bench::{Case, Measured, Query},
+};
 use serde_json::Value;
 
 /// Time the GPU beside the CPU, and beside what the GPU can do at most.
@@ -62,7 +65,7 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     for case in named().iter().chain(&sweep()).filter(|case| case.name.contains(&only)) {
         let circuit = case.circuit()?;
         let on_cpu = measure(&*cpu, case, &circuit, runs);
-        let on_gpu = gpu.as_ref().map_or([None; 4], |gpu| measure(&**gpu, case, &circuit, runs));
+        let on_gpu = gpu.as_ref().map_or([None; QUERIES], |gpu| measure(&**gpu, case, &circuit, runs));
         for (query, (cpu, gpu)) in Query::ALL.into_iter().zip(on_cpu.into_iter().zip(on_gpu)) {
             let rate = |measured: Option<Measured>| measured.map(|m| m.images_per_second);
             let gflops = |measured: Option<Measured>| measured.and_then(|m| m.gflops);
@@ -79,17 +82,19 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+const QUERIES: usize = Query::ALL.len();
+
 /// All queries on one circuit; `None` where the backend cannot, after a line that says why.
-fn measure(backend: &dyn Backend, case: &Case, circuit: &Circuit, runs: usize) -> [Option<Measured>; 4] {
+fn measure(backend: &dyn Backend, case: &Case, circuit: &Circuit, runs: usize) -> [Option<Measured>; QUERIES] {
     let skipped = |what: &str, error| skipped(&format!("{}{what}", case.name), backend.name(), &error);
     match backend.load(circuit) {
         Ok(mut executable) => Query::ALL.map(|query| {
-            let measured = query.measure(&mut *executable, case, circuit, runs);
+            let measured = query.measure(&mut *executable, circuit, case.batch, runs);
             measured.map_err(|error| skipped(&format!(" {}", query.name()), error)).ok()
         }),
         Err(error) => {
             skipped("", error);
-            [None; 4]
+            [None; QUERIES]
         }
     }
 }

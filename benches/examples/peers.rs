@@ -3,9 +3,9 @@
 
 use std::{error::Error, num::NonZeroUsize, path::PathBuf, process::ExitCode};
 
-use benches::{Query, named, skipped};
+use benches::{named, skipped, write};
 use clap::Parser;
-use convpc::{BackendChoice, Precision};
+use convpc::{BackendChoice, Precision, bench::Query};
 
 /// Time convpc on the circuits that its peers are timed on.
 #[derive(Parser)]
@@ -41,19 +41,19 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
-    let Arguments { backend, precision, threads, only, runs, write } = arguments;
+    let Arguments { backend, precision, threads, only, runs, write: folder } = arguments;
     let device = backend;
     let backend = device.open(Some(threads.get()), precision)?;
     eprintln!("{}", backend.description());
     for case in named().iter().filter(|case| only.is_empty() || only.contains(&case.name)) {
         let circuit = case.circuit()?;
         let mut executable = backend.load(&circuit)?;
-        if let Some(folder) = &write {
-            case.write(folder, &circuit, &mut *executable)?;
+        if let Some(folder) = &folder {
+            write(case, folder, &circuit, &mut *executable)?;
         }
         for query in Query::ALL {
             let what = format!("{} {}", case.name, query.name());
-            let measured = match query.measure(&mut *executable, case, &circuit, runs.get()) {
+            let measured = match query.measure(&mut *executable, &circuit, case.batch, runs.get()) {
                 Ok(measured) => measured,
                 Err(error) => {
                     skipped(&what, backend.name(), &error);

@@ -1,4 +1,5 @@
-//! Benchmarks of convpc: the circuits and data that they are taken on.
+//! Benchmarks of convpc. The queries and the circuits that the peers have too are those of [`convpc::bench`], as in the command
+//! `convpc bench`, which measures one machine.
 //!
 //! ```sh
 //! cargo bench -p benches                          # criterion: all circuits and queries, all cores
@@ -22,7 +23,6 @@
 
 mod case;
 mod handover;
-mod query;
 
-pub use case::{Case, flop_per_image, least_bytes, named, sweep};
-pub use query::{Measured, Query, skipped};
+pub use case::{least_bytes, named, refused, skipped, sweep};
+pub use handover::write;

@@ -3,7 +3,9 @@
 
 mod commands;
 mod io;
+mod memory;
 mod progress;
+mod report;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -67,6 +69,8 @@ enum Command {
     },
     /// Reads a SPFlow ConvPc, a state_dict saved as safetensors.
     ImportSpflow(commands::edit::ImportSpflow),
+    /// Measures this machine: what it can do at most, and how near every operation on a circuit comes.
+    Bench(commands::bench::Bench),
 }
 
 fn main() -> ExitCode {
@@ -80,6 +84,7 @@ fn main() -> ExitCode {
         Command::Marginalize(marginalize) => marginalize.run(),
         Command::Info { model } => commands::edit::info(&model),
         Command::ImportSpflow(import) => import.run(),
+        Command::Bench(bench) => bench.run(&shared),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

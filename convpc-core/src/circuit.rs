@@ -33,8 +33,12 @@ impl Circuit {
 
     /// A circuit with random parameters: weights uniform on the simplex, leaves as their family likes to begin. The same
     /// seed gives the same circuit.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`](crate::Error::TooLarge) where the parameters do not fit into memory.
     pub fn random(structure: impl Into<Arc<Structure>>, seed: u64) -> Result<Self> {
         let structure = structure.into();
+        crate::initialize::check_size(&structure)?;
         let parameters = crate::initialize::random(&structure, seed);
         Self::new(structure, parameters)
     }

@@ -4,7 +4,7 @@ use ndarray::{ArrayView2, Axis};
 
 use crate::{
     circuit::Circuit,
-    error::Result,
+    error::{Error, Result},
     evidence,
     family::LeafStep,
     layer::Layer,
@@ -21,6 +21,16 @@ fn uniform_stream(seed: u64, layer: usize) -> impl FnMut() -> f64 {
         row += 1;
         rng::uniforms(seed, row, layer as u32, Use::Initial)[0]
     }
+}
+
+/// An error where the parameters do not fit into memory: a few digits too many in a number of channels ask for that.
+pub(crate) fn check_size(structure: &Structure) -> Result<()> {
+    let count = (0..structure.layers().len()).try_fold(0_usize, |sum, layer| {
+        let shape = structure.parameter_shape(layer);
+        sum.checked_add(shape.into_iter().try_fold(1_usize, usize::checked_mul)?)
+    });
+    let room = count.map(|count| Vec::<f64>::new().try_reserve_exact(count));
+    if matches!(room, Some(Ok(()))) { Ok(()) } else { Err(Error::TooLarge { what: "the number of parameters" }) }
 }
 
 /// Weights uniform on the simplex, leaves as their family likes to begin.

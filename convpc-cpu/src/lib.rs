@@ -4,6 +4,7 @@
 //! Log-likelihoods are within `1e-5 · |ll| + 1e-4` nats of the float64 reference. A row's result does not depend on the
 //! batch it is in, nor on the number of threads.
 
+mod ceilings;
 mod executable;
 mod leaf;
 mod memory;
@@ -14,6 +15,7 @@ mod weights;
 
 use std::sync::Arc;
 
+pub use ceilings::Ceilings;
 use convpc_core::{Backend, Circuit, Error, Executable, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 pub use simd::InstructionSet;
@@ -70,6 +72,11 @@ impl Cpu {
         })?;
         Ok(Cpu { isa, ..self })
     }
+
+    /// The number of threads that compute.
+    pub fn threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
 }
 
 impl Backend for Cpu {
@@ -78,7 +85,7 @@ impl Backend for Cpu {
     }
 
     fn description(&self) -> String {
-        format!("{}, {} threads", self.isa.instruction_set(), self.pool.current_num_threads())
+        format!("{}, {} threads", self.isa.instruction_set(), self.threads())
     }
 
     fn load(&self, circuit: &Circuit) -> Result<Box<dyn Executable>> {

@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod atomic;
+pub mod bench;
 mod choice;
 pub mod data;
 pub mod model;
@@ -26,7 +27,7 @@ pub mod spflow;
 pub use choice::BackendChoice;
 pub use convpc_core::*;
 #[cfg(feature = "cpu")]
-pub use convpc_cpu::Cpu;
+pub use convpc_cpu::{Ceilings, Cpu};
 #[cfg(feature = "cuda")]
 pub use convpc_cuda::{CudaBackend, CudaError, Limits};
 

@@ -2,7 +2,7 @@ use std::{error::Error, path::Path};
 
 use clap::{Args, ValueEnum};
 use convpc::{
-    Circuit, ConvPc, Family, Layer,
+    Circuit, ConvPc, Layer,
     data::{ImageShape, Images},
     fit_leaves,
 };
@@ -53,13 +53,7 @@ impl Architecture {
     /// A new circuit for these images, its leaves fitted to them.
     pub(crate) fn build(&self, images: &Images, seed: u64) -> Result<Circuit, Box<dyn Error>> {
         let shape = self.shape(images)?;
-        let levels = self.levels.unwrap_or(256);
-        let family = match self.leaf.unwrap_or(LeafName::Categorical) {
-            LeafName::Normal => Family::normal(),
-            LeafName::Bernoulli => Family::bernoulli(),
-            LeafName::Categorical => Family::categorical(levels),
-            LeafName::Binomial => Family::binomial(levels.saturating_sub(1)),
-        };
+        let family = self.leaf.unwrap_or(LeafName::Categorical).family(self.levels);
         let channels = self.channels.unwrap_or(64);
         let mut convpc = ConvPc::new(shape.height, shape.width, shape.colors, family)
             .channels(channels)

@@ -5,7 +5,7 @@ use std::{
 
 use clap::{ArgAction, Args, ValueEnum};
 use convpc::{
-    Circuit, Scope, model,
+    Circuit, Family, Scope, model,
     spflow::{self, Import, LeafKind},
 };
 
@@ -84,6 +84,19 @@ pub(crate) enum LeafName {
     Bernoulli,
     Categorical,
     Binomial,
+}
+
+impl LeafName {
+    /// The family with a number of levels, for those that have levels to choose: 256 unless given.
+    pub(crate) fn family(self, levels: Option<usize>) -> Family {
+        let levels = levels.unwrap_or(256);
+        match self {
+            LeafName::Normal => Family::normal(),
+            LeafName::Bernoulli => Family::bernoulli(),
+            LeafName::Categorical => Family::categorical(levels),
+            LeafName::Binomial => Family::binomial(levels.saturating_sub(1)),
+        }
+    }
 }
 
 /// Arguments of `import-spflow`.

@@ -1,6 +1,7 @@
 //! One file for each group of verbs.
 
 pub(crate) mod architecture;
+pub(crate) mod bench;
 pub(crate) mod complete;
 pub(crate) mod demo;
 pub(crate) mod edit;

@@ -1,40 +1,10 @@
-//! How fast the matrix product is, beside the fastest the registers allow:
+//! How fast the matrix product is, beside the fastest the registers allow, on one thread:
 //! `cargo test --release -p convpc-cpu -- --ignored --nocapture measure`
 
 use std::hint::black_box;
 use std::time::Instant;
 
-use super::{InstructionSet, Isa, Kernel, Lanes, Matrix, gemm::MatMul, math};
-
-/// Independent sums: enough to cover the latency of two fused units, few enough for 16 registers.
-const SUMS: usize = 12;
-const STEPS: usize = 10_000;
-
-/// Multiply-adds on registers alone.
-struct Peak;
-
-impl Kernel for Peak {
-    type Output = f32;
-
-    #[inline(always)]
-    unsafe fn run<L: Lanes>(self) -> f32 {
-        // SAFETY: the caller's contract.
-        unsafe {
-            let factor = L::splat(black_box(0.999));
-            let summand = L::splat(black_box(1e-3));
-            let mut sums = [L::splat(black_box(1.0)); SUMS];
-            for (i, sum) in sums.iter_mut().enumerate() {
-                *sum = sum.add(L::splat(i as f32));
-            }
-            for _ in 0..STEPS {
-                for sum in &mut sums {
-                    *sum = sum.mul_add(factor, summand);
-                }
-            }
-            sums.into_iter().fold(0.0, |total, sum| total + sum.reduce_add())
-        }
-    }
-}
+use super::{InstructionSet, Isa, Kernel, Lanes, Matrix, gemm::MatMul, math, multiply_adds};
 
 #[derive(Clone, Copy)]
 enum Function {
@@ -86,13 +56,8 @@ fn least_time(mut run: impl FnMut()) -> f64 {
 fn measure() {
     for set in InstructionSet::available() {
         let isa = Isa::new(set).unwrap();
-        let lanes = if set == InstructionSet::Avx512 { 16 } else { 8 };
         println!("{set}");
-        // Without a fused instruction these sums outnumber the registers, and the figure is no peak.
-        let peak = (set != InstructionSet::Portable).then(|| {
-            let time = least_time(|| _ = black_box(isa.dispatch(Peak)));
-            (2 * SUMS * STEPS * lanes) as f64 / time / 1e9
-        });
+        let peak = multiply_adds(isa).map(|flops| flops / least_time(|| _ = multiply_adds(isa)) / 1e9);
         if let Some(peak) = peak {
             println!("  in registers: {peak:.1} GFLOP/s");
         }

@@ -15,6 +15,7 @@
 )]
 #![allow(unreachable_pub, reason = "`pub` marks what the module offers; how far it is seen is the parent's choice")]
 
+mod ceilings;
 mod gemm;
 mod lanes;
 pub mod math;
@@ -31,6 +32,7 @@ mod bench;
 
 use std::fmt;
 
+pub use ceilings::{multiply_adds, read};
 pub use gemm::{Matrix, matmul};
 pub use lanes::Lanes;
 
