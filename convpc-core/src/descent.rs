@@ -25,82 +25,124 @@ pub trait Inputs {
     /// [`Edges`](crate::Edges), its weight and its input's log-likelihood in nats.
     fn edges(&self, layer: usize, feature: usize, channel: usize, repetition: usize, edges: &mut Vec<(f64, f64)>);
 
+    /// The number of the edge that the uniform `u` draws, what [`rng::pick`] of the weights gives, where no input says more than
+    /// another and the backend keeps cumulative weights; `None` elsewhere, and [`edges`](Self::edges) are asked for.
+    fn draw(&self, _layer: usize, _feature: usize, _channel: usize, _repetition: usize, _u: f64) -> Option<usize> {
+        None
+    }
+
     /// Appends the parameters of the leaf at (data column, channel, repetition).
     fn leaf_parameters(&self, column: usize, channel: usize, repetition: usize, parameters: &mut Vec<f64>);
 }
 
-/// Completes the NaN values of one row from the root down: every backend samples and completes through this one walk, which
-/// is why they agree. `row` is the row's number in the random numbers' counter.
-pub fn descend(inputs: &impl Inputs, choice: Choice, row: u64, values: &mut [f64]) {
-    let root = inputs.structure().layers().len() - 1;
-    let mut walk = Walk { inputs, choice, row, values, edges: Vec::new(), parameters: Vec::new() };
-    walk.visit(root, 0, 0, 0);
+/// A row on its way down.
+pub struct Descending<'a, I> {
+    /// What is known about it.
+    pub inputs: I,
+    /// Its number in the random numbers' counter.
+    pub row: u64,
+    /// Its values; NaN is to be completed.
+    pub values: &'a mut [f64],
 }
 
-struct Walk<'a, I> {
-    inputs: &'a I,
+/// Completes the NaN values of rows from the root down: every backend samples and completes through this one walk, which is
+/// why they agree. A row's result does not depend on the others; together they find what a node is made of in the cache.
+pub fn descend<I: Inputs>(rows: &mut [Descending<'_, I>], choice: Choice) {
+    let Some(first) = rows.first() else { return };
+    let root = first.inputs.structure().layers().len() - 1;
+    let at_root = vec![Place { channel: 0, repetition: 0 }; rows.len()];
+    Walk { rows, choice, edges: Vec::new(), parameters: Vec::new() }.visit(root, 0, &at_root);
+}
+
+/// Which of a feature's distributions a row has come to.
+#[derive(Clone, Copy)]
+struct Place {
+    channel: usize,
+    repetition: usize,
+}
+
+struct Walk<'a, 'b, I> {
+    rows: &'a mut [Descending<'b, I>],
     choice: Choice,
-    row: u64,
-    values: &'a mut [f64],
     edges: Vec<(f64, f64)>,
     parameters: Vec<f64>,
 }
 
-impl<I: Inputs> Walk<'_, I> {
-    fn visit(&mut self, layer: usize, feature: usize, channel: usize, repetition: usize) {
-        let structure = self.inputs.structure();
+impl<I: Inputs> Walk<'_, '_, I> {
+    /// Goes on from a feature; `places` has one for each row.
+    fn visit(&mut self, layer: usize, feature: usize, places: &[Place]) {
+        let structure = self.rows[0].inputs.structure();
         if structure.is_empty(layer, feature) {
             return;
         }
         match &structure.layers()[layer] {
-            Layer::Leaf(_) => self.complete_pixel(feature, channel, repetition),
+            Layer::Leaf(_) => self.complete_pixel(feature, places),
             Layer::ProdConv(product) => {
                 let (input, output) = (structure.input_shape(layer), structure.shape(layer));
                 for child in product.children(feature, input, output) {
-                    self.visit(layer - 1, child, channel, repetition);
+                    self.visit(layer - 1, child, places);
                 }
             }
             _ => {
-                self.edges.clear();
-                self.inputs.edges(layer, feature, channel, repetition, &mut self.edges);
-                let k = self.choose(structure.node(layer, feature));
-                let edges = structure.edges(layer).expect("a sum");
-                let edge = edges.edge(feature, channel, repetition, k);
-                self.visit(layer - 1, feature, edge.channel, edge.repetition);
+                let (node, edges) = (structure.node(layer, feature), structure.edges(layer).expect("a sum"));
+                let below: Vec<Place> = places
+                    .iter()
+                    .enumerate()
+                    .map(|(at, place)| {
+                        let k = self.choose(at, layer, feature, node, *place);
+                        let edge = edges.edge(feature, place.channel, place.repetition, k);
+                        Place { channel: edge.channel, repetition: edge.repetition }
+                    })
+                    .collect();
+                self.visit(layer - 1, feature, &below);
             }
         }
     }
 
-    /// The number of the chosen edge.
-    fn choose(&self, node: u32) -> usize {
+    /// The number of the edge that a row takes.
+    fn choose(&mut self, at: usize, layer: usize, feature: usize, node: u32, place: Place) -> usize {
+        let Place { channel, repetition } = place;
+        let Descending { inputs, row, .. } = &self.rows[at];
+        let uniform = match self.choice {
+            Choice::ArgMax => 0.0,
+            Choice::Sample { seed } => rng::uniforms(seed, *row, node, Use::Edge)[0],
+        };
+        if let Choice::Sample { .. } = self.choice
+            && let Some(k) = inputs.draw(layer, feature, channel, repetition, uniform)
+        {
+            return k;
+        }
+        self.edges.clear();
+        inputs.edges(layer, feature, channel, repetition, &mut self.edges);
         match self.choice {
             Choice::ArgMax => rng::arg_max(self.edges.iter().map(|(w, x)| w.ln() + x)),
-            Choice::Sample { seed } => {
+            Choice::Sample { .. } => {
                 // The largest input that counts: relative to it nothing overflows, and something stays above zero.
                 let inputs = self.edges.iter().filter(|(w, _)| *w > 0.0).map(|(_, x)| *x);
                 let max = inputs.fold(f64::NEG_INFINITY, f64::max);
-                let [u, _] = rng::uniforms(seed, self.row, node, Use::Edge);
-                rng::pick(self.edges.iter().map(|(w, x)| if *w > 0.0 { w * (x - max).exp() } else { 0.0 }), u)
+                rng::pick(self.edges.iter().map(|(w, x)| if *w > 0.0 { w * (x - max).exp() } else { 0.0 }), uniform)
             }
         }
     }
 
-    fn complete_pixel(&mut self, pixel: usize, channel: usize, repetition: usize) {
-        let structure = self.inputs.structure();
-        let family = &structure.leaf().family;
-        for column in structure.pixel_columns(pixel) {
-            if !self.values[column].is_nan() {
-                continue;
-            }
-            self.parameters.clear();
-            self.inputs.leaf_parameters(column, channel, repetition, &mut self.parameters);
-            self.values[column] = match self.choice {
-                Choice::ArgMax => family.mode(&self.parameters),
-                // Columns, not pixels: the colors of a pixel are independent given its channel.
-                Choice::Sample { seed } => {
-                    family.sample(&self.parameters, rng::uniforms(seed, self.row, column as u32, Use::Value))
+    fn complete_pixel(&mut self, pixel: usize, places: &[Place]) {
+        let structure = self.rows[0].inputs.structure();
+        let (family, columns) = (structure.leaf().family, structure.pixel_columns(pixel));
+        for (Descending { inputs, row, values }, place) in self.rows.iter_mut().zip(places) {
+            for column in columns.clone() {
+                if !values[column].is_nan() {
+                    continue;
                 }
-            };
+                self.parameters.clear();
+                inputs.leaf_parameters(column, place.channel, place.repetition, &mut self.parameters);
+                values[column] = match self.choice {
+                    Choice::ArgMax => family.mode(&self.parameters),
+                    // Columns, not pixels: the colors of a pixel are independent given its channel.
+                    Choice::Sample { seed } => {
+                        family.sample(&self.parameters, rng::uniforms(seed, *row, column as u32, Use::Value))
+                    }
+                };
+            }
         }
     }
 }

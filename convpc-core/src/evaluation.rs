@@ -4,7 +4,7 @@ use ndarray::{Array1, Array2, Array4, ArrayView4, Axis};
 
 use crate::{
     circuit::Circuit,
-    descent::{Choice, Inputs, descend},
+    descent::{Choice, Descending, Inputs, descend},
     error::{Error, Result},
     statistics::Statistics,
 };
@@ -180,7 +180,8 @@ impl Evaluation {
                 return Err(Error::ImpossibleEvidence { row });
             }
             let values = values.as_slice_mut().expect("standard layout");
-            descend(&InputsOfRow { evaluation: self, row }, choice, first_row + row as u64, values);
+            let inputs = InputsOfRow { evaluation: self, row };
+            descend(&mut [Descending { inputs, row: first_row + row as u64, values }], choice);
         }
         Ok(rows)
     }

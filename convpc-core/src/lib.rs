@@ -31,7 +31,7 @@ mod structure;
 pub use backend::{Accumulated, Backend, Executable};
 pub use circuit::Circuit;
 pub use conv_pc::ConvPc;
-pub use descent::{Choice, Inputs, descend};
+pub use descent::{Choice, Descending, Inputs, descend};
 pub use error::{Error, Result};
 pub use evaluation::{Evaluation, Mpe, Semiring};
 pub use family::{Bernoulli, Binomial, Categorical, ExponentialFamily, Family, Form, LeafStep, Normal};

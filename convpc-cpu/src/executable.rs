@@ -4,10 +4,10 @@ use std::{
 };
 
 use convpc_core::{
-    Accumulated, Choice, Circuit, Error, Evaluation, Executable, Mpe, Parameters, Result, Semiring, Statistics,
-    Structure, descend, em, evidence,
+    Accumulated, Choice, Circuit, Descending, Error, Evaluation, Executable, Mpe, Parameters, Result, Semiring,
+    Statistics, Structure, descend, em, evidence,
 };
-use ndarray::{Array1, Array2, Array4, ArrayView2, Axis};
+use ndarray::{Array1, Array2, Array4, ArrayView2, ArrayViewMut2, Axis};
 use rayon::{ThreadPool, prelude::*};
 
 use crate::{
@@ -22,6 +22,9 @@ const TILE: Range<usize> = 16..128;
 
 /// Bytes that one thread's tape may take: what the way up leaves for the way down.
 const TAPE_BYTES: usize = 256 << 20;
+
+/// Rows that are sampled together: as many as share what a node is made of while it is in the cache.
+const SAMPLED_TOGETHER: usize = 64;
 
 /// Shares of the subtrees for each thread, so that none waits long for the last.
 const SHARES: usize = 4;
@@ -113,16 +116,18 @@ impl CpuExecutable {
     ) -> Result<Array2<f32>> {
         evidence::check(self.structure(), data.view())?;
         let tiles = self.for_tiles(data.view(), semiring, true, |work, n, first, log_likelihood| {
-            let rows = log_likelihood.iter().enumerate().map(|(row, ll)| {
-                if *ll == f64::NEG_INFINITY {
-                    return Err(Error::ImpossibleEvidence { row: first + row });
-                }
-                let inputs = Row { model: &self.model, tape: Some((work, n, row)) };
-                let mut values: Vec<f64> = data.row(first + row).iter().map(|x| f64::from(*x)).collect();
-                descend(&inputs, choice, first_row + (first + row) as u64, &mut values);
-                Ok(values)
-            });
-            rows.collect::<Result<Vec<_>>>()
+            if let Some(row) = log_likelihood.iter().position(|ll| *ll == f64::NEG_INFINITY) {
+                return Err(Error::ImpossibleEvidence { row: first + row });
+            }
+            let work = &*work;
+            let rows = data.outer_iter().skip(first).take(log_likelihood.len());
+            let mut all: Vec<Vec<f64>> = rows.map(|row| row.iter().map(|x| f64::from(*x)).collect()).collect();
+            let row = |(at, values)| {
+                let inputs = Row { model: &self.model, tape: Some((work, n, at)) };
+                Descending { inputs, row: first_row + (first + at) as u64, values }
+            };
+            descend(&mut all.iter_mut().map(Vec::as_mut_slice).enumerate().map(row).collect::<Vec<_>>(), choice);
+            Ok(all)
         });
         let mut completed = Vec::with_capacity(data.nrows());
         for tile in tiles {
@@ -149,7 +154,7 @@ impl CpuExecutable {
                     Some(w) => total
                         .par_iter_mut()
                         .zip(&new)
-                        .zip(&w.values)
+                        .zip(w.values())
                         .with_min_len(1 << 14)
                         .for_each(|((t, n), w)| *t += f64::from(*n) * f64::from(*w)),
                     None => total.iter_mut().zip(&new).for_each(|(t, n)| *t += f64::from(*n)),
@@ -191,9 +196,9 @@ impl Executable for CpuExecutable {
             let (Some(weights), Some(tensor)) = (weights, parameters.0[layer].as_slice_mut()) else { continue };
             // Rounded to f32, weights sum to one within 1e-7; here they do to the last bit of float64.
             let sums: Vec<f64> =
-                weights.values.chunks_exact(weights.inputs).map(|w| w.iter().map(|w| f64::from(*w)).sum()).collect();
+                weights.values().chunks_exact(weights.inputs).map(|w| w.iter().map(|w| f64::from(*w)).sum()).collect();
             for (at, offset) in weights.offsets().enumerate() {
-                tensor[offset] = f64::from(weights.values[at]) / sums[at / weights.inputs];
+                tensor[offset] = f64::from(weights.values()[at]) / sums[at / weights.inputs];
             }
         }
         Ok(parameters)
@@ -304,12 +309,14 @@ impl Executable for CpuExecutable {
             let Some(weights) = weights else { continue };
             let inputs = weights.inputs;
             self.pool.install(|| {
-                weights.values.par_chunks_exact_mut(inputs).zip(counts.par_chunks_exact(inputs)).for_each(|(w, n)| {
-                    let total = n.iter().sum::<f64>() + options.pseudocount * inputs as f64;
-                    if total > 0.0 {
-                        w.iter_mut().zip(n).for_each(|(w, n)| *w = ((n + options.pseudocount) / total) as f32);
-                    }
-                });
+                weights.values_mut().par_chunks_exact_mut(inputs).zip(counts.par_chunks_exact(inputs)).for_each(
+                    |(w, n)| {
+                        let total = n.iter().sum::<f64>() + options.pseudocount * inputs as f64;
+                        if total > 0.0 {
+                            w.iter_mut().zip(n).for_each(|(w, n)| *w = ((n + options.pseudocount) / total) as f32);
+                        }
+                    },
+                );
             });
         }
         self.step_leaves(options);
@@ -321,15 +328,19 @@ impl Executable for CpuExecutable {
         if rows.is_empty() {
             return Err(Error::EmptyBatch);
         }
-        let draw = |row| {
-            let mut values = vec![f64::NAN; self.structure().variables()];
-            descend(&Row { model: &self.model, tape: None }, Choice::Sample { seed }, row, &mut values);
-            values
+        let mut drawn = Array2::zeros(((rows.end - rows.start) as usize, self.structure().variables()));
+        let together = drawn.nrows().div_ceil(self.pool.current_num_threads()).clamp(1, SAMPLED_TOGETHER);
+        let draw = |(tile, mut to): (usize, ArrayViewMut2<f32>)| {
+            let mut values = vec![f64::NAN; to.len()];
+            let rows = values.chunks_exact_mut(to.ncols()).zip(rows.start + (tile * together) as u64..);
+            let inputs = || Row { model: &self.model, tape: None };
+            let mut all: Vec<_> = rows.map(|(values, row)| Descending { inputs: inputs(), row, values }).collect();
+            descend(&mut all, Choice::Sample { seed });
+            to.iter_mut().zip(values).for_each(|(to, v)| *to = v as f32);
         };
-        let count = (rows.end - rows.start) as usize;
-        let drawn: Vec<Vec<f64>> = self.pool.install(|| rows.into_par_iter().map(draw).collect());
-        let values = drawn.into_iter().flatten().map(|x| x as f32).collect();
-        Ok(Array2::from_shape_vec((count, self.structure().variables()), values).expect("one value a variable"))
+        let tiles: Vec<_> = drawn.axis_chunks_iter_mut(Axis(0), together).enumerate().collect();
+        self.pool.install(|| tiles.into_par_iter().for_each(draw));
+        Ok(drawn)
     }
 
     fn sample_conditional(&self, data: ArrayView2<f32>, seed: u64, first_row: u64) -> Result<Array2<f32>> {

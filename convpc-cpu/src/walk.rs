@@ -105,7 +105,7 @@ impl Workspace {
         let leaf = model.structure.variables() * model.structure.shape(0).repetitions * model.leaves.counts_len();
         let len = |layer: usize| match layer {
             0 => leaf,
-            _ => model.sums[layer].as_ref().map_or(0, |w| w.values.len()),
+            _ => model.sums[layer].as_ref().map_or(0, |w| w.values().len()),
         };
         self.counts.resize_with(model.sums.len(), Vec::new);
         for (layer, counts) in self.counts.iter_mut().enumerate() {
@@ -378,6 +378,11 @@ impl Inputs for Row<'_> {
                 edges.extend(all.map(|(k, w)| (f64::from(*w), f64::from(node[k * stride + at]))));
             }
         }
+    }
+
+    fn draw(&self, layer: usize, feature: usize, channel: usize, repetition: usize, u: f64) -> Option<usize> {
+        let weights = self.model.sums[layer].as_ref().filter(|_| self.tape.is_none())?;
+        Some(weights.draw(feature, repetition, channel, u))
     }
 
     fn leaf_parameters(&self, column: usize, channel: usize, repetition: usize, parameters: &mut Vec<f64>) {

@@ -9,7 +9,7 @@ use ndarray::{Array1, Array2, ArrayView2};
 use crate::{
     backend::{Accumulated, Backend, Executable},
     circuit::Circuit,
-    descent::{Choice, descend},
+    descent::{Choice, Descending, descend},
     error::{Error, Result},
     evaluation::{Evaluation, Mpe, Prior, Semiring},
     evidence,
@@ -117,7 +117,7 @@ impl Executable for ReferenceExecutable {
         let mut values = Array2::from_elem(((rows.end - rows.start) as usize, self.circuit.variables()), f64::NAN);
         for (row, mut values) in rows.zip(values.outer_iter_mut()) {
             let values = values.as_slice_mut().expect("standard layout");
-            descend(&Prior(&self.circuit), Choice::Sample { seed }, row, values);
+            descend(&mut [Descending { inputs: Prior(&self.circuit), row, values }], Choice::Sample { seed });
         }
         Ok(to_f32(values))
     }

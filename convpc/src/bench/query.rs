@@ -193,7 +193,9 @@ mod tests {
         let images = Query::EmStep.images(&circuit, 3).unwrap();
         let after = |steps: usize| {
             let mut executable = Reference.load(&circuit).unwrap();
-            (0..steps).for_each(|_| drop(Query::EmStep.time(&mut *executable, &circuit, images.view()).unwrap()));
+            for _ in 0..steps {
+                Query::EmStep.time(&mut *executable, &circuit, images.view()).unwrap();
+            }
             executable.parameters().unwrap()
         };
         assert_ne!(&after(1), circuit.parameters());
