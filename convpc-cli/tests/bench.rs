@@ -69,6 +69,7 @@ fn a_bench_measures_the_circuits_and_the_operations_that_were_asked_for() {
         measured.iter().map(named).collect::<Vec<_>>(),
         [["small", "mpe"], ["small", "em_step"], ["mnist32", "mpe"], ["mnist32", "em_step"]]
     );
+    assert!(measured.iter().all(|line| line["batch"] == 1), "{measured:?}");
     // A part of mnist32's sums lies above nothing but padding.
     let fraction = |line: &serde_json::Value| {
         Some(line["peak_fraction"].as_f64()? * line["peak_gflops"].as_f64()? / line["gflops"].as_f64()?)

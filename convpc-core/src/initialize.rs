@@ -114,12 +114,9 @@ mod tests {
 
     #[test]
     fn parameters_that_fit_into_no_memory_are_an_error() {
-        // 2^66 weights cannot be counted, and 2^58 are more than a machine has room for.
-        for channels in [1 << 36, 1 << 28] {
-            let circuit = ConvPc::new(2, 2, 1, Family::normal()).channels(channels).leaf_channels(1 << 28).depth(1);
-            let error = Circuit::random(circuit.structure().unwrap(), 1).unwrap_err();
-            assert_eq!(error, Error::TooLarge { what: "the number of parameters" });
-        }
+        // 2^58 weights can be counted, and are more than a machine has room for.
+        let structure = ConvPc::new(2, 2, 1, Family::normal()).channels(1 << 28).depth(1).structure().unwrap();
+        assert_eq!(Circuit::random(structure, 1), Err(Error::TooLarge { what: "the number of parameters" }));
     }
 
     #[test]
