@@ -105,3 +105,16 @@ fn a_model_moves_between_backends() {
         assert!(apart < 1e-4, "{query}: {apart}");
     }
 }
+
+/// Every operation is measured on the device; what only a CPU tells of itself is left out with a word.
+#[test]
+fn the_device_is_measured() {
+    let bench = Bench::new();
+    let small = "bench --image 4x4 --channels 3 --depth 1 --batch 3 --runs 1 --backend cuda";
+    let text = bench.prints(small);
+    for operation in ["log_likelihood", "em_step", "sample", "complete", "mpe"] {
+        assert!(text.lines().any(|line| line.starts_with(operation)), "{operation} in {text}");
+    }
+    let lines = bench.prints(&format!("{small} --json --precision bf16"));
+    assert!(lines.lines().count() >= 5 && lines.lines().all(|line| line.contains(r#""device": "cuda""#)), "{lines}");
+}
