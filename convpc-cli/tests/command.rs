@@ -250,7 +250,7 @@ fn usage_errors_exit_with_2() {
     let bench = Bench::new();
     let message = bench.fails(2, "--backend gpu score m --data x.npy");
     insta::assert_snapshot!(message, @r"
-    error: invalid value 'gpu' for '--backend <BACKEND>': backend is gpu; expected cpu, reference, cuda, or cuda:N for GPU number N
+    error: invalid value 'gpu' for '--backend <BACKEND>': backend is gpu; expected cpu, reference, cuda, cuda:N for GPU number N, or cuda:N,M for several
 
     For more information, try '--help'.
     ");

@@ -29,8 +29,11 @@ pub(crate) fn check_size(structure: &Structure) -> Result<()> {
         let shape = structure.parameter_shape(layer);
         sum.checked_add(shape.into_iter().try_fold(1_usize, usize::checked_mul)?)
     });
-    let room = count.map(|count| Vec::<f64>::new().try_reserve_exact(count));
-    if matches!(room, Some(Ok(()))) { Ok(()) } else { Err(Error::TooLarge { what: "the number of parameters" }) }
+    let mut room = Vec::<f64>::new();
+    let fits = count.is_some_and(|count| room.try_reserve_exact(count).is_ok());
+    // The compiler must not leave out an allocation that nothing uses.
+    std::hint::black_box(&mut room);
+    if fits { Ok(()) } else { Err(Error::TooLarge { what: "the number of parameters" }) }
 }
 
 /// Weights uniform on the simplex, leaves as their family likes to begin.
@@ -107,7 +110,17 @@ mod tests {
     use ndarray::Array2;
 
     use super::*;
-    use crate::{ConvPc, Family};
+    use crate::{Circuit, ConvPc, Family};
+
+    #[test]
+    fn parameters_that_fit_into_no_memory_are_an_error() {
+        // 2^66 weights cannot be counted, and 2^58 are more than a machine has room for.
+        for channels in [1 << 36, 1 << 28] {
+            let circuit = ConvPc::new(2, 2, 1, Family::normal()).channels(channels).leaf_channels(1 << 28).depth(1);
+            let error = Circuit::random(circuit.structure().unwrap(), 1).unwrap_err();
+            assert_eq!(error, Error::TooLarge { what: "the number of parameters" });
+        }
+    }
 
     #[test]
     fn fitted_leaves_are_near_the_data_differ_between_channels_and_agree_between_pixels() {

@@ -1,4 +1,7 @@
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
 
 use rayon::ThreadPool;
 
@@ -8,14 +11,14 @@ use crate::{
 };
 
 /// Long enough to outweigh the start of the threads, short enough that on a machine with other work some rounds are quiet.
-const ROUND: Duration = Duration::from_millis(5);
-const ROUNDS: usize = 40;
-/// Reading takes tens of milliseconds a round.
-const READING_ROUNDS: usize = 8;
+const ROUND: Duration = Duration::from_millis(1);
+const ROUNDS: usize = 500;
 
-/// Bytes that all threads read together, more than the caches of most machines hold, and the least for each of many.
-const READ: usize = 256 << 20;
-const READ_BY_EACH: usize = 16 << 20;
+/// Values that all threads read together, more than the caches of most machines hold; the least for each of many; and those
+/// that one reads at a time.
+const READ: usize = 1 << 26;
+const READ_BY_EACH: usize = 1 << 22;
+const READ_AT_ONCE: usize = 1 << 16;
 
 /// What a machine does at most, all threads of a [`Cpu`] at once: made by [`Cpu::ceilings`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,39 +48,48 @@ impl Cpu {
     /// ```
     pub fn ceilings(&self) -> Ceilings {
         let (pool, isa) = (&self.pool, self.isa);
-        let multiply_adds = |_| {
-            let (start, mut done) = (Instant::now(), 0.0);
-            while start.elapsed() < ROUND {
-                done += multiply_adds(isa)?;
-            }
-            Some(done)
-        };
-        let each = (READ / self.threads()).max(READ_BY_EACH) / size_of::<f32>();
+        let each = (READ / self.threads()).max(READ_BY_EACH);
         // Each thread fills what it reads, so that it lies in the memory near it; zeros would not be filled at all.
-        let memory = pool.broadcast(|_| vec![1.0_f32; each]);
-        let read = |thread: usize| Some(read(isa, &memory[thread]));
+        let memory = pool.broadcast(|_| (vec![1.0_f32; each], AtomicUsize::new(0)));
+        // A thread goes on where it was: what it read a moment ago would lie in a cache.
+        let read_on = |thread: usize| {
+            let (values, piece) = &memory[thread];
+            let begin = piece.fetch_add(1, Ordering::Relaxed) % (each / READ_AT_ONCE) * READ_AT_ONCE;
+            Some(read(isa, &values[begin..begin + READ_AT_ONCE]))
+        };
         Ceilings {
-            flops_per_second: best(pool, ROUNDS, multiply_adds),
-            bytes_per_second: best(pool, READING_ROUNDS, read).unwrap_or(0.0),
+            flops_per_second: best(pool, |_| multiply_adds(isa)),
+            bytes_per_second: best(pool, read_on).unwrap_or(0.0),
         }
     }
 }
 
-/// The best rate of some rounds in which every thread, told its number, does some work and says how much it was; `None` where
-/// a thread cannot.
-fn best(pool: &ThreadPool, rounds: usize, work: impl Fn(usize) -> Option<f64> + Sync) -> Option<f64> {
+/// The best rate of some rounds in which all threads, told their numbers, do piece after piece of work and say how much each
+/// was; `None` where one cannot. A round lasts from the first thread's begin to the last one's end: neither waking them nor
+/// waiting for them is work.
+fn best(pool: &ThreadPool, piece: impl Fn(usize) -> Option<f64> + Sync) -> Option<f64> {
     let round = || {
-        let start = Instant::now();
-        let done: Option<f64> = pool.broadcast(|context| work(context.index())).into_iter().sum();
-        done.map(|done| done / start.elapsed().as_secs_f64())
+        let end = Instant::now() + ROUND;
+        let pieces = |thread: usize| {
+            let (start, mut now, mut done) = (Instant::now(), Instant::now(), 0.0);
+            while now < end {
+                done += piece(thread)?;
+                now = Instant::now();
+            }
+            Some((start, now, done))
+        };
+        let threads: Vec<_> = pool.broadcast(|context| pieces(context.index())).into_iter().collect::<Option<_>>()?;
+        let start = threads.iter().map(|&(start, ..)| start).min()?;
+        let end = threads.iter().map(|&(_, end, _)| end).max()?;
+        let done: f64 = threads.into_iter().map(|(.., done)| done).sum();
+        // A round that no thread began in time did nothing.
+        Some(done / (end - start).as_secs_f64().max(f64::MIN_POSITIVE))
     };
-    (0..rounds).try_fold(0.0, |best: f64, _| Some(best.max(round()?)))
+    (0..ROUNDS).try_fold(0.0, |best: f64, _| Some(best.max(round()?)))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use super::*;
     use crate::InstructionSet;
 
@@ -93,18 +105,19 @@ mod tests {
     }
 
     #[test]
-    fn every_thread_works_in_every_round() {
-        let seen = Mutex::new(vec![]);
+    fn every_thread_works() {
         let cpu = Cpu::new(Some(3)).unwrap();
         assert_eq!(cpu.threads(), 3);
-        let rate = best(&cpu.pool, 2, |thread| {
-            seen.lock().unwrap().push(thread);
+        let done = [0, 1, 2].map(AtomicUsize::new);
+        let rate = best(&cpu.pool, |thread| {
+            std::thread::sleep(ROUND / 4);
+            done[thread].fetch_add(1, Ordering::Relaxed);
             Some(1.0)
         });
-        let mut seen = seen.into_inner().unwrap();
-        seen.sort_unstable();
-        assert_eq!(seen, [0, 0, 1, 1, 2, 2]);
-        assert!(rate.is_some_and(|rate| rate > 0.0));
-        assert_eq!(best(&cpu.pool, 2, |thread| (thread > 0).then_some(1.0)), None);
+        let done = done.map(AtomicUsize::into_inner);
+        assert!(done.iter().all(|&pieces| pieces > 2), "{done:?}");
+        // No thread does more than four pieces a round.
+        assert!(rate.is_some_and(|rate| 0.0 < rate && rate <= 12.0 / ROUND.as_secs_f64()), "{rate:?}");
+        assert_eq!(best(&cpu.pool, |thread| (thread > 0).then_some(1.0)), None);
     }
 }

@@ -22,8 +22,6 @@ pub(crate) struct Bench {
     /// Circuits of known names, which other programs are measured on too [default: mnist64]
     #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(Case::NAMES))]
     circuit: Vec<String>,
-    #[command(flatten)]
-    own: Option<Own>,
     /// Images in a batch.
     #[arg(long, default_value = "256", value_parser = at_least_one)]
     batch: usize,
@@ -36,6 +34,8 @@ pub(crate) struct Bench {
     /// One JSON object a line in the place of the table.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    own: Option<Own>,
 }
 
 /// A circuit of the user's.
