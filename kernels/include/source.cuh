@@ -15,8 +15,8 @@ struct Inputs {
 struct Nodes : Inputs {
     template <int N>
     __device__ __forceinline__ void add(uint32_t c, uint32_t stride, float (&x)[N]) const {
-        // Mostly all channels are there, and nothing has to be asked for each.
-        if (c + (N - 1) * stride < s.channels) add_those<true>(c, stride, x);
+        // Mostly all channels are there, and nothing has to be asked for each; one alone is always there.
+        if (N == 1 || c + (N - 1) * stride < s.channels) add_those<true>(c, stride, x);
         else add_those<false>(c, stride, x);
     }
     template <bool ALL, int N>
