@@ -12,22 +12,14 @@ use rayon::{ThreadPool, prelude::*};
 
 use crate::{
     model::Model,
+    product::Sums,
+    shares::{Counts, Share},
     simd::Isa,
-    walk::{Done, Node, Row, Walk, Workspace},
+    walk::{Cut, Row, Tape, Tile, Walk, Workspace},
 };
-
-/// Rows of a tile: enough that a weight read from memory is used often, few enough that a node's buffers stay in the
-/// second-level cache. Both are multiples of every register's lanes.
-const TILE: Range<usize> = 16..128;
-
-/// Bytes that one thread's tape may take: what the way up leaves for the way down.
-const TAPE_BYTES: usize = 256 << 20;
 
 /// Rows that are sampled together: as many as share what a node is made of while it is in the cache.
 const SAMPLED_TOGETHER: usize = 64;
-
-/// Shares of the subtrees for each thread, so that none waits long for the last.
-const SHARES: usize = 4;
 
 pub(crate) struct CpuExecutable {
     model: Model,
@@ -35,75 +27,62 @@ pub(crate) struct CpuExecutable {
     /// Of threads that are not computing.
     workspaces: Mutex<Vec<Workspace>>,
     seen: Accumulated,
-    /// For each layer the expected counts, in the order of the model's tensors.
-    counts: Vec<Vec<f64>>,
+    counts: Counts,
 }
 
 impl CpuExecutable {
     pub(crate) fn new(circuit: &Circuit, pool: Arc<ThreadPool>, isa: Isa) -> Self {
         let model = Model::new(circuit.structure(), circuit.parameters(), isa);
-        CpuExecutable { model, pool, workspaces: Mutex::default(), seen: Accumulated::default(), counts: Vec::new() }
+        let counts = Counts::default();
+        CpuExecutable { model, pool, workspaces: Mutex::default(), seen: Accumulated::default(), counts }
     }
 
-    fn tile_rows(&self, rows: usize, tape: bool) -> usize {
-        let share = rows.div_ceil(self.pool.current_num_threads()).next_multiple_of(TILE.start);
-        let fits = if tape { TAPE_BYTES / 4 / self.model.tape_len().max(1) } else { TILE.end };
-        let fits = fits / TILE.start * TILE.start;
-        share.min(fits).clamp(TILE.start, TILE.end)
-    }
-
-    /// Walks up over tiles of rows on all threads, and calls `then(workspace, tile rows, first row, log-likelihoods)`.
-    fn for_tiles<T: Send>(
-        &self,
-        data: ArrayView2<f32>,
-        semiring: Semiring,
-        record: bool,
-        then: impl Fn(&mut Workspace, usize, usize, &[f64]) -> T + Sync,
-    ) -> Vec<T> {
-        let n = self.tile_rows(data.nrows(), record);
-        let tiles: Vec<(usize, ArrayView2<f32>)> = data.axis_chunks_iter(Axis(0), n).enumerate().collect();
-        let tile = |(index, rows): &(usize, ArrayView2<f32>)| {
-            let mut work = self.pop_workspace();
-            work.prepare(&self.model, *rows, n, record);
-            let walk = Walk { model: &self.model, work: &mut work, n, semiring, record, done: None };
-            let log_likelihood = walk.log_likelihood(rows.nrows());
-            let result = then(&mut work, n, index * n, &log_likelihood);
-            self.push_workspace(work);
-            result
-        };
-        self.pool.install(|| tiles.par_iter().map(tile).collect())
-    }
-
-    /// The log-likelihoods of rows that are too few to give each thread a tile: threads take subtrees, one of them the rest.
-    fn by_subtrees(&self, data: ArrayView2<f32>, layer: usize) -> Vec<f64> {
-        let model = &self.model;
-        let (n, semiring) = (data.nrows().next_multiple_of(TILE.start), Semiring::SumProduct);
-        let nodes = model.nodes(layer);
-        let share = nodes.len().div_ceil(SHARES * self.pool.current_num_threads());
-        let walk = |share: &[(usize, usize)]| {
-            let mut work = self.pop_workspace();
-            work.prepare(model, data, n, false);
-            let mut walk = Walk { model, work: &mut work, n, semiring, record: false, done: None };
-            let all: Vec<Node> = share.iter().map(|&(feature, r)| walk.node(layer, feature, r)).collect();
-            self.push_workspace(work);
-            all
-        };
-        let nodes = self.pool.install(|| nodes.par_chunks(share).flat_map_iter(walk).collect());
-        let mut work = self.pop_workspace();
-        work.prepare(model, data, n, false);
-        let done = Some(&Done { layer, nodes });
-        let walk = Walk { model, work: &mut work, n, semiring, record: false, done };
-        let log_likelihood = walk.log_likelihood(data.nrows());
-        self.push_workspace(work);
-        log_likelihood
-    }
-
-    fn pop_workspace(&self) -> Workspace {
-        self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
-    }
-
-    fn push_workspace(&self, work: Workspace) {
+    /// Runs `f` in a workspace.
+    fn with_workspace<T>(&self, f: impl FnOnce(&mut Workspace) -> T) -> T {
+        let pop = || self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut work = pop().unwrap_or_default();
+        let result = f(&mut work);
         self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).push(work);
+        result
+    }
+
+    /// The log-likelihoods of rows on all threads, a tile each.
+    fn by_tiles(&self, data: ArrayView2<f32>) -> Vec<f64> {
+        let plan = &self.model.plan;
+        let share = data.nrows().div_ceil(self.pool.current_num_threads());
+        let rows = share.next_multiple_of(plan.width_for(share)).min(plan.tile);
+        let walk = |data: &ArrayView2<f32>| {
+            let (model, tile) = (&self.model, Tile::new(plan, data.view()));
+            self.with_workspace(|work| {
+                Walk { model, tile, semiring: Semiring::SumProduct, work, tape: None, cut: None }.log_likelihood()
+            })
+        };
+        let tiles: Vec<_> = data.axis_chunks_iter(Axis(0), rows).collect();
+        self.pool.install(|| tiles.par_iter().flat_map_iter(walk).collect())
+    }
+
+    /// The log-likelihoods of a tile: threads take shares, one of them the rest.
+    fn by_shares(&self, tile: Tile, semiring: Semiring, tapes: Option<&mut [Tape]>) -> Vec<f64> {
+        let (model, plan) = (&self.model, &self.model.plan);
+        let cut = plan.cut.unwrap_or_default();
+        let mut tapes: Vec<Option<&mut Tape>> = match tapes {
+            Some(tapes) => tapes.iter_mut().map(Some).collect(),
+            None => (0..plan.shares()).map(|_| None).collect(),
+        };
+        for (share, tape) in tapes.iter_mut().enumerate() {
+            if let Some(tape) = tape {
+                tape.prepare(plan, share, tile.n);
+            }
+        }
+        let top = tapes.pop().expect("there is always the top");
+        let walk = |(&(feature, repetition), tape): (&(usize, usize), Option<&mut Tape>)| {
+            self.with_workspace(|work| {
+                Walk { model, tile, semiring, work, tape, cut: None }.sums(cut, feature, repetition)
+            })
+        };
+        let sums: Vec<Sums> = self.pool.install(|| plan.roots.par_iter().zip(tapes).map(walk).collect());
+        let cut = plan.cut.map(|_| Cut { sums: &sums, flows: &mut [] });
+        self.with_workspace(|work| Walk { model, tile, semiring, work, tape: top, cut }.log_likelihood())
     }
 
     /// Completes the missing values of `data` in place, each row by its own way down.
@@ -115,73 +94,91 @@ impl CpuExecutable {
         first_row: u64,
     ) -> Result<Array2<f32>> {
         evidence::check(self.structure(), data.view())?;
-        let tiles = self.for_tiles(data.view(), semiring, true, |work, n, first, log_likelihood| {
+        let plan = &self.model.plan;
+        let mut tapes: Vec<Tape> = (0..plan.shares()).map(|_| Tape::default()).collect();
+        for (block, mut rows) in data.axis_chunks_iter_mut(Axis(0), plan.recorded_tile).enumerate() {
+            let evidence = rows.to_owned();
+            let tile = Tile::new(plan, evidence.view());
+            let log_likelihood = self.by_shares(tile, semiring, Some(&mut tapes));
+            let first = block * plan.recorded_tile;
             if let Some(row) = log_likelihood.iter().position(|ll| *ll == f64::NEG_INFINITY) {
                 return Err(Error::ImpossibleEvidence { row: first + row });
             }
-            let work = &*work;
-            let rows = data.outer_iter().skip(first).take(log_likelihood.len());
-            let mut all: Vec<Vec<f64>> = rows.map(|row| row.iter().map(|x| f64::from(*x)).collect()).collect();
-            let row = |(at, values)| {
-                let inputs = Row { model: &self.model, tape: Some((work, n, at)) };
-                Descending { inputs, row: first_row + (first + at) as u64, values }
+            let descent = |(share, mut rows): (usize, ArrayViewMut2<f32>)| {
+                let mut all: Vec<Vec<f64>> = rows.outer_iter().map(|row| row.iter().map(|x| f64::from(*x)).collect()).collect();
+                let row = |(at, values)| {
+                    let at = share + at;
+                    let inputs = Row { model: &self.model, tapes: Some((&tapes, tile, at)) };
+                    Descending { inputs, row: first_row + (first + at) as u64, values }
+                };
+                descend(&mut all.iter_mut().map(Vec::as_mut_slice).enumerate().map(row).collect::<Vec<_>>(), choice);
+                for (mut row, values) in rows.outer_iter_mut().zip(all) {
+                    row.iter_mut().zip(values).for_each(|(x, v)| *x = v as f32);
+                }
             };
-            descend(&mut all.iter_mut().map(Vec::as_mut_slice).enumerate().map(row).collect::<Vec<_>>(), choice);
-            Ok(all)
-        });
-        let mut completed = Vec::with_capacity(data.nrows());
-        for tile in tiles {
-            completed.extend(tile?);
-        }
-        for (mut row, values) in data.outer_iter_mut().zip(completed) {
-            row.iter_mut().zip(values).for_each(|(x, v)| *x = v as f32);
+            let share = rows.nrows().div_ceil(self.pool.current_num_threads());
+            let shares: Vec<_> = (0..).step_by(share).zip(rows.axis_chunks_iter_mut(Axis(0), share)).collect();
+            self.pool.install(|| shares.into_par_iter().for_each(descent));
         }
         Ok(data)
     }
+}
 
-    /// Moves the workspaces' counts into the float64 ones.
-    fn gather_counts(&mut self) {
-        let Self { model, pool, workspaces, counts, .. } = self;
-        if counts.is_empty() {
-            *counts = vec![Vec::new(); model.sums.len()];
+impl CpuExecutable {
+    /// Adds the expected counts of a tile: shares up, the top up and down, shares down.
+    fn accumulate_tile(&self, tile: Tile, shares: &mut [Share]) -> Vec<f64> {
+        let (model, plan) = (&self.model, &self.model.plan);
+        let semiring = Semiring::SumProduct;
+        for (number, share) in shares.iter_mut().enumerate() {
+            share.tape.prepare(plan, number, tile.n);
         }
-        for work in workspaces.get_mut().unwrap_or_else(PoisonError::into_inner) {
-            for (layer, new) in work.counts.drain(..).enumerate() {
-                let total = &mut counts[layer];
-                total.resize(new.len(), 0.0);
-                pool.install(|| match &model.sums[layer] {
-                    // The walk leaves the factor w of an edge's count to this place.
-                    Some(w) => total
-                        .par_iter_mut()
-                        .zip(&new)
-                        .zip(w.values())
-                        .with_min_len(1 << 14)
-                        .for_each(|((t, n), w)| *t += f64::from(*n) * f64::from(*w)),
-                    None => total.iter_mut().zip(&new).for_each(|(t, n)| *t += f64::from(*n)),
-                });
-            }
-        }
+        let (top, shares) = shares.split_last_mut().expect("there is always the top");
+        let cut = plan.cut.unwrap_or_default();
+        let up = |(share, &(feature, repetition)): (&mut Share, &(usize, usize))| {
+            let tape = Some(&mut share.tape);
+            self.with_workspace(|work| {
+                Walk { model, tile, semiring, work, tape, cut: None }.sums(cut, feature, repetition)
+            })
+        };
+        let sums: Vec<Sums> =
+            self.pool.install(|| shares.par_iter_mut().zip(&plan.roots).with_max_len(1).map(up).collect());
+        let mut flows = vec![Vec::new(); sums.len()];
+        let log_likelihood = self.with_workspace(|work| {
+            let cut = plan.cut.map(|_| Cut { sums: &sums, flows: &mut flows });
+            let mut walk = Walk { model, tile, semiring, work, tape: Some(&mut top.tape), cut };
+            let log_likelihood = walk.log_likelihood();
+            // A row of probability zero has no posterior, and the rows that fill up the tile are none.
+            let mut flow = vec![0.0; tile.n];
+            flow.iter_mut().zip(&log_likelihood).for_each(|(f, ll)| *f = f32::from(*ll > f64::NEG_INFINITY));
+            walk.downward(model.sums.len() - 1, 0, 0, &flow, &mut top.counts);
+            log_likelihood
+        });
+        let down = |((share, &(feature, repetition)), flow): ((&mut Share, &(usize, usize)), &Vec<f32>)| {
+            let Share { tape, counts } = share;
+            let tape = Some(tape);
+            self.with_workspace(|work| {
+                Walk { model, tile, semiring, work, tape, cut: None }.downward(cut, feature, repetition, flow, counts);
+            });
+        };
+        let shares = shares.par_iter_mut().zip(&plan.roots).zip(&flows).with_max_len(1);
+        self.pool.install(|| shares.for_each(down));
+        log_likelihood
     }
 
     fn step_leaves(&mut self, options: &em::Options) {
-        let Self { model, counts, .. } = self;
-        let structure = &model.structure;
-        let (family, size) = (structure.leaf().family, family_sizes(structure));
-        let mut tensor = vec![0.0; model.leaf_tensor.len() / size.0 * size.1];
-        for (at, count) in counts[0].iter().enumerate() {
-            tensor[model.leaves.statistics_offset(at)] = *count;
+        let structure = self.model.structure.clone();
+        let family = &structure.leaf().family;
+        let (parameters, statistics) = (family.parameters(), 1 + family.statistics());
+        let mut theta = std::mem::take(&mut self.model.leaf_tensor);
+        let mut tensor = vec![0.0; theta.len() / parameters * statistics];
+        for (at, count) in self.counts.of_layer(&self.model, 0).into_iter().enumerate() {
+            tensor[self.model.leaves.statistics_offset(at)] = count;
         }
-        for (theta, t) in model.leaf_tensor.chunks_exact_mut(size.0).zip(tensor.chunks_exact(size.1)) {
+        for (theta, t) in theta.chunks_exact_mut(parameters).zip(tensor.chunks_exact(statistics)) {
             family.maximum_likelihood(theta, t[0], &t[1..], &options.leaf_step());
         }
-        model.leaves = crate::leaf::Leaves::new(structure, &model.leaf_tensor);
+        self.model.set_leaves(theta);
     }
-}
-
-/// Values of one leaf's parameters, and of its statistics with the flow.
-fn family_sizes(structure: &Structure) -> (usize, usize) {
-    let family = &structure.leaf().family;
-    (family.parameters(), 1 + family.statistics())
 }
 
 impl Executable for CpuExecutable {
@@ -206,72 +203,59 @@ impl Executable for CpuExecutable {
 
     fn set_parameters(&mut self, parameters: &Parameters) -> Result<()> {
         let circuit = Circuit::new(self.structure().clone(), parameters.clone())?;
-        self.model = Model::new(circuit.structure(), circuit.parameters(), self.model.isa);
+        self.model.set_parameters(circuit.parameters());
         self.reset_statistics();
         Ok(())
     }
 
     fn log_likelihood(&self, data: ArrayView2<f32>) -> Result<Array1<f64>> {
         evidence::check(self.structure(), data)?;
-        let threads = self.pool.current_num_threads();
-        let few = data.nrows().div_ceil(TILE.start) < threads && data.nrows() <= TILE.end;
-        if let Some(layer) = few.then(|| self.model.layer_with(SHARES * threads)).flatten() {
-            return Ok(self.by_subtrees(data, layer).into());
-        }
-        let tiles = self.for_tiles(data, Semiring::SumProduct, false, |_, _, _, root| root.to_vec());
-        Ok(tiles.into_iter().flatten().collect())
+        let plan = &self.model.plan;
+        // Where rows are too few to give each thread a panel.
+        let few = data.nrows().div_ceil(plan.narrow) < self.pool.current_num_threads() && plan.cut.is_some();
+        let all = match few {
+            true => self.by_shares(Tile::new(plan, data), Semiring::SumProduct, None),
+            false => self.by_tiles(data),
+        };
+        Ok(all.into())
     }
 
     fn evaluate(&self, data: ArrayView2<f32>, semiring: Semiring) -> Result<Evaluation> {
         evidence::check(self.structure(), data)?;
         let structure = self.structure();
-        let n = data.nrows().next_multiple_of(TILE.start);
-        let mut work = self.pop_workspace();
-        work.prepare(&self.model, data, n, false);
+        let tile = Tile::new(&self.model.plan, data);
         let mut activations = Vec::new();
         for layer in 0..structure.layers().len() {
             let shape = structure.shape(layer);
             let mut tensor = Array4::zeros((shape.repetitions, shape.features(), shape.channels, data.nrows()));
             for (r, mut features) in tensor.outer_iter_mut().enumerate() {
                 for (feature, mut channels) in features.outer_iter_mut().enumerate() {
-                    let mut walk = Walk { model: &self.model, work: &mut work, n, semiring, record: false, done: None };
-                    let node = walk.node(layer, feature, r);
-                    for (c, mut rows) in channels.outer_iter_mut().enumerate() {
-                        rows.iter_mut().zip(node.channel(c)).for_each(|(to, y)| *to = y);
+                    let node = self.with_workspace(|work| {
+                        Walk { model: &self.model, tile, semiring, work, tape: None, cut: None }.node(layer, feature, r)
+                    });
+                    for (mut rows, node) in channels.outer_iter_mut().zip(node.chunks_exact(tile.n)) {
+                        rows.iter_mut().zip(node).for_each(|(to, y)| *to = *y);
                     }
                 }
             }
             activations.push(tensor);
         }
-        self.push_workspace(work);
         Ok(Evaluation::new(Arc::new(self.circuit()?), data.mapv(f64::from), semiring, activations))
     }
 
     fn accumulate(&mut self, data: ArrayView2<f32>) -> Result<Accumulated> {
         evidence::check(self.structure(), data)?;
-        let root = self.model.sums.len() - 1;
-        let tiles = self.for_tiles(data, Semiring::SumProduct, true, |work, n, _, log_likelihood| {
-            if work.counts.is_empty() {
-                work.clear_counts(&self.model);
-            }
-            // A row of probability zero has no posterior, and the rows that fill up the tile are none.
-            let mut flow = vec![0.0; n];
-            flow.iter_mut().zip(log_likelihood).for_each(|(f, ll)| *f = f32::from(*ll > f64::NEG_INFINITY));
-            let semiring = Semiring::SumProduct;
-            Walk { model: &self.model, work, n, semiring, record: true, done: None }.downward(root, 0, 0, &flow);
-            Accumulated {
-                rows: log_likelihood.len() as u64,
-                impossible_rows: log_likelihood.iter().filter(|ll| **ll == f64::NEG_INFINITY).count() as u64,
-                log_likelihood: log_likelihood.iter().sum(),
-            }
-        });
-        self.gather_counts();
+        let mut counts = std::mem::take(&mut self.counts);
+        counts.prepare(&self.model.plan);
         let mut batch = Accumulated::default();
-        for tile in tiles {
-            batch.rows += tile.rows;
-            batch.impossible_rows += tile.impossible_rows;
-            batch.log_likelihood += tile.log_likelihood;
+        for rows in data.axis_chunks_iter(Axis(0), self.model.plan.recorded_tile) {
+            let log_likelihood = self.accumulate_tile(Tile::new(&self.model.plan, rows), counts.shares_mut());
+            batch.rows += log_likelihood.len() as u64;
+            batch.impossible_rows += log_likelihood.iter().filter(|ll| **ll == f64::NEG_INFINITY).count() as u64;
+            batch.log_likelihood += log_likelihood.iter().sum::<f64>();
+            counts.rows_added(log_likelihood.len(), &self.model, &self.pool);
         }
+        self.counts = counts;
         self.seen.rows += batch.rows;
         self.seen.impossible_rows += batch.impossible_rows;
         self.seen.log_likelihood += batch.log_likelihood;
@@ -283,12 +267,13 @@ impl Executable for CpuExecutable {
         statistics.rows = self.seen.rows;
         statistics.impossible_rows = self.seen.impossible_rows;
         statistics.log_likelihood = self.seen.log_likelihood;
-        for (layer, counts) in self.counts.iter().enumerate() {
+        for layer in 0..self.structure().layers().len() {
             let Some(tensor) = statistics.counts[layer].as_slice_mut() else { continue };
+            let counts = self.counts.of_layer(&self.model, layer);
             match &self.model.sums[layer] {
-                Some(weights) => weights.offsets().zip(counts).for_each(|(offset, count)| tensor[offset] = *count),
-                None => counts.iter().enumerate().for_each(|(at, count)| {
-                    tensor[self.model.leaves.statistics_offset(at)] = *count;
+                Some(weights) => weights.offsets().zip(counts).for_each(|(offset, count)| tensor[offset] = count),
+                None => counts.into_iter().enumerate().for_each(|(at, count)| {
+                    tensor[self.model.leaves.statistics_offset(at)] = count;
                 }),
             }
         }
@@ -297,7 +282,7 @@ impl Executable for CpuExecutable {
 
     fn reset_statistics(&mut self) {
         self.seen = Accumulated::default();
-        self.counts.iter_mut().for_each(|counts| counts.fill(0.0));
+        self.counts.clear();
     }
 
     fn em_step(&mut self, options: &em::Options) -> Result<()> {
@@ -305,8 +290,9 @@ impl Executable for CpuExecutable {
         if self.seen.rows == self.seen.impossible_rows {
             return Err(Error::NoStatistics);
         }
-        for (weights, counts) in self.model.sums.iter_mut().zip(&self.counts) {
-            let Some(weights) = weights else { continue };
+        for layer in 0..self.model.sums.len() {
+            let counts = self.counts.of_layer(&self.model, layer);
+            let Some(weights) = &mut self.model.sums[layer] else { continue };
             let inputs = weights.inputs;
             self.pool.install(|| {
                 weights.values_mut().par_chunks_exact_mut(inputs).zip(counts.par_chunks_exact(inputs)).for_each(
@@ -333,7 +319,7 @@ impl Executable for CpuExecutable {
         let draw = |(tile, mut to): (usize, ArrayViewMut2<f32>)| {
             let mut values = vec![f64::NAN; to.len()];
             let rows = values.chunks_exact_mut(to.ncols()).zip(rows.start + (tile * together) as u64..);
-            let inputs = || Row { model: &self.model, tape: None };
+            let inputs = || Row { model: &self.model, tapes: None };
             let mut all: Vec<_> = rows.map(|(values, row)| Descending { inputs: inputs(), row, values }).collect();
             descend(&mut all, Choice::Sample { seed });
             to.iter_mut().zip(values).for_each(|(to, v)| *to = v as f32);

@@ -1,8 +1,8 @@
 use convpc_core::{Family, Form, Semiring, Structure};
 
 use crate::simd::{
-    Isa,
-    ops::{LocationScale, LocationScaleCounts},
+    Isa, MOST_WIDTH,
+    ops::{LocationScale, LocationScaleCounts, Natural, NaturalCounts, Table, TableCounts, Transpose},
 };
 
 /// Leaf parameters as the loops read them: for each (column, repetition) a few rows of `channels` values.
@@ -17,6 +17,16 @@ pub(crate) struct Leaves {
     values: Vec<f32>,
     /// Natural form, discrete: for each value its statistics and `h`.
     sufficient: Vec<f32>,
+    /// What a missing value finds in a table where it is summed out, one a channel.
+    zeros: Vec<f32>,
+}
+
+/// What a leaf needs besides: the statistics of a natural form, flows transposed.
+#[derive(Debug, Default)]
+pub(crate) struct LeafScratch {
+    sufficient: Vec<f32>,
+    observed: Vec<f32>,
+    transposed: Vec<f32>,
 }
 
 impl Leaves {
@@ -34,7 +44,7 @@ impl Leaves {
             coefficients.iter().enumerate().for_each(|(row, v)| values[start + row * channels] = *v as f32);
         }
         let sufficient = family.sufficient_table().unwrap_or_default().into_iter().map(|v| v as f32).collect();
-        Leaves { family, channels, repetitions, rows, values, sufficient }
+        Leaves { family, channels, repetitions, rows, values, sufficient, zeros: vec![0.0; channels] }
     }
 
     fn of(&self, column: usize, repetition: usize) -> &[f32] {
@@ -43,101 +53,99 @@ impl Leaves {
         &self.values[start..start + size]
     }
 
-    /// Statistics and `h` of a value in the natural form.
-    fn natural(&self, x: f32, t: &mut Vec<f32>) {
-        let size = self.family.statistics();
-        t.clear();
-        if self.sufficient.is_empty() {
-            let mut exact = vec![0.0; size];
-            self.family.sufficient(&[], f64::from(x), &mut exact);
-            t.extend(exact.iter().map(|v| *v as f32));
-            t.push(self.family.log_base(f64::from(x)) as f32);
-        } else {
-            t.extend_from_slice(&self.sufficient[x as usize * (size + 1)..][..size + 1]);
+    /// Fills in the statistics `[statistics + 1][n]` of the natural form, `h` the last, and which values are observed.
+    fn natural(&self, x: &[f32], scratch: &mut LeafScratch) {
+        let (size, n) = (self.family.statistics(), x.len());
+        scratch.sufficient.clear();
+        scratch.sufficient.resize((size + 1) * n, 0.0);
+        scratch.observed.clear();
+        scratch.observed.extend(x.iter().map(|x| f32::from(!x.is_nan())));
+        let mut exact = vec![0.0; size];
+        for (j, &x) in x.iter().enumerate().filter(|(_, x)| !x.is_nan()) {
+            let to = scratch.sufficient[j..].iter_mut().step_by(n);
+            if self.sufficient.is_empty() {
+                self.family.sufficient(&[], f64::from(x), &mut exact);
+                let base = self.family.log_base(f64::from(x));
+                to.zip(exact.iter().chain([&base])).for_each(|(to, t)| *to = *t as f32);
+            } else {
+                let t = &self.sufficient[x as usize * (size + 1)..][..size + 1];
+                to.zip(t).for_each(|(to, t)| *to = *t);
+            }
         }
     }
 
-    /// Adds the log-densities of one column to `out` `[channels][n]`; `x` holds the column's n values.
+    /// Adds the log-densities of one column to a panel `[channels][width]`; `x` holds the column's values.
     pub(crate) fn upward(
         &self,
         isa: Isa,
         (column, repetition): (usize, usize),
         x: &[f32],
         semiring: Semiring,
+        scratch: &mut LeafScratch,
         out: &mut [f32],
     ) {
-        let (p, channels, n) = (self.of(column, repetition), self.channels, x.len());
+        let (p, channels) = (self.of(column, repetition), self.channels);
+        let (rest, mode) = p.split_at((self.rows - 1) * channels);
         let max = semiring == Semiring::MaxProduct;
-        if self.family.form() == Form::LocationScale {
-            let (mean, rest) = p.split_at(channels);
-            let (inv_std, bias) = rest.split_at(channels);
-            let missing = f32::from(max);
-            return isa.dispatch(LocationScale { x, mean, inv_std, bias, missing, out });
-        }
-        let mut t = Vec::new();
-        for (j, &x) in x.iter().enumerate() {
-            let mut add = |row: &[f32], factor: f32| {
-                for (c, v) in row.iter().enumerate() {
-                    out[c * n + j] += factor * v;
-                }
-            };
-            if x.is_nan() {
-                if max {
-                    add(&p[(self.rows - 1) * channels..], 1.0);
-                }
-            } else if let Form::Table { .. } = self.family.form() {
-                add(&p[x as usize * channels..][..channels], 1.0);
-            } else {
-                self.natural(x, &mut t);
-                let (base, t) = t.split_last().expect("h follows the statistics");
-                for (eta, &t) in p.chunks_exact(channels).zip(t).filter(|(_, t)| **t != 0.0) {
-                    add(eta, t);
-                }
-                add(&p[t.len() * channels..][..channels], 1.0);
-                out.iter_mut().skip(j).step_by(n).for_each(|y| *y += base);
+        let missing = f32::from(max);
+        match self.family.form() {
+            Form::LocationScale => {
+                let (mean, inv_std) = rest.split_at(channels);
+                isa.dispatch(LocationScale { x, mean, inv_std, bias: mode, missing, out });
+            }
+            Form::Natural => {
+                self.natural(x, scratch);
+                let LeafScratch { sufficient, observed, .. } = scratch;
+                isa.dispatch(Natural { sufficient, observed, eta: rest, mode, missing, out });
+            }
+            Form::Table { .. } => {
+                let missing = if max { mode } else { &self.zeros };
+                let mut rows = [missing; MOST_WIDTH];
+                let found = |x: &f32| if x.is_nan() { missing } else { &p[*x as usize * channels..][..channels] };
+                rows.iter_mut().zip(x).for_each(|(row, x)| *row = found(x));
+                isa.dispatch(Table { rows: &rows[..x.len()], out });
             }
         }
     }
 
-    /// Values of `counts` for one (column, repetition): `[1 + statistics][channels]`.
+    /// Values of the counts for one (column, repetition): `[1 + statistics][channels]`.
     pub(crate) fn counts_len(&self) -> usize {
         (1 + self.family.statistics()) * self.channels
     }
 
-    /// Adds flow-weighted statistics of one column to `counts` `[column][repetition][1 + statistics][channels]`.
+    /// Adds flow-weighted statistics of one column to its counts; `x` `[panels][width]`, `flow` `[panels][channels][width]`.
     pub(crate) fn downward(
         &self,
         isa: Isa,
         (column, repetition): (usize, usize),
-        x: &[f32],
+        (x, width): (&[f32], usize),
         flow: &[f32],
+        scratch: &mut LeafScratch,
         counts: &mut [f32],
     ) {
-        let (p, channels, n) = (self.of(column, repetition), self.channels, x.len());
-        let counts = &mut counts[(column * self.repetitions + repetition) * self.counts_len()..][..self.counts_len()];
-        if self.family.form() == Form::LocationScale {
-            let (mean, inv_std) = (&p[..channels], &p[channels..2 * channels]);
-            return isa.dispatch(LocationScaleCounts { x, mean, inv_std, flow, counts });
-        }
-        let mut t = Vec::new();
-        for (j, &x) in x.iter().enumerate().filter(|(_, x)| !x.is_nan()) {
-            let mut add = |row: usize, factor: f32| {
-                for (c, v) in counts[row * channels..][..channels].iter_mut().enumerate() {
-                    *v += factor * flow[c * n + j];
+        let (p, channels) = (self.of(column, repetition), self.channels);
+        match self.family.form() {
+            Form::LocationScale => {
+                let (mean, inv_std) = (&p[..channels], &p[channels..2 * channels]);
+                isa.dispatch(LocationScaleCounts { x, width, mean, inv_std, flow, counts });
+            }
+            Form::Natural => {
+                self.natural(x, scratch);
+                let sufficient = &scratch.sufficient[..self.family.statistics() * x.len()];
+                isa.dispatch(NaturalCounts { sufficient, observed: &scratch.observed, width, flow, counts });
+            }
+            Form::Table { .. } => {
+                scratch.transposed.resize(channels * width, 0.0);
+                for (x, flow) in x.chunks_exact(width).zip(flow.chunks_exact(channels * width)) {
+                    isa.dispatch(Transpose { from: flow, to: &mut scratch.transposed, width });
+                    isa.dispatch(TableCounts { x, flow: &scratch.transposed, counts });
                 }
-            };
-            add(0, 1.0);
-            if let Form::Table { .. } = self.family.form() {
-                add(1 + x as usize, 1.0);
-            } else {
-                self.natural(x, &mut t);
-                let size = t.len() - 1;
-                t[..size].iter().enumerate().filter(|(_, t)| **t != 0.0).for_each(|(k, t)| add(1 + k, *t));
             }
         }
     }
 
-    /// The index in the circuit's statistics tensor of each value of counts, in order.
+    /// The index in the circuit's statistics tensor of each value of all counts, `[column][repetition][1 + statistics]
+    /// [channels]`, in order.
     pub(crate) fn statistics_offset(&self, at: usize) -> usize {
         let size = 1 + self.family.statistics();
         let (place, c) = (at / self.channels, at % self.channels);

@@ -4,11 +4,15 @@
 //! Log-likelihoods are within `1e-5 · |ll| + 1e-4` nats of the float64 reference. A row's result does not depend on the
 //! batch it is in, nor on the number of threads.
 
+mod caches;
 mod ceilings;
 mod executable;
 mod leaf;
 mod memory;
 mod model;
+mod plan;
+mod product;
+mod shares;
 mod simd;
 mod walk;
 mod weights;

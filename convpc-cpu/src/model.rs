@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use convpc_core::Structure;
+use convpc_core::{Layer, Structure};
 
-use crate::{leaf::Leaves, simd::Isa, weights::Weights};
+use crate::{leaf::Leaves, plan::Plan, simd::Isa, weights::Weights};
 
 /// A circuit laid out for the walk.
 #[derive(Debug)]
@@ -15,78 +15,43 @@ pub(crate) struct Model {
     pub(crate) leaves: Leaves,
     /// One a layer; `None` for leaves and products.
     pub(crate) sums: Vec<Option<Weights>>,
-    /// `[layer][feature]`: children with a scope.
-    pub(crate) children: Vec<Vec<Vec<usize>>>,
-    /// `[layer][feature]`: its number among the features with a scope.
-    number: Vec<Vec<usize>>,
+    /// The lowest sum-like layer, or the number of layers.
+    pub(crate) first_sum: usize,
+    pub(crate) plan: Plan,
     pub(crate) isa: Isa,
 }
 
 impl Model {
     pub(crate) fn new(structure: &Arc<Structure>, parameters: &convpc_core::Parameters, isa: Isa) -> Self {
         let layers = structure.layers().len();
-        let features = |layer: usize| 0..structure.shape(layer).features();
-        let children =
-            (0..layers).map(|layer| features(layer).map(|f| structure.children(layer, f)).collect()).collect();
-        let number = (0..layers)
-            .map(|layer| {
-                let mut next = 0;
-                let count = |f| {
-                    next += usize::from(!structure.is_empty(layer, f));
-                    next.saturating_sub(1)
-                };
-                features(layer).map(count).collect()
-            })
-            .collect();
-        Model {
-            structure: structure.clone(),
-            leaf_tensor: parameters.slice(0).to_vec(),
-            leaves: Leaves::new(structure, parameters.slice(0)),
-            sums: (0..layers).map(|layer| Weights::new(structure, layer, parameters.slice(layer))).collect(),
-            children,
-            number,
-            isa,
-        }
+        let sums: Vec<_> = (0..layers).map(|layer| Weights::new(structure, layer, parameters.slice(layer))).collect();
+        let first_sum = sums.iter().position(Option::is_some).unwrap_or(layers);
+        let leaves = Leaves::new(structure, parameters.slice(0));
+        let plan = Plan::new(structure, leaves.counts_len(), isa.lanes());
+        let (structure, leaf_tensor) = (structure.clone(), parameters.slice(0).to_vec());
+        Model { structure, leaf_tensor, leaves, sums, first_sum, plan, isa }
     }
 
-    /// The (feature, repetition) of all nodes of a layer that have a scope, by repetition.
-    pub(crate) fn nodes(&self, layer: usize) -> Vec<(usize, usize)> {
-        let shape = self.structure.shape(layer);
-        let occupied = |f: &usize| !self.structure.is_empty(layer, *f);
-        (0..shape.repetitions).flat_map(|r| (0..shape.features()).filter(occupied).map(move |f| (f, r))).collect()
+    /// The children of a product that have a scope.
+    pub(crate) fn children(&self, layer: usize, feature: usize) -> impl Iterator<Item = usize> {
+        let structure = &*self.structure;
+        let (input, output) = (structure.input_shape(layer), structure.shape(layer));
+        let children = match &structure.layers()[layer] {
+            Layer::ProdConv(product) => Some(product.children(feature, input, output)),
+            _ => None,
+        };
+        children.into_iter().flatten().filter(move |&child| !structure.is_empty(layer - 1, child))
     }
 
-    /// The highest sum layer with at least `count` nodes, if there is one.
-    pub(crate) fn layer_with(&self, count: usize) -> Option<usize> {
-        (1..self.sums.len()).rev().find(|&layer| self.sums[layer].is_some() && self.nodes(layer).len() >= count)
+    /// The same circuit with other parameters.
+    pub(crate) fn set_parameters(&mut self, parameters: &convpc_core::Parameters) {
+        let layers = self.structure.layers().len();
+        self.sums = (0..layers).map(|layer| Weights::new(&self.structure, layer, parameters.slice(layer))).collect();
+        self.set_leaves(parameters.slice(0).to_vec());
     }
 
-    /// The number of a node among [`nodes`](Self::nodes).
-    pub(crate) fn node_number(&self, layer: usize, feature: usize, repetition: usize) -> usize {
-        let number = &self.number[layer];
-        repetition * number.last().map_or(0, |last| last + 1) + number[feature]
-    }
-
-    /// Values of the tape for one node of a sum layer at `n` rows: inputs, sums, maxima.
-    pub(crate) fn node_len(&self, layer: usize, n: usize) -> usize {
-        let channels = self.structure.input_shape(layer).channels;
-        self.sums[layer].as_ref().map_or(0, |w| match w.mixes_repetitions() {
-            true => w.inputs * w.outputs * n,
-            false => (channels + w.outputs + 1) * n,
-        })
-    }
-
-    pub(crate) fn node_start(&self, layer: usize, feature: usize, repetition: usize, n: usize) -> usize {
-        self.node_number(layer, feature, repetition) * self.node_len(layer, n)
-    }
-
-    /// Values of the whole tape of one row.
-    pub(crate) fn tape_len(&self) -> usize {
-        (0..self.sums.len()).map(|layer| self.layer_tape_len(layer, 1)).sum()
-    }
-
-    pub(crate) fn layer_tape_len(&self, layer: usize, n: usize) -> usize {
-        let occupied = self.number[layer].last().map_or(0, |last| last + 1);
-        self.structure.shape(layer).repetitions * occupied * self.node_len(layer, n)
+    pub(crate) fn set_leaves(&mut self, tensor: Vec<f64>) {
+        self.leaves = Leaves::new(&self.structure, &tensor);
+        self.leaf_tensor = tensor;
     }
 }

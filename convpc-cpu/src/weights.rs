@@ -55,9 +55,14 @@ impl Weights {
         if found < self.inputs { found } else { sums.partition_point(|sum| *sum < total) }
     }
 
+    /// The number of a feature's matrix.
+    pub(crate) fn matrix(&self, feature: usize, repetition: usize) -> usize {
+        self.group(feature) * self.repetitions + repetition
+    }
+
     /// Where the `outputs × inputs` weights of a feature begin.
     pub(crate) fn start(&self, feature: usize, repetition: usize) -> usize {
-        (self.group(feature) * self.repetitions + repetition) * self.outputs * self.inputs
+        self.matrix(feature, repetition) * self.outputs * self.inputs
     }
 
     /// The `[outputs][inputs]` weights of a feature.

@@ -7,7 +7,7 @@
 use std::arch::x86_64::*;
 
 use super::Lanes;
-use super::lanes::{THREE_QUARTERS, TWO_POW_25};
+use super::lanes::{MOST_LANES, THREE_QUARTERS, TWO_POW_25};
 
 const TO_NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
 
@@ -149,4 +149,31 @@ impl Lanes for Lanes8 {
         let negative = self.lt(Self::splat(0.0));
         (Self(m), Self(_mm256_or_ps(e.0, negative)))
     }
+    #[inline(always)]
+    unsafe fn transpose(from: &[*const f32; MOST_LANES], to: *mut f32, stride: usize) {
+        transpose_8x8(&[from[0], from[1], from[2], from[3], from[4], from[5], from[6], from[7]], to, stride);
+    }
+}
+
+/// Writes 8 × 8 values transposed.
+#[inline(always)]
+pub(super) unsafe fn transpose_8x8(from: &[*const f32; 8], to: *mut f32, stride: usize) {
+    for offset in [0, 4] {
+        let (a, b) = (halves(from[0], from[4], offset), halves(from[1], from[5], offset));
+        let (c, d) = (halves(from[2], from[6], offset), halves(from[3], from[7], offset));
+        let (ab_low, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+        let (cd_low, cd_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+        let to = to.add(offset * stride);
+        _mm256_storeu_ps(to, _mm256_shuffle_ps::<0b01_00_01_00>(ab_low, cd_low));
+        _mm256_storeu_ps(to.add(stride), _mm256_shuffle_ps::<0b11_10_11_10>(ab_low, cd_low));
+        _mm256_storeu_ps(to.add(2 * stride), _mm256_shuffle_ps::<0b01_00_01_00>(ab_high, cd_high));
+        _mm256_storeu_ps(to.add(3 * stride), _mm256_shuffle_ps::<0b11_10_11_10>(ab_high, cd_high));
+    }
+}
+
+/// Four values of each of two rows.
+#[inline(always)]
+unsafe fn halves(low: *const f32, high: *const f32, offset: usize) -> __m256 {
+    let low = _mm256_castps128_ps256(_mm_loadu_ps(low.add(offset)));
+    _mm256_insertf128_ps::<1>(low, _mm_loadu_ps(high.add(offset)))
 }

@@ -6,7 +6,7 @@
 
 use std::arch::x86_64::*;
 
-use super::Lanes;
+use super::{Lanes, avx2::transpose_8x8, lanes::MOST_LANES};
 
 const TO_NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
 
@@ -134,5 +134,12 @@ impl Lanes for Lanes16 {
         let e = _mm512_getexp_ps(self.0);
         let halved = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(m, one);
         (Self(m), Self(_mm512_mask_add_ps(e, halved, e, one)))
+    }
+    #[inline(always)]
+    unsafe fn transpose(from: &[*const f32; MOST_LANES], to: *mut f32, stride: usize) {
+        for (i, j) in [(0, 0), (0, 8), (8, 0), (8, 8)] {
+            let block = std::array::from_fn(|k| from[i + k].add(j));
+            transpose_8x8(&block, to.add(j * stride + i), stride);
+        }
     }
 }

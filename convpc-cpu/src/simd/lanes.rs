@@ -6,6 +6,9 @@ pub(super) const THREE_QUARTERS: i32 = 0.75_f32.to_bits() as i32;
 /// Makes every subnormal number normal.
 pub(super) const TWO_POW_25: f32 = (1 << 25) as f32;
 
+/// No register has more lanes.
+pub const MOST_LANES: usize = 16;
+
 /// A register of `f32` lanes.
 ///
 /// Operations act lane by lane and round as IEEE 754 says; only [`Lanes::mul_add`] and the sum over lanes may differ
@@ -94,6 +97,11 @@ pub trait Lanes: Copy {
     /// So that a logarithm needs no special cases: for zero m is finite and e = -inf; for +inf m = 1 and e = +inf; for
     /// negative values and NaN at least one of the two is NaN.
     unsafe fn split_pow2(self) -> (Self, Self);
+
+    /// Writes a square of `LEN` × `LEN` values transposed: `to[j * stride + i] = from[i][j]` for i and j below `LEN`.
+    ///
+    /// The first `LEN` pointers are valid for `LEN` values each, and `to` for the square.
+    unsafe fn transpose(from: &[*const f32; MOST_LANES], to: *mut f32, stride: usize);
 }
 
 #[cfg(test)]
@@ -290,6 +298,33 @@ mod tests {
     fn reductions_see_every_lane() {
         for isa in every_isa() {
             isa.dispatch(AcrossLanes);
+        }
+    }
+
+    struct Transpose;
+
+    impl Kernel for Transpose {
+        type Output = ();
+
+        #[inline(always)]
+        unsafe fn run<L: Lanes>(self) {
+            let stride = L::LEN + 3;
+            let from: Vec<f32> = (0..L::LEN * 20).map(|i| i as f32).collect();
+            let mut to = vec![-1.0; L::LEN * stride];
+            let rows = std::array::from_fn(|i| from[i % L::LEN * 20 + 1..].as_ptr());
+            // SAFETY: each row has 19 values from its second on; the instruction set is the caller's contract.
+            unsafe { L::transpose(&rows, to.as_mut_ptr(), stride) };
+            for (at, &y) in to.iter().enumerate() {
+                let (j, i) = (at / stride, at % stride);
+                assert_eq!(y, if i < L::LEN { from[i * 20 + 1 + j] } else { -1.0 }, "{i}, {j}");
+            }
+        }
+    }
+
+    #[test]
+    fn transposing_moves_every_value_and_nothing_else() {
+        for isa in every_isa() {
+            isa.dispatch(Transpose);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The exponential and the logarithm of a register.
+//! The exponential of a register.
 //!
 //! The coefficients are minimax fits of the relative error (Remez, 40 digits), rounded to `f32`.
 
@@ -19,24 +19,8 @@ const EXP_MAX: f32 = 88.722_83;
 #[cfg(test)]
 pub const EXP_ULPS: f64 = 1.25;
 
-/// The bound on the error of [`log`]. Over all `f32` it reaches 0.93 ULP.
-#[cfg(test)]
-pub const LOG_ULPS: f64 = 1.0;
-
 /// exp(r) = 1 + r + r² p(r) for |r| <= ln 2 / 2, to 2^-28 of its value; the highest power first.
 const EXP: [f32; 5] = [1.381_460_9e-3, 8.368_71e-3, 4.166_839e-2, 1.666_652_1e-1, 4.999_999_4e-1];
-
-/// log(1 + f) = f - f²/2 + f³ p(f) for f in [-0.25, 0.5), to 2^-27 of its value; the highest power first.
-const LOG: [f32; 8] = [
-    -4.507_486_5e-2,
-    1.046_302_4e-1,
-    -1.316_119e-1,
-    1.447_839_3e-1,
-    -1.664_731_2e-1,
-    1.999_086_1e-1,
-    -2.500_009_5e-1,
-    3.333_345e-1,
-];
 
 /// The exponential, within [`EXP_ULPS`] units in the last place.
 ///
@@ -64,26 +48,25 @@ pub unsafe fn exp<L: Lanes>(x: L) -> L {
     }
 }
 
-/// The natural logarithm, within [`LOG_ULPS`] units in the last place for all positive numbers, subnormal ones included.
-///
-/// log(1) is exactly 0, log(±0) -inf, log(+inf) +inf; log of a negative number or NaN is NaN.
+/// The exponential of x <= 0 as a positive number near 1 and a power of two's exponent; -inf has the exponent -inf.
 ///
 /// # Safety
 ///
 /// As for the methods of [`Lanes`].
 #[inline(always)]
-pub unsafe fn log<L: Lanes>(x: L) -> L {
+pub unsafe fn exp_split<L: Lanes>(x: L) -> (L, L) {
     // SAFETY: the caller's contract is the one of `Lanes`.
     unsafe {
-        // log(x) = e ln 2 + log(1 + f)
-        let (m, e) = x.split_pow2();
-        let f = m.sub(L::splat(1.0));
-        let f2 = f.mul(f);
-        // The small terms first; the two large ones, f and e ln 2, join them last.
-        let y = polynomial(f, &LOG).mul(f).mul(f2);
-        let y = e.mul_add(L::splat(LN_2_LOW), y);
-        let y = f2.mul_add(L::splat(-0.5), y);
-        e.mul_add(L::splat(LN_2_HIGH), f.add(y))
+        let zero = x.eq(L::splat(f32::NEG_INFINITY));
+        let bounded = L::select(zero, L::splat(0.0), x);
+        let n = bounded.mul(L::splat(std::f32::consts::LOG2_E)).round_ties_even();
+        let r = n.mul_add(L::splat(-LN_2_HIGH), bounded);
+        let r = n.mul_add(L::splat(-LN_2_LOW), r);
+        // Of an x beyond 2^24 or so nothing is left but its size.
+        let r = r.max(L::splat(-0.5)).min(L::splat(0.5));
+        let one = L::splat(1.0);
+        let y = polynomial(r, &EXP).mul_add(r, one).mul_add(r, one);
+        (y, L::select(zero, L::splat(f32::NEG_INFINITY), n))
     }
 }
 
@@ -116,7 +99,7 @@ mod tests {
     #[derive(Clone, Copy)]
     enum Function {
         Exp,
-        Log,
+        Split,
     }
 
     impl Kernel for Sweep {
@@ -136,7 +119,10 @@ mod tests {
                     let x = L::load(x.as_ptr());
                     let y_lanes = match self.function {
                         Function::Exp => exp(x),
-                        Function::Log => log(x),
+                        Function::Split => {
+                            let (m, k) = exp_split(x);
+                            m.scale_pow2(k)
+                        }
                     };
                     y_lanes.store(y.as_mut_ptr());
                 }
@@ -210,13 +196,44 @@ mod tests {
     }
 
     #[test]
-    fn log_is_within_its_bound_everywhere() {
+    fn the_parts_of_a_split_exponential_are_those_of_exp() {
+        let x: Vec<f32> = (0..8700).map(|i| -0.01 * i as f32).collect();
         for isa in every_isa() {
-            let error = worst(isa, Function::Log, |x| {
-                let exact = f64::from(x).ln();
-                if exact.is_finite() { Ok(exact) } else { Err(exact as f32) }
-            });
-            assert!(error < LOG_ULPS);
+            assert_eq!(evaluate(isa, Function::Split, &x), evaluate(isa, Function::Exp, &x));
+        }
+    }
+
+    struct Split(f32);
+
+    impl Kernel for Split {
+        type Output = (f32, f32);
+
+        #[inline(always)]
+        unsafe fn run<L: Lanes>(self) -> (f32, f32) {
+            let mut parts = [[0.0; 16]; 2];
+            // SAFETY: no register has more than 16 lanes; the instruction set is the caller's contract.
+            unsafe {
+                let (m, k) = exp_split(L::splat(self.0));
+                m.store(parts[0].as_mut_ptr());
+                k.store(parts[1].as_mut_ptr());
+            }
+            (parts[0][0], parts[1][0])
+        }
+    }
+
+    #[test]
+    fn split_exponentials_reach_beyond_f32() {
+        for isa in every_isa() {
+            for x in [-100.0_f32, -777.7, -1e4, -54_321.25] {
+                let (m, k) = isa.dispatch(Split(x));
+                // Unfused products of the exponent are rounded as x is.
+                let log = f64::from(m).ln() + f64::from(k) * std::f64::consts::LN_2;
+                assert!((log - f64::from(x)).abs() < 1e-6 + 1.2e-7 * f64::from(x.abs()), "{x}: {m} and {k}");
+            }
+            let (m, k) = isa.dispatch(Split(f32::NEG_INFINITY));
+            assert!(m.is_finite() && k == f32::NEG_INFINITY);
+            let (m, k) = isa.dispatch(Split(f32::MIN));
+            assert!((0.5..2.0).contains(&m) && k < -1e38);
         }
     }
 
@@ -241,26 +258,6 @@ mod tests {
 
             let ends = evaluate(isa, Function::Exp, &[EXP_MIN, EXP_MAX]);
             assert!(ends[0] >= f32::MIN_POSITIVE && ends[1] <= f32::MAX);
-        }
-    }
-
-    #[test]
-    fn log_of_special_values() {
-        let x = [1.0, 0.0, -0.0, f32::INFINITY, -1.0, f32::NEG_INFINITY, -f32::from_bits(1), f32::NAN];
-        for isa in every_isa() {
-            let y = evaluate(isa, Function::Log, &x);
-            let inf = f32::INFINITY;
-            assert_eq!(y[..4], [0.0, -inf, -inf, inf]);
-            assert!(y[4..].iter().all(|y| y.is_nan()), "{y:?}");
-        }
-    }
-
-    #[test]
-    fn log_of_the_least_subnormal_number() {
-        let x = f32::from_bits(1);
-        for isa in every_isa() {
-            let y = evaluate(isa, Function::Log, &[x])[0];
-            assert!(ulps(y, f64::from(x).ln()) < LOG_ULPS);
         }
     }
 }

@@ -33,8 +33,11 @@ mod bench;
 use std::fmt;
 
 pub use ceilings::{multiply_adds, read};
-pub use gemm::{Matrix, matmul};
-pub use lanes::Lanes;
+pub use gemm::{MatMul, Matrix, Store};
+pub use lanes::{Lanes, MOST_LANES};
+
+/// The most rows of a panel: two registers.
+pub const MOST_WIDTH: usize = 2 * MOST_LANES;
 
 /// A set of vector instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +117,11 @@ impl Isa {
         self.0
     }
 
+    /// The `f32` lanes of a register.
+    pub fn lanes(self) -> usize {
+        if self.0 == InstructionSet::Avx512 { 16 } else { 8 }
+    }
+
     /// Runs a kernel with this instruction set.
     pub fn dispatch<K: Kernel>(self, kernel: K) -> K::Output {
         match self.0 {
@@ -188,7 +196,7 @@ mod tests {
             if let Some(isa) = isa {
                 let lanes = if set == InstructionSet::Avx512 { 16 } else { 8 };
                 assert_eq!(isa.instruction_set(), set);
-                assert_eq!(isa.dispatch(CountLanes), lanes);
+                assert_eq!((isa.dispatch(CountLanes), isa.lanes()), (lanes, lanes));
             }
         }
     }

@@ -7,7 +7,7 @@
 use std::array::from_fn;
 
 use super::Lanes;
-use super::lanes::{THREE_QUARTERS, TWO_POW_25};
+use super::lanes::{MOST_LANES, THREE_QUARTERS, TWO_POW_25};
 
 /// Whether `f32::mul_add` is an instruction of the target; elsewhere it is a slow function call.
 const FUSED: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
@@ -181,5 +181,14 @@ impl Lanes for Lanes8 {
         let e = Self::select(self.lt(Self::splat(f32::INFINITY)), e, self);
         let e = Self::select(self.eq(Self::splat(0.0)), Self::splat(f32::NEG_INFINITY), e);
         (m, Self::select(self.lt(Self::splat(0.0)), Self::splat(f32::NAN), e))
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(from: &[*const f32; MOST_LANES], to: *mut f32, stride: usize) {
+        for (i, row) in from[..8].iter().enumerate() {
+            for j in 0..8 {
+                *to.add(j * stride + i) = *row.add(j);
+            }
+        }
     }
 }

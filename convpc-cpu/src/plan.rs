@@ -1,0 +1,217 @@
+//! How the work on a circuit is cut: rows into tiles and panels, the tree into shares.
+//!
+//! What a row's likelihood is does not depend on any of it, and neither do the statistics on the number of threads: they are
+//! added tile by tile, and those of weights that several shares have in common share by share.
+
+use std::{fmt, ops::Range};
+
+use convpc_core::{Layer, Structure, WeightMatrices};
+
+use crate::caches::Caches;
+
+/// Nodes that the tree is cut at, at least: enough for many threads to be busy until the end, few enough that hardly
+/// anything is above them, for one thread alone.
+const SHARES: usize = 32;
+
+/// The most rows of a tile: from some size on, a weight's way from memory is no longer what counts.
+const MOST_ROWS: usize = 128;
+
+/// The sum layers of a circuit, cut into shares; see the module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// Rows of a panel: two registers.
+    pub(crate) width: usize,
+    /// Rows of a panel where there are no more: one register.
+    pub(crate) narrow: usize,
+    /// Rows of a tile whose likelihoods are computed.
+    pub(crate) tile: usize,
+    /// Rows of a tile that is remembered for the way down.
+    pub(crate) recorded_tile: usize,
+    /// The sum layer whose nodes are the roots of the shares; `None` where the whole tree is one.
+    pub(crate) cut: Option<usize>,
+    /// The (feature, repetition) of the shares' roots. What is above them is one share more, the last.
+    pub(crate) roots: Vec<(usize, usize)>,
+    /// Values a row of each share's tape, by layer.
+    pub(crate) tape_len: Vec<Vec<usize>>,
+    /// Values of each share's counts.
+    pub(crate) counts_len: Vec<usize>,
+    /// `[layer]`: where the layer's nodes are.
+    layers: Vec<LayerPlan>,
+    caches: Caches,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct LayerPlan {
+    /// `[repetition · features + feature]`: the node's share and the start of its tape, values a row.
+    nodes: Vec<(usize, usize)>,
+    /// `[matrix]` (for the leaf: `[column · repetitions + repetition]`): where its counts begin in those of its share. The
+    /// same place in all shares that have it in common.
+    counts: Vec<usize>,
+    /// `[matrix]`: the shares that add to it.
+    owners: Vec<Range<usize>>,
+    features: usize,
+}
+
+impl Plan {
+    /// `leaf_counts`: values of the counts of one (column, repetition).
+    pub(crate) fn new(structure: &Structure, leaf_counts: usize, lanes: usize) -> Self {
+        let layers = structure.layers().len();
+        let sums: Vec<_> = (0..layers).map(|layer| WeightMatrices::new(structure, layer)).collect();
+        let nodes = |layer: usize| {
+            let shape = structure.shape(layer);
+            let occupied = move |f: &usize| !structure.is_empty(layer, *f);
+            (0..shape.repetitions).flat_map(move |r| (0..shape.features()).filter(occupied).map(move |f| (f, r)))
+        };
+        let is_sum = |layer: &usize| sums[*layer].is_some_and(|w| !w.mixes_repetitions());
+        let many = (1..layers).rev().filter(is_sum).find(|&layer| nodes(layer).count() >= SHARES);
+        let most = || (1..layers).rev().filter(is_sum).max_by_key(|&layer| nodes(layer).count());
+        let cut = many.or_else(most).filter(|&layer| nodes(layer).count() > 1);
+        let roots: Vec<_> = cut.map(|layer| nodes(layer).collect()).unwrap_or_default();
+
+        let caches = Caches::detect();
+        let (width, narrow) = (2 * lanes, lanes);
+        let whole = |rows: usize| (rows / width * width).clamp(width, MOST_ROWS / width * width);
+        // On the way up each level of the tree has a product that waits for its other factors. On the way down a node has
+        // quotients, transposed inputs and flows besides.
+        let channels = |layer: usize| structure.input_shape(layer).channels;
+        let waiting: usize = (1..layers).filter(|l| sums[*l].is_some()).map(channels).sum();
+        let node = (1..layers).filter(|l| sums[*l].is_some()).map(channels).max().unwrap_or(1);
+        let tile = whole(caches.second / 2 / 4 / waiting.max(1));
+        let recorded_tile = whole(caches.second / 2 / 4 / (5 * node));
+
+        let mut plan = Plan {
+            width,
+            narrow,
+            tile,
+            recorded_tile,
+            cut,
+            tape_len: vec![vec![0; layers]; roots.len() + 1],
+            counts_len: vec![0; roots.len() + 1],
+            layers: vec![LayerPlan::default(); layers],
+            roots,
+            caches,
+        };
+        for (layer, to) in plan.layers.iter_mut().enumerate() {
+            let shape = structure.shape(layer);
+            to.features = shape.features();
+            to.nodes = vec![(0, 0); shape.features() * shape.repetitions];
+            let matrices = sums[layer].map_or(0, |w| w.groups * w.repetitions);
+            let matrices = if layer == 0 { structure.variables() * shape.repetitions } else { matrices };
+            to.counts = vec![usize::MAX; matrices];
+            to.owners = vec![0..0; matrices];
+        }
+        plan.place_shared(structure, &sums);
+        for share in 0..plan.roots.len() {
+            let (feature, repetition) = plan.roots[share];
+            let root = (cut.expect("it has roots"), feature, repetition);
+            plan.place(structure, &sums, leaf_counts, share, root);
+        }
+        plan.place(structure, &sums, leaf_counts, plan.roots.len(), (layers - 1, 0, 0));
+        plan
+    }
+
+    /// Gives the matrices that nodes of several shares may have in common the first places in all shares.
+    fn place_shared(&mut self, structure: &Structure, sums: &[Option<WeightMatrices>]) {
+        let mut next = 0;
+        for (layer, matrices) in sums.iter().enumerate() {
+            let Some(w) = matrices.filter(|_| matches!(structure.layers()[layer], Layer::SumConv(_))) else { continue };
+            for counts in &mut self.layers[layer].counts {
+                *counts = next;
+                next += w.outputs * w.inputs;
+            }
+            let all = if self.cut.is_some_and(|cut| layer <= cut) { 0..self.roots.len() } else { self.roots.len()..self.roots.len() + 1 };
+            self.layers[layer].owners.fill(all);
+        }
+        self.counts_len.fill(next);
+    }
+
+    /// Places a node and what is below it, as far as another share does not begin there.
+    fn place(
+        &mut self,
+        structure: &Structure,
+        sums: &[Option<WeightMatrices>],
+        leaf_counts: usize,
+        share: usize,
+        (layer, feature, repetition): (usize, usize, usize),
+    ) {
+        let top = share == self.roots.len();
+        if structure.is_empty(layer, feature) || (top && self.cut == Some(layer)) {
+            return;
+        }
+        let mut counts = |layer: &mut LayerPlan, matrix: usize, len: usize| {
+            if layer.counts[matrix] == usize::MAX {
+                layer.counts[matrix] = self.counts_len[share];
+                layer.owners[matrix] = share..share + 1;
+                self.counts_len[share] += len;
+            }
+        };
+        let to = &mut self.layers[layer];
+        let node = repetition * to.features + feature;
+        if let Some(w) = &sums[layer] {
+            counts(to, w.group(feature) * w.repetitions + repetition, w.outputs * w.inputs);
+            let len = &mut self.tape_len[share][layer];
+            to.nodes[node] = (share, *len);
+            *len += node_len(structure, layer, w);
+            let below = if w.mixes_repetitions() { 0..w.inputs } else { repetition..repetition + 1 };
+            below.for_each(|r| self.place(structure, sums, leaf_counts, share, (layer - 1, feature, r)));
+        } else if layer == 0 {
+            let repetitions = structure.shape(0).repetitions;
+            structure.pixel_columns(feature).for_each(|c| counts(to, c * repetitions + repetition, leaf_counts));
+        } else {
+            for child in structure.children(layer, feature) {
+                self.place(structure, sums, leaf_counts, share, (layer - 1, child, repetition));
+            }
+        }
+    }
+
+    /// The share of a sum node, and the start of its part of the share's tape of the layer, in values a row.
+    pub(crate) fn node(&self, layer: usize, feature: usize, repetition: usize) -> (usize, usize) {
+        let plan = &self.layers[layer];
+        plan.nodes[repetition * plan.features + feature]
+    }
+
+    /// Where the counts of each matrix of a layer begin (for the leaf, of each column and repetition).
+    pub(crate) fn counts(&self, layer: usize) -> &[usize] {
+        &self.layers[layer].counts
+    }
+
+    /// The shares that add to the counts of a matrix, in order.
+    pub(crate) fn shares_of(&self, layer: usize, matrix: usize) -> Range<usize> {
+        self.layers[layer].owners[matrix].clone()
+    }
+
+    /// The number of shares, with that of the top.
+    pub(crate) fn shares(&self) -> usize {
+        self.roots.len() + 1
+    }
+
+    /// The width of panels for so many rows.
+    pub(crate) fn width_for(&self, rows: usize) -> usize {
+        if rows <= self.narrow { self.narrow } else { self.width }
+    }
+}
+
+/// Values of the tape of one node at one row: inputs and sums; of a mixture of repetitions the inputs.
+fn node_len(structure: &Structure, layer: usize, w: &WeightMatrices) -> usize {
+    match w.mixes_repetitions() {
+        true => w.inputs * w.outputs,
+        false => structure.input_shape(layer).channels + w.outputs,
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.caches)?;
+        writeln!(
+            f,
+            "panels of {} rows ({} for few), tiles of {} on the way up, of {} for both ways",
+            self.width, self.narrow, self.tile, self.recorded_tile
+        )?;
+        match self.cut {
+            Some(layer) => write!(f, "{} shares below the sums of layer {layer}, one above", self.roots.len())?,
+            None => write!(f, "one share")?,
+        }
+        let row: usize = self.tape_len.iter().flatten().sum();
+        write!(f, ", {} KiB of tape a row", (4 * row).div_ceil(1024))
+    }
+}

@@ -1,0 +1,274 @@
+//! Values further apart than f32 can hold: a mantissa in [0.75, 1.5) and an exponent each, -inf that of zero.
+//!
+//! The mantissas go through the same multiplications, rounded alike, as the values of a plain panel, so that a row's result
+//! does not depend on whether its panel is wide.
+
+use super::{LEAST_EXPONENT, SMALLEST_SUM, or_zero};
+use crate::simd::{Kernel, Lanes, math};
+
+/// Splits values into mantissas (in place) and exponents.
+pub struct Widen<'a> {
+    /// Values of at least 0, then mantissas.
+    pub values: &'a mut [f32],
+    /// As many.
+    pub exponents: &'a mut [f32],
+}
+
+impl Kernel for Widen<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let Self { values, exponents } = self;
+        assert!(values.len() == exponents.len() && values.len().is_multiple_of(L::LEN));
+        for at in (0..values.len()).step_by(L::LEN) {
+            // SAFETY: at + L::LEN <= the common length.
+            unsafe {
+                let to = values.as_mut_ptr().add(at);
+                let (m, k) = L::load(to).split_pow2();
+                m.store(to);
+                k.store(exponents.as_mut_ptr().add(at));
+            }
+        }
+    }
+}
+
+/// `exp(x − max)` as mantissas and exponents.
+pub struct SplitLogarithms<'a> {
+    /// `[channels][width]`
+    pub x: &'a [f32],
+    /// `[width]`
+    pub max: &'a [f32],
+    /// `[channels][width]`
+    pub values: &'a mut [f32],
+    /// `[channels][width]`
+    pub exponents: &'a mut [f32],
+}
+
+impl Kernel for SplitLogarithms<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let Self { x, max, values, exponents } = self;
+        let n = max.len();
+        assert!(n.is_multiple_of(L::LEN) && x.len().is_multiple_of(n));
+        assert!(x.len() == values.len() && x.len() == exponents.len());
+        for at in (0..x.len()).step_by(L::LEN) {
+            // SAFETY: at + L::LEN <= the common length, at % n + L::LEN <= n.
+            unsafe {
+                let x = L::load(x.as_ptr().add(at)).sub(L::load(max.as_ptr().add(at % n)));
+                let (m, k) = math::exp_split(x);
+                let (m, e) = m.split_pow2();
+                m.store(values.as_mut_ptr().add(at));
+                k.add(e).store(exponents.as_mut_ptr().add(at));
+            }
+        }
+    }
+}
+
+/// `p *= s`, both as mantissas and exponents.
+pub struct WideMultiply<'a> {
+    /// Mantissas.
+    pub p: &'a mut [f32],
+    /// As many exponents.
+    pub exponents: &'a mut [f32],
+    /// As many mantissas, or plain values.
+    pub s: &'a [f32],
+    /// Their exponents; `None` for plain values.
+    pub s_exponents: Option<&'a [f32]>,
+}
+
+impl Kernel for WideMultiply<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let Self { p, exponents, s, s_exponents } = self;
+        assert!(p.len() == s.len() && p.len() == exponents.len() && p.len().is_multiple_of(L::LEN));
+        assert!(s_exponents.is_none_or(|k| k.len() == p.len()));
+        for at in (0..p.len()).step_by(L::LEN) {
+            // SAFETY: at + L::LEN <= the common length.
+            unsafe {
+                let (to, k) = (p.as_mut_ptr().add(at), exponents.as_mut_ptr().add(at));
+                let (m, mut e) = L::load(to).mul(L::load(s.as_ptr().add(at))).split_pow2();
+                if let Some(s_exponents) = s_exponents {
+                    e = e.add(L::load(s_exponents.as_ptr().add(at)));
+                }
+                m.store(to);
+                L::load(k).add(e).store(k);
+            }
+        }
+    }
+}
+
+/// [`Normalise`](super::Normalise) of a wide panel: plain values, zero where they are below 2^-125 of a row's largest.
+pub struct NormaliseWide<'a> {
+    /// `[channels][width]`
+    pub mantissas: &'a [f32],
+    /// `[channels][width]`; those of the rows are subtracted.
+    pub exponents: &'a mut [f32],
+    /// `[channels][width]`
+    pub values: &'a mut [f32],
+    /// `[width]`: those of the rows.
+    pub row_exponents: &'a mut [f32],
+}
+
+impl Kernel for NormaliseWide<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let Self { mantissas, exponents, values, row_exponents } = self;
+        let n = row_exponents.len();
+        assert!(n.is_multiple_of(L::LEN) && values.len().is_multiple_of(n));
+        assert!(mantissas.len() == values.len() && exponents.len() == values.len());
+        for j in (0..n).step_by(L::LEN) {
+            // SAFETY: j + L::LEN <= n and at steps by n keep every access inside the slices checked above.
+            unsafe {
+                let mut greatest = L::splat(f32::NEG_INFINITY);
+                for at in (j..values.len()).step_by(n) {
+                    greatest = L::load(exponents.as_ptr().add(at)).max(greatest);
+                }
+                let row = or_zero(greatest);
+                row.store(row_exponents.as_mut_ptr().add(j));
+                for at in (j..values.len()).step_by(n) {
+                    let k = L::load(exponents.as_ptr().add(at)).sub(row);
+                    k.store(exponents.as_mut_ptr().add(at));
+                    scaled(L::load(mantissas.as_ptr().add(at)), k).store(values.as_mut_ptr().add(at));
+                }
+            }
+        }
+    }
+}
+
+/// `mantissa · 2^exponent`, 0 where that is too small.
+#[inline(always)]
+unsafe fn scaled<L: Lanes>(mantissa: L, exponent: L) -> L {
+    // SAFETY: the caller's contract is the one of `Lanes`.
+    unsafe {
+        let zero = exponent.lt(L::splat(LEAST_EXPONENT));
+        L::select(zero, L::splat(0.0), mantissa.scale_pow2(L::select(zero, L::splat(0.0), exponent)))
+    }
+}
+
+/// One output of a sum, where it is not trusted: `sum_c w[c] x[c]` (or the largest term), relative to its own largest term.
+/// Returns whether some row's is below [`SMALLEST_SUM`] and not zero.
+pub struct Rescue<'a> {
+    /// `[channels]`
+    pub w: &'a [f32],
+    /// `[channels][width]`: mantissas of the inputs.
+    pub mantissas: &'a [f32],
+    /// `[channels][width]`: their exponents.
+    pub exponents: &'a [f32],
+    /// `[width]`: the sum; where it is trusted it stays.
+    pub sum: &'a [f32],
+    /// `[width]`: mantissas of the output.
+    pub out: &'a mut [f32],
+    /// `[width]`: its exponents.
+    pub out_exponents: &'a mut [f32],
+    /// Whether the largest term takes the place of the sum.
+    pub largest: bool,
+}
+
+impl Kernel for Rescue<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) -> bool {
+        let Self { w, mantissas, exponents, sum, out, out_exponents, largest } = self;
+        let n = sum.len();
+        assert!(n.is_multiple_of(L::LEN) && mantissas.len() == w.len() * n && exponents.len() == w.len() * n);
+        assert!(out.len() == n && out_exponents.len() == n);
+        let mut wide = false;
+        for j in (0..n).step_by(L::LEN) {
+            // SAFETY: j + L::LEN <= n, and inputs have n values for each weight.
+            unsafe {
+                let given = L::load(sum.as_ptr().add(j));
+                let (mut m, mut k) = given.split_pow2();
+                let small = given.lt(L::splat(SMALLEST_SUM));
+                if L::any(small) {
+                    let mut greatest = L::splat(f32::NEG_INFINITY);
+                    for (c, &w) in w.iter().enumerate().filter(|(_, w)| **w > 0.0) {
+                        let (_, k) = L::splat(w).split_pow2();
+                        greatest = L::load(exponents.as_ptr().add(c * n + j)).add(k).max(greatest);
+                    }
+                    let row = or_zero(greatest);
+                    let mut total = L::splat(0.0);
+                    for (c, &w) in w.iter().enumerate().filter(|(_, w)| **w > 0.0) {
+                        let (w, k) = L::splat(w).split_pow2();
+                        let k = L::load(exponents.as_ptr().add(c * n + j)).add(k).sub(row);
+                        let term = scaled(L::load(mantissas.as_ptr().add(c * n + j)).mul(w), k);
+                        total = if largest { term.max(total) } else { total.add(term) };
+                    }
+                    let (total_m, total_k) = total.split_pow2();
+                    m = L::select(small, total_m, m);
+                    k = L::select(small, total_k.add(row), k);
+                    let zero = k.eq(L::splat(f32::NEG_INFINITY));
+                    wide |= L::any(L::select(zero, L::splat(0.0), k).lt(L::splat(-99.0)));
+                }
+                m.store(out.as_mut_ptr().add(j));
+                k.store(out_exponents.as_mut_ptr().add(j));
+            }
+        }
+        wide
+    }
+}
+
+/// The flow of one output whose sum is not trusted: `flow · w[c] · x[c] / output` for each input, added to the inputs' flows
+/// and to the counts.
+pub struct RescueFlow<'a> {
+    /// `[channels]`
+    pub w: &'a [f32],
+    /// `[channels][width]`: mantissas of the inputs.
+    pub mantissas: &'a [f32],
+    /// `[channels][width]`: their exponents.
+    pub exponents: &'a [f32],
+    /// `[width]`: the sum; where it is trusted nothing is done.
+    pub sum: &'a [f32],
+    /// `[width]`: mantissas of the output.
+    pub out: &'a [f32],
+    /// `[width]`: its exponents.
+    pub out_exponents: &'a [f32],
+    /// `[width]`
+    pub flow: &'a [f32],
+    /// `[channels][width]`, added to.
+    pub below: &'a mut [f32],
+    /// `[channels]`, added to.
+    pub counts: &'a mut [f32],
+}
+
+impl Kernel for RescueFlow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let Self { w, mantissas, exponents, sum, out, out_exponents, flow, below, counts } = self;
+        let n = sum.len();
+        assert!(n.is_multiple_of(L::LEN) && mantissas.len() == w.len() * n && exponents.len() == w.len() * n);
+        assert!(out.len() == n && out_exponents.len() == n && flow.len() == n);
+        assert!(below.len() == w.len() * n && counts.len() == w.len());
+        for j in (0..n).step_by(L::LEN) {
+            // SAFETY: j + L::LEN <= n, and inputs have n values for each weight.
+            unsafe {
+                let zero = L::splat(0.0);
+                let small = L::load(sum.as_ptr().add(j)).lt(L::splat(SMALLEST_SUM));
+                let flow = L::select(small, L::load(flow.as_ptr().add(j)), zero);
+                if !L::any(zero.lt(flow)) {
+                    continue;
+                }
+                let (m, k) = (L::load(out.as_ptr().add(j)), or_zero(L::load(out_exponents.as_ptr().add(j))));
+                let q = flow.div(m);
+                for (c, &w) in w.iter().enumerate().filter(|(_, w)| **w > 0.0) {
+                    let at = c * n + j;
+                    let (w, w_exponent) = L::splat(w).split_pow2();
+                    let exponent = L::load(exponents.as_ptr().add(at)).add(w_exponent).sub(k);
+                    let share = scaled(L::load(mantissas.as_ptr().add(at)).mul(w), exponent).mul(q);
+                    let to = below.as_mut_ptr().add(at);
+                    L::load(to).add(share).store(to);
+                    counts[c] += share.reduce_add();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+use convpc_core::Layer;
+
+use super::{Tape, Walk, Wide};
+use crate::{
+    simd::{
+        MatMul, Matrix, Store,
+        ops::{Quotients, RescueFlow, Scale, Transpose},
+    },
+    weights::Weights,
+};
+
+impl Walk<'_, '_> {
+    /// Sends flow `[panel][channel][width]` down from a node whose way up is on the tape, and adds to the share's counts.
+    pub(crate) fn downward(
+        &mut self,
+        layer: usize,
+        feature: usize,
+        repetition: usize,
+        flow: &[f32],
+        counts: &mut [f32],
+    ) {
+        let model = self.model;
+        if model.structure.is_empty(layer, feature) {
+            return;
+        }
+        match &model.structure.layers()[layer] {
+            Layer::Leaf(_) => self.leaf(feature, repetition, flow, counts),
+            Layer::ProdConv(_) => {
+                for child in model.children(layer, feature) {
+                    self.downward(layer - 1, child, repetition, flow, counts);
+                }
+            }
+            Layer::RepetitionMixing(_) => self.unmix(layer, feature, flow, counts),
+            _ if self.cut.is_some() && model.plan.cut == Some(layer) => {
+                let (number, _) = model.plan.node(layer, feature, repetition);
+                let to = &mut self.cut.as_mut().expect("there is one").flows[number];
+                to.clear();
+                to.extend_from_slice(flow);
+            }
+            _ => self.unsum(layer, feature, repetition, flow, counts),
+        }
+    }
+
+    fn leaf(&mut self, feature: usize, repetition: usize, flow: &[f32], counts: &mut [f32]) {
+        let (model, width) = (self.model, self.tile.width);
+        let (len, repetitions) = (model.leaves.counts_len(), model.structure.shape(0).repetitions);
+        let mut x = std::mem::take(&mut self.work.column);
+        x.resize(self.tile.n, 0.0);
+        for column in model.structure.pixel_columns(feature) {
+            self.tile.column(column, 0, &mut x);
+            let start = model.plan.counts(0)[column * repetitions + repetition];
+            let (counts, scratch) = (&mut counts[start..start + len], &mut self.work.leaf);
+            model.leaves.downward(model.isa, (column, repetition), (&x, width), flow, scratch, counts);
+        }
+        self.work.column = x;
+    }
+
+    /// With `q = flow / sum`: `flow_in = e ⊙ (Wᵀ q)`, and the counts are `W ⊙ (q eᵀ)`.
+    fn unsum(&mut self, layer: usize, feature: usize, repetition: usize, flow: &[f32], counts: &mut [f32]) {
+        let (model, n, width) = (self.model, self.tile.n, self.tile.width);
+        let weights = model.sums[layer].as_ref().expect("a sum layer");
+        let (inputs, outputs) = (weights.inputs, weights.outputs);
+        let (w, start) = (weights.of(feature, repetition), self.counts_of(layer, weights, feature, repetition));
+        let counts_here = start..start + outputs * inputs;
+        let (_, start) = model.plan.node(layer, feature, repetition);
+        let tape = self.tape.as_mut().expect("the way up was recorded");
+        let taped = std::mem::take(&mut tape.layers[layer]);
+        let (e, sums) = taped.as_ref()[start * n..][..(inputs + outputs) * n].split_at(inputs * n);
+        self.work.prepare(model.sums.len());
+        let mut level = std::mem::take(&mut self.work.levels[layer]);
+        let below = level.flow.at_least(inputs * n);
+        let (transposed, q) = (self.work.transposed.at_least(inputs * n), self.work.q.at_least(outputs * n));
+
+        let (input_panels, output_panels) = (inputs * width, outputs * width);
+        let mut untrusted = false;
+        for panel in 0..n / width {
+            let (of_inputs, of_outputs) = (panel * input_panels.., panel * output_panels..);
+            let (e, to) = (&e[of_inputs.clone()][..input_panels], &mut transposed[of_inputs.clone()][..input_panels]);
+            model.isa.dispatch(Transpose { from: e, to, width });
+            let [flow, sum] = [flow, sums].map(|of| &of[of_outputs.clone()][..output_panels]);
+            let q = &mut q[of_outputs][..output_panels];
+            untrusted |= model.isa.dispatch(Quotients { flow, sum, q });
+            let (a, below) = (Matrix::new(w, 1, inputs), &mut below[of_inputs][..input_panels]);
+            let (m, k, store) = (inputs, outputs, Store::Set);
+            model.isa.dispatch(MatMul { m, n: width, k, a, b: q, ldb: width, c: below, ldc: width, store });
+            model.isa.dispatch(Scale { e, flow: below });
+        }
+        let by_row = Matrix { block: width, block_stride: output_panels, ..Matrix::new(q, width, 1) };
+        let (m, k, c, store) = (outputs, n, &mut counts[counts_here.clone()], Store::Weighted(w));
+        model.isa.dispatch(MatMul { m, n: inputs, k, a: by_row, b: transposed, ldb: inputs, c, ldc: inputs, store });
+        if untrusted {
+            let counts = &mut counts[counts_here];
+            let wide = self.tape.as_ref().expect("as above").wide.range((layer, start, 0)..(layer, start, usize::MAX));
+            for (&(_, _, panel), wide) in wide {
+                let Wide { inputs: [mantissas, exponents], outputs: [out, out_exponents] } = wide;
+                let below = &mut below[panel * input_panels..][..input_panels];
+                for d in 0..outputs {
+                    let lanes = panel * output_panels + d * width..panel * output_panels + (d + 1) * width;
+                    let own = d * width..(d + 1) * width;
+                    model.isa.dispatch(RescueFlow {
+                        w: &w[d * inputs..][..inputs],
+                        mantissas,
+                        exponents,
+                        sum: &sums[lanes.clone()],
+                        out: &out[own.clone()],
+                        out_exponents: &out_exponents[own],
+                        flow: &flow[lanes],
+                        below,
+                        counts: &mut counts[d * inputs..][..inputs],
+                    });
+                }
+            }
+        }
+        self.downward(layer - 1, feature, repetition, below, counts);
+        self.work.levels[layer] = level;
+        self.put_back(layer, taped);
+    }
+
+    fn unmix(&mut self, layer: usize, feature: usize, flow: &[f32], counts: &mut [f32]) {
+        let (model, n, width) = (self.model, self.tile.n, self.tile.width);
+        let weights = model.sums[layer].as_ref().expect("a sum layer");
+        let (repetitions, channels) = (weights.inputs, weights.outputs);
+        let w = weights.of(feature, 0);
+        let first = self.counts_of(layer, weights, feature, 0);
+        let (_, start) = model.plan.node(layer, feature, 0);
+        let tape = self.tape.as_mut().expect("the way up was recorded");
+        let taped = std::mem::take(&mut tape.layers[layer]);
+        let x = &taped.as_ref()[start * n..][..repetitions * channels * n];
+        let mut below = vec![vec![0.0; channels * n]; repetitions];
+        for (at, &flow) in flow.iter().enumerate().filter(|(_, flow)| **flow > 0.0) {
+            let (panel, channel) = (at / (channels * width), at / width % channels);
+            let row = panel * width + at % width;
+            let w = &w[channel * repetitions..][..repetitions];
+            let terms: Vec<f64> = (0..repetitions)
+                .map(|r| f64::from(w[r]).ln() + f64::from(x[(r * channels + channel) * n + row]))
+                .collect();
+            let max = terms.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let total: f64 = terms.iter().map(|t| (t - max).exp()).sum();
+            for (r, term) in terms.iter().enumerate().filter(|(r, _)| w[*r] > 0.0) {
+                let share = flow * ((term - max).exp() / total) as f32;
+                below[r][at] += share;
+                counts[first + channel * repetitions + r] += share;
+            }
+        }
+        for (r, flow) in below.iter().enumerate() {
+            self.downward(layer - 1, feature, r, flow, counts);
+        }
+        self.put_back(layer, taped);
+    }
+
+    /// Where the counts of a node's matrix begin in those of its share.
+    fn counts_of(&self, layer: usize, weights: &Weights, feature: usize, repetition: usize) -> usize {
+        self.model.plan.counts(layer)[weights.matrix(feature, repetition)]
+    }
+
+    fn put_back(&mut self, layer: usize, taped: crate::memory::Aligned) {
+        if let Some(Tape { layers, .. }) = self.tape.as_deref_mut() {
+            layers[layer] = taped;
+        }
+    }
+}

@@ -1,0 +1,54 @@
+use convpc_core::{Inputs, Structure};
+
+use super::{Tape, Tile};
+use crate::{model::Model, product::log};
+
+/// The sums' inputs for one row of a recorded tile, or with nothing observed.
+pub(crate) struct Row<'a, 'd> {
+    pub(crate) model: &'a Model,
+    /// The shares' tapes, the tile, and the row in it.
+    pub(crate) tapes: Option<(&'a [Tape], Tile<'d>, usize)>,
+}
+
+impl Inputs for Row<'_, '_> {
+    fn structure(&self) -> &Structure {
+        &self.model.structure
+    }
+
+    fn edges(&self, layer: usize, feature: usize, channel: usize, repetition: usize, edges: &mut Vec<(f64, f64)>) {
+        let weights = self.model.sums[layer].as_ref().expect("a sum layer");
+        let inputs = weights.inputs;
+        let w = weights.of(feature, repetition)[channel * inputs..][..inputs].iter().map(|w| f64::from(*w));
+        let Some((tapes, Tile { n, width, .. }, row)) = self.tapes else {
+            return edges.extend(w.map(|w| (w, 0.0)));
+        };
+        let (share, start) = self.model.plan.node(layer, feature, repetition);
+        let node = &tapes[share].layers[layer].as_ref()[start * n..];
+        if weights.mixes_repetitions() {
+            let x = node[channel * n + row..].iter().step_by(weights.outputs * n);
+            return edges.extend(w.zip(x).map(|(w, x)| (w, f64::from(*x))));
+        }
+        let (panel, row) = (row / width, row % width);
+        match tapes[share].wide.get(&(layer, start, panel)) {
+            Some(wide) => {
+                let [values, exponents] = wide.inputs.each_ref().map(|of| of[row..].iter().step_by(width));
+                edges.extend(w.zip(values.zip(exponents)).map(|(w, (value, k))| (w, log(*value, *k))));
+            }
+            None => {
+                let values = node[panel * inputs * width + row..].iter().step_by(width);
+                edges.extend(w.zip(values).map(|(w, value)| (w, f64::from(*value).ln())));
+            }
+        }
+    }
+
+    fn draw(&self, layer: usize, feature: usize, channel: usize, repetition: usize, u: f64) -> Option<usize> {
+        let weights = self.model.sums[layer].as_ref().filter(|_| self.tapes.is_none())?;
+        Some(weights.draw(feature, repetition, channel, u))
+    }
+
+    fn leaf_parameters(&self, column: usize, channel: usize, repetition: usize, parameters: &mut Vec<f64>) {
+        let (shape, size) = (self.model.structure.shape(0), self.model.structure.leaf().family.parameters());
+        let start = ((column * shape.channels + channel) * shape.repetitions + repetition) * size;
+        parameters.extend_from_slice(&self.model.leaf_tensor[start..start + size]);
+    }
+}

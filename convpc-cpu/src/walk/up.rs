@@ -1,0 +1,297 @@
+use std::f64::consts::LN_2;
+
+use convpc_core::{Layer, Semiring};
+
+use super::{Level, PanelScratch, Walk, Wide};
+use crate::{
+    memory::Aligned,
+    product::{Above, Panel, Product, Sums, add, log},
+    simd::{
+        Isa, MOST_WIDTH, MatMul, Matrix, Store,
+        ops::{
+            Exponentials, Normalise, NormaliseWide, PRODUCT_EXPONENT, Rescue, SMALLEST_SUM, SplitLogarithms, Widen,
+        },
+    },
+};
+
+/// A sum's weights `[outputs][inputs]`.
+struct Sum<'a> {
+    w: &'a [f32],
+    inputs: usize,
+    outputs: usize,
+}
+
+impl Walk<'_, '_> {
+    /// The log-likelihoods of the rows.
+    pub(crate) fn log_likelihood(&mut self) -> Vec<f64> {
+        let all = self.node(self.model.sums.len() - 1, 0, 0);
+        all[..self.tile.data.nrows()].to_vec()
+    }
+
+    /// The log-likelihoods of a node, `[channel][n]`, nats.
+    pub(crate) fn node(&mut self, layer: usize, feature: usize, repetition: usize) -> Vec<f64> {
+        let (n, width, channels) = (self.tile.n, self.tile.width, self.model.structure.shape(layer).channels);
+        let row_of = |panel: usize, at: usize| at / width * n + panel * width + at % width;
+        let mut logs = vec![0.0; channels * n];
+        if self.model.structure.is_empty(layer, feature) {
+            return logs;
+        }
+        self.work.prepare(self.model.sums.len());
+        if self.from_logarithms(layer + 1) {
+            let mut out = vec![0.0; channels * width];
+            for panel in 0..n / width {
+                out.fill(0.0);
+                self.logarithms(layer, feature, repetition, panel, &mut out);
+                out.iter().enumerate().for_each(|(at, x)| logs[row_of(panel, at)] = f64::from(*x));
+            }
+        } else if self.model.sums[layer].is_some() {
+            let sums = self.sums(layer, feature, repetition);
+            for (channel, logs) in logs.chunks_exact_mut(n).enumerate() {
+                logs.iter_mut().zip(sums.channel(channel)).for_each(|(to, x)| *to = x);
+            }
+        } else {
+            let (mut values, mut level) = (Aligned::zeros(channels * n), Level::default());
+            let mut product = Product::new(values.as_mut(), &mut level.extra, n, width);
+            self.upward(layer, feature, repetition, &mut Above::Product(&mut product));
+            product.finish();
+            let exponents = level.extra.exponents.at_least(channels * n);
+            for (panel, state) in level.extra.panels.iter().enumerate() {
+                for at in 0..channels * width {
+                    let (value, exponent) = (values.as_ref()[panel * channels * width + at], &mut exponents[panel * channels * width + at]);
+                    let exponent = if *state == Panel::Wide { *exponent } else { 0.0 };
+                    let to = row_of(panel, at);
+                    logs[to] = log(value, exponent - PRODUCT_EXPONENT) + level.extra.offset[to % n];
+                }
+            }
+        }
+        logs
+    }
+
+    /// The values of a sum node.
+    pub(crate) fn sums(&mut self, layer: usize, feature: usize, repetition: usize) -> Sums {
+        self.work.prepare(self.model.sums.len());
+        let channels = self.model.structure.shape(layer).channels;
+        let mut sums = Sums::new(channels, self.tile.n, self.tile.width);
+        self.upward(layer, feature, repetition, &mut Above::Sums(&mut sums));
+        sums
+    }
+
+    /// Hands on the values of a node that has sums at or below it.
+    fn upward(&mut self, layer: usize, feature: usize, repetition: usize, above: &mut Above) {
+        let model = self.model;
+        match &model.structure.layers()[layer] {
+            Layer::ProdConv(_) => {
+                for child in model.children(layer, feature) {
+                    self.upward(layer - 1, child, repetition, above);
+                }
+            }
+            Layer::RepetitionMixing(_) => self.mix(layer, feature, above),
+            _ if self.cut.is_some() && model.plan.cut == Some(layer) => {
+                let (number, _) = model.plan.node(layer, feature, repetition);
+                self.cut.as_ref().expect("there is one").sums[number].give(model.isa, above);
+            }
+            _ => self.sum(layer, feature, repetition, above),
+        }
+    }
+
+    /// Adds the log-densities of a node without sums below it, for one panel.
+    fn logarithms(&mut self, layer: usize, feature: usize, repetition: usize, panel: usize, out: &mut [f32]) {
+        let model = self.model;
+        if layer > 0 {
+            for child in model.children(layer, feature) {
+                self.logarithms(layer - 1, child, repetition, panel, out);
+            }
+            return;
+        }
+        let width = self.tile.width;
+        let mut x = [0.0; MOST_WIDTH];
+        for column in model.structure.pixel_columns(feature) {
+            self.tile.column(column, panel * width, &mut x[..width]);
+            let (place, x) = ((column, repetition), &x[..width]);
+            model.leaves.upward(model.isa, place, x, self.semiring, &mut self.work.leaf, out);
+        }
+    }
+
+    /// `W · e`, where e are the inputs relative to the largest of their row.
+    fn sum(&mut self, layer: usize, feature: usize, repetition: usize, above: &mut Above) {
+        let (model, n, width) = (self.model, self.tile.n, self.tile.width);
+        let weights = model.sums[layer].as_ref().expect("a sum layer");
+        let (inputs, outputs) = (weights.inputs, weights.outputs);
+        let sum = Sum { w: weights.of(feature, repetition), inputs, outputs };
+        let from_logarithms = self.from_logarithms(layer);
+        let mut level = std::mem::take(&mut self.work.levels[layer]);
+        let mut taped = self.tape.as_mut().map(|tape| std::mem::take(&mut tape.layers[layer]));
+        let (_, start) = model.plan.node(layer, feature, repetition);
+        let recorded = taped.as_mut().map(|tape| &mut tape.as_mut()[start * n..][..(inputs + outputs) * n]);
+        let (values, mut kept) = match recorded {
+            Some(node) => {
+                let (values, sums) = node.split_at_mut(inputs * n);
+                (values, Some(sums))
+            }
+            None if from_logarithms => (level.product.at_least(inputs * width), None),
+            None => (level.product.at_least(inputs * n), None),
+        };
+        if from_logarithms {
+            level.extra.clear(n, width);
+        } else {
+            let mut product = Product::new(values, &mut level.extra, n, width);
+            self.upward(layer - 1, feature, repetition, &mut Above::Product(&mut product));
+            product.finish();
+        }
+        let mut scratch = std::mem::take(&mut self.work.panel);
+        for panel in 0..n / width {
+            let slot = if values.len() == inputs * n { panel } else { 0 };
+            let e = &mut values[slot * inputs * width..][..inputs * width];
+            let offset = &mut level.extra.offset[panel * width..][..width];
+            let wide_inputs = if from_logarithms {
+                let x = scratch.logarithms.at_least(inputs * width);
+                x.fill(0.0);
+                self.logarithms(layer - 1, feature, repetition, panel, x);
+                let max = scratch.row.at_least(width);
+                model.isa.dispatch(Exponentials { x, e, max });
+                offset.iter_mut().zip(max).for_each(|(offset, max)| *offset += f64::from(*max));
+                Inputs::Logarithms
+            } else {
+                let row = scratch.row.at_least(width);
+                let state = level.extra.panels[panel];
+                if state == Panel::Wide {
+                    let [mantissas, exponents] = scratch.inputs.each_mut().map(|to| to.at_least(inputs * width));
+                    mantissas.copy_from_slice(e);
+                    exponents.copy_from_slice(&level.extra.exponents.as_ref()[panel * inputs * width..][..inputs * width]);
+                    model.isa.dispatch(NormaliseWide { mantissas, exponents, values: e, row_exponents: row });
+                } else {
+                    model.isa.dispatch(Normalise { p: e, exponents: row });
+                }
+                let nats = |k: f32| f64::from(k - PRODUCT_EXPONENT) * LN_2;
+                offset.iter_mut().zip(row).for_each(|(offset, k)| *offset += nats(*k));
+                if state == Panel::Wide { Inputs::Wide } else { Inputs::Plain }
+            };
+            let kept = kept.as_mut().map(|sums| &mut sums[panel * outputs * width..][..outputs * width]);
+            let mut own = std::mem::take(&mut scratch.sums);
+            let sums = kept.unwrap_or_else(|| own.at_least(outputs * width));
+            let store = if self.semiring == Semiring::MaxProduct { Store::Largest } else { Store::Set };
+            let a = Matrix::new(sum.w, inputs, 1);
+            let product = MatMul { m: outputs, n: width, k: inputs, a, b: e, ldb: width, c: sums, ldc: width, store };
+            let least = model.isa.dispatch(product);
+            if least < SMALLEST_SUM && sum.rescue(model.isa, wide_inputs, self.semiring, e, sums, &mut scratch) {
+                let [mantissas, exponents] = scratch.outputs.each_ref().map(|to| &to.as_ref()[..outputs * width]);
+                above.take(model.isa, panel, mantissas, Some(exponents));
+                if let Some(tape) = self.tape.as_mut() {
+                    let of = |buffers: &[Aligned; 2], len| buffers.each_ref().map(|b| b.as_ref()[..len].to_vec());
+                    let inputs = of(&scratch.inputs, inputs * width);
+                    let outputs = of(&scratch.outputs, outputs * width);
+                    tape.wide.insert((layer, start, panel), Wide { inputs, outputs });
+                }
+            } else {
+                above.take(model.isa, panel, sums, None);
+            }
+            scratch.sums = own;
+        }
+        add(above.offset(), &level.extra.offset);
+        self.work.panel = scratch;
+        self.work.levels[layer] = level;
+        if let (Some(tape), Some(buffer)) = (self.tape.as_mut(), taped) {
+            tape.layers[layer] = buffer;
+        }
+    }
+
+    /// `y[c] = log sum_r w[c,r] exp x[c,r]`; few enough to be done in logarithms and float64.
+    fn mix(&mut self, layer: usize, feature: usize, above: &mut Above) {
+        let (model, n, width) = (self.model, self.tile.n, self.tile.width);
+        let weights = model.sums[layer].as_ref().expect("a sum layer");
+        let (repetitions, channels) = (weights.inputs, weights.outputs);
+        let w = weights.of(feature, 0);
+        let mut x: Vec<f64> = Vec::with_capacity(repetitions * channels * n);
+        (0..repetitions).for_each(|r| x.extend(self.node(layer - 1, feature, r)));
+        let mut y = vec![0.0; channels * n];
+        for row in 0..n {
+            let largest = x.iter().skip(row).step_by(n).copied().fold(f64::NEG_INFINITY, f64::max);
+            if largest == f64::NEG_INFINITY {
+                y.iter_mut().skip(row).step_by(n).for_each(|y| *y = largest);
+                continue;
+            }
+            x.iter_mut().skip(row).step_by(n).for_each(|x| *x -= largest);
+            for channel in 0..channels {
+                let terms = (0..repetitions).map(|r| (w[channel * repetitions + r], x[(r * channels + channel) * n + row]));
+                let terms = terms.filter(|(w, _)| *w > 0.0).map(|(w, x)| f64::from(w).ln() + x);
+                let max = terms.clone().fold(f64::NEG_INFINITY, f64::max);
+                y[channel * n + row] = match self.semiring {
+                    Semiring::SumProduct if max > f64::NEG_INFINITY => max + terms.map(|t| (t - max).exp()).sum::<f64>().ln(),
+                    _ => max,
+                };
+            }
+            above.offset()[row] += largest;
+        }
+        if let Some(tape) = self.tape.as_mut() {
+            let (_, start) = model.plan.node(layer, feature, 0);
+            let node = &mut tape.layers[layer].as_mut()[start * n..][..x.len()];
+            node.iter_mut().zip(&x).for_each(|(to, x)| *to = *x as f32);
+        }
+        for panel in 0..n / width {
+            let y = (0..channels * width).map(|at| y[at / width * n + panel * width + at % width]);
+            // Powers of two near the logarithms, so that mantissas are near one.
+            let exponents: Vec<f32> = y.clone().map(|y| (y / LN_2).round() as f32).collect();
+            let mantissas = y.zip(&exponents).map(|(y, k)| match *k {
+                f32::NEG_INFINITY => 0.75,
+                k => (y - f64::from(k) * LN_2).exp() as f32,
+            });
+            let mut values: Vec<f32> = mantissas.collect();
+            if exponents.iter().any(|k| *k < -99.0 && *k > f32::NEG_INFINITY) {
+                above.take(model.isa, panel, &values, Some(&exponents));
+            } else {
+                values.iter_mut().zip(&exponents).for_each(|(value, k)| *value *= k.exp2());
+                above.take(model.isa, panel, &values, None);
+            }
+        }
+    }
+}
+
+/// What a sum's inputs were before they became relative.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Inputs {
+    Logarithms,
+    Plain,
+    /// Already split.
+    Wide,
+}
+
+impl Sum<'_> {
+    /// Computes outputs that are not trusted anew; returns whether there are some whose values f32 does not hold. Inputs and
+    /// outputs are in `scratch` then; otherwise the zeros among the sums are true.
+    fn rescue(
+        &self,
+        isa: Isa,
+        given: Inputs,
+        semiring: Semiring,
+        e: &[f32],
+        sums: &mut [f32],
+        scratch: &mut PanelScratch,
+    ) -> bool {
+        let width = sums.len() / self.outputs;
+        let PanelScratch { logarithms, row, inputs, outputs, .. } = scratch;
+        let [mantissas, exponents] = inputs.each_mut().map(|to| to.at_least(e.len()));
+        match given {
+            Inputs::Logarithms => {
+                let (x, max) = (&logarithms.as_ref()[..e.len()], &row.as_ref()[..width]);
+                isa.dispatch(SplitLogarithms { x, max, values: mantissas, exponents });
+            }
+            Inputs::Plain => {
+                mantissas.copy_from_slice(e);
+                isa.dispatch(Widen { values: mantissas, exponents });
+            }
+            Inputs::Wide => (),
+        }
+        let [out, out_exponents] = outputs.each_mut().map(|to| to.at_least(sums.len()));
+        let largest = semiring == Semiring::MaxProduct;
+        let outs = out.chunks_exact_mut(width).zip(out_exponents.chunks_exact_mut(width));
+        let mut wide = false;
+        for ((w, sum), (out, out_exponents)) in self.w.chunks_exact(self.inputs).zip(sums.chunks_exact(width)).zip(outs) {
+            let (mantissas, exponents) = (&*mantissas, &*exponents);
+            wide |= isa.dispatch(Rescue { w, mantissas, exponents, sum, out, out_exponents, largest });
+        }
+        if !wide {
+            sums.iter_mut().filter(|s| **s < SMALLEST_SUM).for_each(|s| *s = 0.0);
+        }
+        wide
+    }
+}
