@@ -80,7 +80,7 @@ fn a_run_that_goes_on_from_any_checkpoint_ends_with_the_same_bytes() {
                 ..Options::new(rule)
             };
             let trainer = Trainer::new(options, data.view(), None).unwrap();
-            assert_eq!(trainer.rows(), 40);
+            assert_eq!(trainer.rows().len(), 40);
             let uninterrupted = whole(&*backend, &circuit, &trainer);
             assert_eq!(uninterrupted.epochs.len(), 4);
             // Batches 2 and 4 of the five in an epoch; EM takes no steps inside one.

@@ -73,24 +73,28 @@ fn expected_statistics_are_the_mean_over_all_assignments() {
     }
 }
 
+/// The weights of the pairs of mixtures in [`tiny`].
+const TOP: [f64; 2] = [0.3, 0.7];
+/// `[pixel][mixture][leaf]`
+const MIDDLE: [[[f64; 2]; 2]; 2] = [[[0.2, 0.8], [0.6, 0.4]], [[0.5, 0.5], [0.9, 0.1]]];
+/// `[pixel][leaf]`
+const LEAVES: [[f64; 2]; 2] = [[0.1, 0.7], [0.8, 0.4]];
+
 /// Two pixels, each with two leaves and two mixtures of them; pairs of mixtures; a mixture of the pairs.
-fn tiny() -> (Circuit, [f64; 2], [[[f64; 2]; 2]; 2], [[f64; 2]; 2]) {
-    let top = [0.3, 0.7];
-    // [pixel][mixture][leaf]
-    let middle = [[[0.2, 0.8], [0.6, 0.4]], [[0.5, 0.5], [0.9, 0.1]]];
-    let leaves = [[0.1, 0.7], [0.8, 0.4]];
+fn tiny() -> Circuit {
     let leaf = Leaf::new(1, 2, 1, Family::bernoulli(), 2);
     let structure = Structure::builder(leaf).sum(2).prod_conv(ProdConv::new(1, 2)).sum(1).build().unwrap();
     let mut parameters = Parameters::zeros(&structure);
-    parameters.0[0].indexed_iter_mut().for_each(|(at, p)| *p = leaves[at[0]][at[1]]);
-    parameters.0[1].indexed_iter_mut().for_each(|(at, w)| *w = middle[at[0]][at[2]][at[1]]);
-    parameters.0[3].indexed_iter_mut().for_each(|(at, w)| *w = top[at[1]]);
-    (Circuit::new(structure, parameters).unwrap(), top, middle, leaves)
+    parameters.0[0].indexed_iter_mut().for_each(|(at, p)| *p = LEAVES[at[0]][at[1]]);
+    parameters.0[1].indexed_iter_mut().for_each(|(at, w)| *w = MIDDLE[at[0]][at[2]][at[1]]);
+    parameters.0[3].indexed_iter_mut().for_each(|(at, w)| *w = TOP[at[1]]);
+    Circuit::new(structure, parameters).unwrap()
 }
 
 #[test]
 fn a_mini_batch_step_is_that_of_the_textbook() {
-    let (circuit, top, middle, leaves) = tiny();
+    let circuit = tiny();
+    let (top, middle, leaves) = (TOP, MIDDLE, LEAVES);
     let rows = [[1.0, 0.0], [1.0, 1.0], [0.0, 0.0], [1.0, 0.0], [1.0, 1.0]];
     let n = rows.len() as f64;
     // Counts of a row from the posterior over all latent choices: d at the root, c0 and c1 at the pixels.
@@ -206,7 +210,7 @@ fn a_part_of_a_step_never_lowers_the_likelihood_of_its_rows() {
 #[test]
 fn a_node_that_a_batch_does_not_use_stays() {
     // Leaf 1 of each pixel cannot have made these rows.
-    let (mut parameters, structure) = (tiny().0.parameters().clone(), tiny().0.structure().clone());
+    let (mut parameters, structure) = (tiny().parameters().clone(), tiny().structure().clone());
     parameters.0[0].indexed_iter_mut().filter(|(at, _)| at[1] == 1).for_each(|(_, p)| *p = 0.0);
     let circuit = Circuit::new(structure, parameters).unwrap();
     let rule = Rule::MiniBatchEm(MINI_BATCH);
@@ -249,7 +253,7 @@ fn momentum_is_a_running_mean_with_its_bias_corrected() {
 /// The mean log-likelihood as a function of unconstrained parameters, and Adam written out for them.
 #[test]
 fn adam_is_the_hand_written_sequence() {
-    let (circuit, ..) = tiny();
+    let circuit = tiny();
     let structure = circuit.structure().clone();
     let batches = [array![[1.0, 0.0], [0.0, 0.0]], array![[1.0, 1.0]], array![[1.0, f32::NAN], [0.0, 1.0], [1.0, 1.0]]];
     let (step, weight_decay, beta1, beta2) = (0.05, 0.2, 0.8, 0.9);
@@ -374,7 +378,7 @@ fn every_backend_takes_the_steps_of_the_reference() {
 
 #[test]
 fn what_is_out_of_range_or_of_another_run_is_refused() {
-    let (circuit, ..) = tiny();
+    let circuit = tiny();
     let mut executable = Reference.load(&circuit).unwrap();
     let adam = Adam::default();
     let momentum = Rule::MiniBatchEm(MiniBatchEm { momentum: 0.5, ..MINI_BATCH });

@@ -161,8 +161,8 @@ pub enum Event<'a> {
     },
     /// An epoch is over.
     Epoch(Epoch),
-    /// From these two the run can be gone on with: once before the first step, after each epoch, and where the options ask
-    /// for more.
+    /// A place from which the run can go on: there is one before the first step, one after each epoch, and more where the
+    /// options ask for them.
     Checkpoint {
         /// The parameters.
         parameters: &'a Parameters,
@@ -235,9 +235,9 @@ impl<'a> Trainer<'a> {
         Ok(Trainer { options, data, rows, valid })
     }
 
-    /// The rows that are trained on.
-    pub fn rows(&self) -> usize {
-        self.rows.len()
+    /// The rows of the data that are trained on: those that are not held out.
+    pub fn rows(&self) -> &[usize] {
+        &self.rows
     }
 
     /// Trains until the run is over or `observe` says that it is enough.
