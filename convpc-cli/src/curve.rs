@@ -87,6 +87,11 @@ where
             .label(line.name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2)));
     }
+    // A line of a single point is none.
+    for (line, color) in lines.iter().zip([BLUE, RED]) {
+        let dot = |point: &(usize, f64)| Circle::new(*point, 3, color.filled());
+        chart.draw_series(line.points.iter().take(1).map(dot))?;
+    }
     chart.configure_series_labels().background_style(WHITE).border_style(BLACK).draw()?;
     area.present()?;
     Ok(())

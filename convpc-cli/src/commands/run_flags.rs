@@ -123,8 +123,8 @@ impl RunFlags {
             Some(CurveName::Linear) => Curve::Linear,
             Some(CurveName::Cosine) => Curve::Cosine,
         };
-        let fall = default.step.to / default.step.from;
-        let to = self.end_step.unwrap_or(if curve == Curve::Constant { from } else { from * fall });
+        let fall = default.step.from / default.step.to;
+        let to = self.end_step.unwrap_or(if curve == Curve::Constant { from } else { from / fall });
         Ok(Options {
             step: Schedule { from, to, curve, warm_up: self.warm_up.unwrap_or(0.0) },
             epochs: self.epochs.map_or(default.epochs, |epochs| epochs as usize),
