@@ -43,7 +43,7 @@ pub(crate) struct RunFlags {
     /// Dirichlet pseudocount of EM, relative to the counts of all images [default: 0.01]
     #[arg(long)]
     pseudocount: Option<f64>,
-    /// First step size [default: 0.4 for minibatch-em, 0.01 for adam]
+    /// First step size [default: 0.4 for minibatch-em, 0.1 for adam]
     #[arg(long, value_name = "SIZE")]
     step: Option<f64>,
     /// Last step size [default: a twentieth of the first for minibatch-em, a tenth for adam]

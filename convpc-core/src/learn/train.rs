@@ -47,12 +47,12 @@ pub struct Options {
 
 impl Options {
     /// The usual run of a rule: 20 epochs in batches of 512 rows; mini-batch EM with a step size that falls from 0.4 to 0.02
-    /// on a straight line, Adam from 0.01 to 0.001 on a cosine.
+    /// on a straight line, Adam from 0.1 to 0.01 on a cosine.
     pub fn new(rule: Rule) -> Self {
         let step = match rule {
             Rule::Em(_) => Schedule::constant(1.0),
             Rule::MiniBatchEm(_) => Schedule::linear(0.4, 0.02),
-            Rule::Adam(_) => Schedule::cosine(0.01, 0.001),
+            Rule::Adam(_) => Schedule::cosine(0.1, 0.01),
         };
         let final_em = match rule {
             Rule::Em(options) => options,
