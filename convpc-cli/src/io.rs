@@ -43,11 +43,6 @@ pub(crate) fn log_likelihood(model: &dyn Executable, data: ArrayView2<f32>) -> c
     Ok(all.into())
 }
 
-/// Bits per dimension of a mean log-likelihood in nats.
-pub(crate) fn bits_per_dimension(mean: f64, variables: usize) -> f64 {
-    -mean / (variables as f64 * std::f64::consts::LN_2)
-}
-
 /// Data columns spread over the whole grid of the leaf; variables that the circuit lacks are missing.
 fn on_grid(circuit: &Circuit, rows: ArrayView2<f32>) -> Array2<f32> {
     let structure = circuit.structure();

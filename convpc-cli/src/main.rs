@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod curve;
 mod io;
 mod memory;
 mod progress;
@@ -37,14 +38,18 @@ struct Shared {
     /// Threads of the cpu backend; all cores unless given.
     #[arg(long, global = true)]
     threads: Option<usize>,
-    /// Seed of all random numbers.
-    #[arg(long, global = true, default_value_t = 0)]
-    seed: u64,
+    /// Seed of all random numbers [default: 0]
+    #[arg(long, global = true)]
+    seed: Option<u64>,
 }
 
 impl Shared {
     fn backend(&self) -> Result<Box<dyn Backend>, convpc::Error> {
         self.backend.open(self.threads, self.precision)
+    }
+
+    fn seed(&self) -> u64 {
+        self.seed.unwrap_or(0)
     }
 }
 
@@ -52,8 +57,8 @@ impl Shared {
 enum Command {
     /// Learns the digits that are built in: scores, dreams and completes them.
     Demo(commands::demo::Demo),
-    /// Learns a circuit from images by EM.
-    Train(commands::train::Train),
+    /// Learns a circuit from images by EM, mini-batch EM or Adam.
+    Train(Box<commands::train::Train>),
     /// Prints the mean log-likelihood of images under a model.
     Score(commands::query::Score),
     /// Draws images from a model.

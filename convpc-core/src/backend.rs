@@ -6,7 +6,7 @@ use crate::{
     circuit::Circuit,
     error::Result,
     evaluation::{Evaluation, Mpe, Semiring},
-    learn::em,
+    learn::{OptimizerState, Rule, em},
     parameters::Parameters,
     statistics::Statistics,
     structure::Structure,
@@ -35,6 +35,15 @@ pub struct Accumulated {
     pub impossible_rows: u64,
     /// Sum of the log-likelihoods of all rows, nats.
     pub log_likelihood: f64,
+}
+
+impl Accumulated {
+    /// Adds another batch.
+    pub(crate) fn add(&mut self, other: &Accumulated) {
+        self.rows += other.rows;
+        self.impossible_rows += other.impossible_rows;
+        self.log_likelihood += other.log_likelihood;
+    }
 }
 
 /// A circuit loaded into a backend, with parameters that can be learned.
@@ -73,6 +82,26 @@ pub trait Executable: Send {
     /// [`Error::NoStatistics`](crate::Error::NoStatistics) where no row of positive probability was accumulated;
     /// [`Error::Argument`](crate::Error::Argument) where an option is out of range.
     fn em_step(&mut self, options: &em::Options) -> Result<()>;
+
+    /// One step of an update rule on the statistics, which are forgotten. `step` is the step size, which EM does not have;
+    /// `state` is what the rule remembered of its steps on this circuit, a new one at first.
+    ///
+    /// As provided it computes in float64 on the host; a backend may do better.
+    ///
+    /// # Errors
+    /// As [`em_step`](Self::em_step), and [`Error::Argument`](crate::Error::Argument) where the step size is out of range or
+    /// the state is that of another rule or circuit; nothing has changed then. Where a step was so long that it left the legal
+    /// parameters, the error is that of [`set_parameters`](Self::set_parameters), and the state is of no more use.
+    fn update(&mut self, rule: &Rule, step: f64, state: &mut OptimizerState) -> Result<()> {
+        if let Rule::Em(options) = rule {
+            self.em_step(options)?;
+            state.steps += 1;
+            return Ok(());
+        }
+        let mut parameters = self.parameters()?;
+        rule.apply(self.structure(), &mut parameters, &self.statistics()?, step, state)?;
+        self.set_parameters(&parameters)
+    }
 
     /// Draws the rows with the numbers `rows`; row i of any call with the same seed is the same.
     fn sample(&self, rows: Range<u64>, seed: u64) -> Result<Array2<f32>>;

@@ -37,7 +37,7 @@ pub use evaluation::{Evaluation, Mpe, Semiring};
 pub use family::{Bernoulli, Binomial, Categorical, ExponentialFamily, Family, Form, LeafStep, Normal};
 pub use initialize::fit_leaves;
 pub use layer::{Column, Edge, Edges, Layer, Leaf, ProdConv, RepetitionMixing, Sum, SumConv, WeightMatrices};
-pub use learn::em;
+pub use learn::{Adam, Blend, Curve, Memory, MiniBatchEm, OptimizerState, Rule, Schedule, em, train};
 pub use parameters::Parameters;
 pub use precision::Precision;
 pub use reference::Reference;

@@ -142,13 +142,9 @@ impl Executable for ReplicaExecutable {
         let parts = self.share(data.nrows(), |part, rows| part.accumulate(data.slice_axis(Axis(0), rows.into())));
         // What some have counted and others have not is of no use.
         let parts = parts.inspect_err(|_| self.reset_statistics())?;
-        let add = |mut all: Accumulated, part: &Accumulated| {
-            all.rows += part.rows;
-            all.impossible_rows += part.impossible_rows;
-            all.log_likelihood += part.log_likelihood;
-            all
-        };
-        Ok(parts.iter().fold(Accumulated::default(), add))
+        let mut all = Accumulated::default();
+        parts.iter().for_each(|part| all.add(part));
+        Ok(all)
     }
 
     fn statistics(&self) -> Result<Statistics> {

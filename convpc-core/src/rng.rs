@@ -13,6 +13,10 @@ pub enum Use {
     Value = 1,
     /// Making up initial parameters.
     Initial = 2,
+    /// The order of the training data in an epoch.
+    Shuffle = 3,
+    /// Which rows are held out for validation.
+    Split = 4,
 }
 
 /// Two independent uniforms in the open interval (0, 1). `node` numbers the place in the circuit.
@@ -24,6 +28,16 @@ pub fn uniforms(seed: u64, row: u64, node: u32, what: Use) -> [f64; 2] {
         (word as f64 + 0.5) * (1.0 / (1u64 << 52) as f64)
     };
     [unit(bits[0], bits[1]), unit(bits[2], bits[3])]
+}
+
+/// A random order of `0..n`, each as probable as any other (Fisher and Yates). `node` numbers the order.
+pub fn permutation(n: usize, seed: u64, node: u32, what: Use) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..n).collect();
+    for last in (1..n).rev() {
+        let u = uniforms(seed, last as u64, node, what)[0];
+        order.swap(last, ((u * (last + 1) as f64) as usize).min(last));
+    }
+    order
 }
 
 /// Index drawn with probabilities proportional to `weights`, by inversion with the uniform `u`. Never an index of weight
@@ -72,6 +86,24 @@ mod tests {
             assert_ne!(base, other);
         }
         assert_eq!(base, uniforms(1, 2, 3, Use::Edge));
+    }
+
+    #[test]
+    fn permutations_are_uniform_and_depend_on_seed_and_number() {
+        let mut seen = std::collections::HashMap::new();
+        for number in 0..2400 {
+            *seen.entry(permutation(4, 7, number, Use::Shuffle)).or_insert(0) += 1;
+        }
+        assert_eq!(seen.len(), 24);
+        // 100 expected, standard deviation 10.
+        assert!(seen.values().all(|n| (55..145).contains(n)), "{seen:?}");
+        let one = permutation(50, 1, 2, Use::Shuffle);
+        let mut sorted = one.clone();
+        sorted.sort();
+        assert_eq!(sorted, (0..50).collect::<Vec<_>>());
+        assert_eq!(one, permutation(50, 1, 2, Use::Shuffle));
+        assert!([permutation(50, 2, 2, Use::Shuffle), permutation(50, 1, 3, Use::Shuffle)].iter().all(|o| *o != one));
+        assert_eq!(permutation(0, 1, 1, Use::Split), Vec::<usize>::new());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-use ndarray::{ArrayD, IxDyn};
+use ndarray::{Array3, ArrayD, Axis, IxDyn};
 
 use crate::{layer::Layer, parameters::Parameters, structure::Structure};
 
@@ -33,6 +33,72 @@ impl Statistics {
         self.impossible_rows += other.impossible_rows;
         self.log_likelihood += other.log_likelihood;
         self.counts.iter_mut().zip(&other.counts).for_each(|(a, b)| *a += b);
+    }
+
+    /// What one row adds on average if it is drawn from the circuit itself: the top-down probability of each node times the
+    /// weights of its edges, and at the leaves times the expected statistics of the family. EM on them changes nothing.
+    ///
+    /// These are also the expected counts of a row of which nothing is observed, with the leaves counted all the same.
+    ///
+    /// ```
+    /// use convpc_core::{ConvPc, Family, Statistics, em};
+    /// let (structure, parameters) = ConvPc::new(2, 2, 1, Family::bernoulli()).channels(2).build(1)?.into_parts();
+    /// let expected = Statistics::expected(&structure, &parameters);
+    /// assert!((expected.counts[4].sum() - 1.0).abs() < 1e-12); // the root is used once
+    /// # Ok::<(), convpc_core::Error>(())
+    /// ```
+    pub fn expected(structure: &Structure, parameters: &Parameters) -> Self {
+        let mut statistics = Statistics { rows: 1, ..Statistics::zeros(structure) };
+        let zeros = |layer: usize| {
+            let shape = structure.shape(layer);
+            Array3::<f64>::zeros((shape.repetitions, shape.features(), shape.channels))
+        };
+        let last = structure.layers().len() - 1;
+        let mut flow = zeros(last);
+        flow.fill(1.0);
+        for layer in (1..=last).rev() {
+            let mut below = zeros(layer - 1);
+            match structure.edges(layer) {
+                Some(edges) => {
+                    let (weights, counts) = (&parameters.0[layer], &mut statistics.counts[layer]);
+                    let weights = weights.as_slice().expect("standard layout");
+                    let counts = counts.as_slice_mut().expect("standard layout");
+                    for ((r, f, d), &flow) in flow.indexed_iter() {
+                        if flow == 0.0 || structure.is_empty(layer, f) {
+                            continue;
+                        }
+                        for edge in edges.of(f, d, r) {
+                            let share = flow * weights[edge.weight];
+                            below[[edge.repetition, f, edge.channel]] += share;
+                            counts[edge.weight] += share;
+                        }
+                    }
+                }
+                None => {
+                    for feature in 0..structure.shape(layer).features() {
+                        for child in structure.children(layer, feature) {
+                            below.index_axis_mut(Axis(1), child).assign(&flow.index_axis(Axis(1), feature));
+                        }
+                    }
+                }
+            }
+            flow = below;
+        }
+        let family = &structure.leaf().family;
+        let (repetitions, _, channels) = flow.dim();
+        let theta = parameters.0[0].as_slice().expect("standard layout");
+        let counts = statistics.counts[0].as_slice_mut().expect("standard layout");
+        let mut t = vec![0.0; family.statistics()];
+        for ((r, pixel, c), &flow) in flow.indexed_iter() {
+            for column in structure.pixel_columns(pixel) {
+                let leaf = (column * channels + c) * repetitions + r;
+                family.expected(&theta[leaf * family.parameters()..][..family.parameters()], &mut t);
+                let counts = &mut counts[leaf * (1 + t.len())..][..1 + t.len()];
+                counts[0] = flow;
+                counts.iter_mut().skip(1).zip(&t).for_each(|(n, t)| *n = flow * t);
+            }
+        }
+        statistics
     }
 
     /// Gradient of the summed log-likelihood (nats) with respect to the unconstrained parameters: the logits of sum weights,

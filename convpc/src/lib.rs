@@ -18,8 +18,10 @@
 
 pub mod atomic;
 pub mod bench;
+pub mod checkpoint;
 mod choice;
 pub mod data;
+pub mod metrics;
 pub mod model;
 pub mod picture;
 pub mod spflow;

@@ -1,11 +1,16 @@
 //! Model files: safetensors with one float64 tensor `layer/N` for each layer that has parameters, and the structure as JSON
 //! in the metadata. Saving and loading is bit-exact.
 
-use std::{collections::HashMap, fs, io, path::Path};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+    fs, io,
+    path::Path,
+};
 
 use convpc_core::{Circuit, Layer, Parameters, Structure};
 use ndarray::{ArrayD, IxDyn};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{Dtype, SafeTensors, View, tensor::TensorView};
 
 use crate::atomic;
 
@@ -74,6 +79,22 @@ pub enum ModelError {
         /// What is wrong.
         problem: String,
     },
+    /// A model, but not a checkpoint of a training run.
+    #[error("{path} holds no training run, only a model; its metadata lack options and progress")]
+    NoCheckpoint {
+        /// The file.
+        path: String,
+    },
+    /// A checkpoint whose description of the run is not understood.
+    #[error("{path}: the {part} of the training run in the header {problem}")]
+    Checkpoint {
+        /// The file.
+        path: String,
+        /// `"options"` or `"progress"`.
+        part: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
     /// The tensors and the structure do not make a circuit.
     #[error("{path}: {source}")]
     Circuit {
@@ -99,22 +120,63 @@ pub enum ModelError {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn save(path: &Path, circuit: &Circuit) -> Result<(), ModelError> {
-    let write = |source| ModelError::Write { path: path.display().to_string(), source };
-    let structure = circuit.structure();
-    let json = serde_json::to_string(structure.layers()).map_err(|e| write(io::Error::other(e)))?;
-    let entry = |key: &str, value: String| (key.to_string(), value);
-    let metadata =
-        HashMap::from([entry("format", "convpc".into()), entry("version", VERSION.into()), entry("structure", json)]);
-    let bytes: Vec<Vec<u8>> = (0..structure.layers().len())
-        .map(|layer| circuit.parameters().slice(layer).iter().flat_map(|x| x.to_le_bytes()).collect())
-        .collect();
-    let mut tensors = Vec::new();
-    for (layer, bytes) in bytes.iter().enumerate().filter(|(_, bytes)| !bytes.is_empty()) {
-        let view = TensorView::new(Dtype::F64, structure.parameter_shape(layer), bytes);
-        tensors.push((format!("layer/{layer}"), view.map_err(|e| write(io::Error::other(e)))?));
+    write(path, circuit.structure(), [], &[("layer", &circuit.parameters().0)])
+}
+
+/// Writes a model file with any groups of tensors, one a layer each, and more metadata. The same contents make the same bytes.
+pub(crate) fn write<const N: usize>(
+    path: &Path,
+    structure: &Structure,
+    metadata: [(&str, String); N],
+    groups: &[(&str, &[ArrayD<f64>])],
+) -> Result<(), ModelError> {
+    let failed = |source| ModelError::Write { path: path.display().to_string(), source };
+    let json = serde_json::to_string(structure.layers()).map_err(|e| failed(e.into()))?;
+    let own = [("format", "convpc".into()), ("version", VERSION.into()), ("structure", json)];
+    let metadata = own.into_iter().chain(metadata).map(|(key, value)| (key.to_string(), value)).collect();
+    let tensors = groups.iter().flat_map(|(group, tensors)| {
+        let filled = tensors.iter().enumerate().filter(|(_, tensor)| !tensor.is_empty());
+        filled.map(move |(layer, tensor)| (format!("{group}/{layer}"), Tensor(tensor)))
+    });
+    let mut file = safetensors::serialize(tensors, Some(metadata)).map_err(|e| failed(io::Error::other(e)))?;
+    sort_header(&mut file).map_err(|e| failed(e.into()))?;
+    atomic::write(path, |to| to.write_all(&file)).map_err(failed)
+}
+
+/// A tensor on its way into a file.
+struct Tensor<'a>(&'a ArrayD<f64>);
+
+impl View for Tensor<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F64
     }
-    let file = safetensors::serialize(tensors, Some(metadata)).map_err(|e| write(io::Error::other(e)))?;
-    atomic::write(path, |to| to.write_all(&file)).map_err(write)
+
+    fn shape(&self) -> &[usize] {
+        self.0.shape()
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.0.iter().flat_map(|x| x.to_le_bytes()).collect()
+    }
+
+    fn data_len(&self) -> usize {
+        self.0.len() * size_of::<f64>()
+    }
+}
+
+/// Brings the entries of a safetensors header into the order of their names; the library leaves that of the metadata to
+/// chance.
+fn sort_header(file: &mut [u8]) -> serde_json::Result<()> {
+    let Some((length, rest)) = file.split_first_chunk_mut() else { return Ok(()) };
+    let Some(header) = rest.get_mut(..u64::from_le_bytes(*length) as usize) else { return Ok(()) };
+    let sorted: BTreeMap<String, serde_json::Value> = serde_json::from_slice(header)?;
+    let sorted = serde_json::to_vec(&sorted)?;
+    // The same entries in another order, thus the same length but for the blanks at the end.
+    if let Some((start, blanks)) = header.split_at_mut_checked(sorted.len()) {
+        start.copy_from_slice(&sorted);
+        blanks.fill(b' ');
+    }
+    Ok(())
 }
 
 /// Reads a circuit that [`save`] wrote.
@@ -122,9 +184,18 @@ pub fn save(path: &Path, circuit: &Circuit) -> Result<(), ModelError> {
 /// # Errors
 /// A [`ModelError`] that says what is wrong with the file; a damaged one never makes a circuit.
 pub fn load(path: &Path) -> Result<Circuit, ModelError> {
-    let name = || path.display().to_string();
     let bytes = read(path)?;
     let (metadata, file) = parse(path, &bytes)?;
+    circuit(path, &metadata, &file)
+}
+
+/// The circuit in a file.
+pub(crate) fn circuit(
+    path: &Path,
+    metadata: &HashMap<String, String>,
+    file: &SafeTensors,
+) -> Result<Circuit, ModelError> {
+    let name = || path.display().to_string();
     if metadata.get("format").map(String::as_str) != Some("convpc") {
         return Err(ModelError::Foreign { path: name() });
     }
@@ -135,16 +206,25 @@ pub fn load(path: &Path) -> Result<Circuit, ModelError> {
     let structure = |problem: String| ModelError::Structure { path: name(), problem };
     let json = metadata.get("structure").ok_or_else(|| structure("it is missing".into()))?;
     let layers: Vec<Layer> = serde_json::from_str(json).map_err(|e| structure(e.to_string()))?;
-    check_variables(path, &layers, &file)?;
+    check_variables(path, &layers, file)?;
     let layout = Structure::new(layers).map_err(|e| structure(e.to_string()))?;
-    let mut tensors = Vec::new();
-    for (layer, kind) in layout.layers().iter().enumerate() {
-        tensors.push(match kind {
-            Layer::ProdConv(_) => ArrayD::zeros(IxDyn(&[0])),
-            _ => tensor(path, &file, &format!("layer/{layer}"), &[Dtype::F64])?,
-        });
-    }
+    let tensors = group(path, file, &layout, "layer")?;
     Circuit::new(layout, Parameters(tensors)).map_err(|source| ModelError::Circuit { path: name(), source })
+}
+
+/// The tensors of a group, one a layer.
+pub(crate) fn group(
+    path: &Path,
+    file: &SafeTensors,
+    structure: &Structure,
+    name: &str,
+) -> Result<Vec<ArrayD<f64>>, ModelError> {
+    let layers = structure.layers().iter().enumerate();
+    let tensors = layers.map(|(layer, kind)| match kind {
+        Layer::ProdConv(_) => Ok(ArrayD::zeros(IxDyn(&[0]))),
+        _ => tensor(path, file, &format!("{name}/{layer}"), &[Dtype::F64]),
+    });
+    tensors.collect()
 }
 
 /// A damaged header may name an image of any size: it must be that of the leaves that are there before it costs memory.

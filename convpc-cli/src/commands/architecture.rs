@@ -6,6 +6,7 @@ use convpc::{
     data::{ImageShape, Images},
     fit_leaves,
 };
+use ndarray::ArrayView2;
 
 use super::edit::LeafName;
 
@@ -50,8 +51,8 @@ pub(crate) struct Architecture {
 }
 
 impl Architecture {
-    /// A new circuit for these images, its leaves fitted to them.
-    pub(crate) fn build(&self, images: &Images, seed: u64) -> Result<Circuit, Box<dyn Error>> {
+    /// A new circuit for these images, its leaves fitted to `rows`.
+    pub(crate) fn build(&self, images: &Images, rows: ArrayView2<f32>, seed: u64) -> Result<Circuit, Box<dyn Error>> {
         let shape = self.shape(images)?;
         let family = self.leaf.unwrap_or(LeafName::Categorical).family(self.levels);
         let channels = self.channels.unwrap_or(64);
@@ -64,7 +65,7 @@ impl Architecture {
         if let Some(depth) = self.depth {
             convpc = convpc.depth(depth);
         }
-        Ok(fit_leaves(&convpc.build(seed)?, images.values.view(), seed)?)
+        Ok(fit_leaves(&convpc.build(seed)?, rows, seed)?)
     }
 
     fn shape(&self, images: &Images) -> Result<ImageShape, String> {

@@ -49,7 +49,7 @@ impl Complete {
         let mut completed = Array2::zeros((0, values.ncols()));
         let bar = progress::bar(values.nrows(), "completing");
         for batch in values.axis_chunks_iter(Axis(0), io::BATCH) {
-            let rows = self.batch(&*executable, batch, shared.seed, completed.nrows() as u64)?;
+            let rows = self.batch(&*executable, batch, shared.seed(), completed.nrows() as u64)?;
             completed.append(Axis(0), rows.view())?;
             bar.inc(batch.nrows() as u64);
         }

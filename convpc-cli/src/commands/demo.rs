@@ -2,17 +2,22 @@ use std::{
     fs,
     io::{Read, Write, stdout},
     num::NonZeroUsize,
-    path::{Path, PathBuf},
+    ops::ControlFlow,
+    path::PathBuf,
 };
 
 use clap::Args;
-use convpc::{ConvPc, Executable, Family, em, fit_leaves, model};
+use convpc::{ConvPc, Executable, Family, em, fit_leaves, metrics::bits_per_dimension, model};
 use flate2::read::GzDecoder;
+use indicatif::ProgressBar;
 use ndarray::{Array2, ArrayView2, Axis, concatenate};
-use plotters::prelude::*;
 
-use super::{complete::hidden, train::train_epoch};
-use crate::{Outcome, Shared, io, progress};
+use super::complete::hidden;
+use crate::{
+    Outcome, Shared,
+    curve::{self, Line},
+    io, progress,
+};
 
 /// 1,797 handwritten digits of 8×8 pixels with the levels 0 to 16: 64 pixels a line, then the label.
 const DIGITS: &[u8] = include_bytes!("../../data/digits.csv.gz");
@@ -39,15 +44,15 @@ impl Demo {
         fs::create_dir_all(&self.out).map_err(|e| format!("{} cannot be made: {e}", self.out.display()))?;
 
         let backend = shared.backend()?;
-        let start = ConvPc::new(8, 8, 1, Family::binomial(LEVELS - 1)).channels(32).depth(3).build(shared.seed)?;
-        let start = fit_leaves(&start, train, shared.seed)?;
+        let start = ConvPc::new(8, 8, 1, Family::binomial(LEVELS - 1)).channels(32).depth(3).build(shared.seed())?;
+        let start = fit_leaves(&start, train, shared.seed())?;
         writeln!(out, "{start}on {}: {}\n", backend.name(), backend.description())?;
         let mut executable = backend.load(&start)?;
         let options = em::Options { pseudocount: 0.05, ..Default::default() };
         let mut curve: Vec<[f64; 2]> = Vec::new();
         let bar = progress::bar(self.epochs.get() * TRAIN_ROWS, "learning");
         for _ in 0..self.epochs.get() {
-            train_epoch(&mut *executable, train, 500, &options, &bar)?;
+            train_epoch(&mut *executable, train, &options, &bar)?;
             curve.push([mean(&*executable, train)?, mean(&*executable, held_out)?]);
         }
         bar.finish_and_clear();
@@ -55,13 +60,13 @@ impl Demo {
         writeln!(out, "mean log-likelihood (nats) and bits per dimension")?;
         writeln!(out, "                      train              held out")?;
         for (name, [a, b]) in [("independent pixels", baseline), ("convpc", curve[curve.len() - 1])] {
-            let bits = |mean| io::bits_per_dimension(mean, 64);
+            let bits = |mean| bits_per_dimension(mean, 64);
             writeln!(out, "{name:<20}  {a:>8.2}  {:>6.3}   {b:>8.2}  {:>6.3}", bits(a), bits(b))?;
         }
 
         let circuit = executable.circuit()?;
         model::save(&file("model.safetensors"), &circuit)?;
-        io::write_picture(&file("samples.png"), &circuit, executable.sample(0..64, shared.seed)?.view(), 16)?;
+        io::write_picture(&file("samples.png"), &circuit, executable.sample(0..64, shared.seed())?.view(), 16)?;
         // Masked, completed and true side by side, four triples a line.
         let truth = held_out.split_at(Axis(0), 32).0;
         let mut masked = truth.to_owned();
@@ -70,13 +75,15 @@ impl Demo {
                 masked.column_mut(column).iter_mut().skip(half).step_by(4).for_each(|x| *x = f32::NAN);
             }
         }
-        let completed = executable.sample_conditional(masked.view(), shared.seed, 0)?;
+        let completed = executable.sample_conditional(masked.view(), shared.seed(), 0)?;
         let triples: Vec<ArrayView2<f32>> = (0..truth.nrows())
             .flat_map(|row| [masked.view(), completed.view(), truth].map(|x| x.split_at(Axis(0), row).1))
             .map(|rows| rows.split_at(Axis(0), 1).0)
             .collect();
         io::write_picture(&file("completions.png"), &circuit, concatenate(Axis(0), &triples)?.view(), 12)?;
-        draw_curve(&file("curve.svg"), &curve)?;
+        let line = |name, k: usize| Line::new(name, curve.iter().map(|point| point[k]).enumerate());
+        let lines = [line("train", 0), line("held out", 1)];
+        curve::draw(&file("curve.svg"), "mean log-likelihood (nats)", &lines)?;
         writeln!(
             out,
             "\nwrote model.safetensors, samples.png, completions.png and curve.svg to {}",
@@ -109,29 +116,18 @@ fn independent(train: ArrayView2<f32>, data: ArrayView2<f32>) -> f64 {
     train.columns().into_iter().zip(data.columns()).map(pixel).sum()
 }
 
-fn draw_curve(path: &Path, curve: &[[f64; 2]]) -> Outcome {
-    let values = || curve.iter().flatten().copied();
-    let (low, high) = (values().fold(f64::MAX, f64::min), values().fold(f64::MIN, f64::max));
-    let mut svg = String::new();
-    {
-        let area = SVGBackend::with_string(&mut svg, (640, 400)).into_drawing_area();
-        area.fill(&WHITE)?;
-        let mut chart = ChartBuilder::on(&area)
-            .margin(12)
-            .x_label_area_size(36)
-            .y_label_area_size(56)
-            .build_cartesian_2d(1..curve.len(), low..high)?;
-        chart.configure_mesh().x_desc("epoch").y_desc("mean log-likelihood (nats)").draw()?;
-        for (k, (name, color)) in [("train", BLUE), ("held out", RED)].into_iter().enumerate() {
-            let line = curve.iter().enumerate().map(|(epoch, point)| (epoch + 1, point[k]));
-            chart
-                .draw_series(LineSeries::new(line, color))?
-                .label(name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color));
+/// One EM step over all data, each row a step of the bar.
+fn train_epoch(
+    executable: &mut dyn Executable,
+    data: ArrayView2<f32>,
+    options: &em::Options,
+    bar: &ProgressBar,
+) -> convpc::Result<()> {
+    let start = bar.position();
+    em::fit(executable, data, 1, 500, options, &mut |progress| {
+        if let em::Progress::Batch { rows, .. } = progress {
+            bar.set_position(start + rows as u64);
         }
-        chart.configure_series_labels().border_style(BLACK).draw()?;
-        area.present()?;
-    }
-    convpc::atomic::write(path, |file| file.write_all(svg.as_bytes()))?;
-    Ok(())
+        ControlFlow::Continue(())
+    })
 }

@@ -6,4 +6,5 @@ pub(crate) mod complete;
 pub(crate) mod demo;
 pub(crate) mod edit;
 pub(crate) mod query;
+pub(crate) mod run_flags;
 pub(crate) mod train;

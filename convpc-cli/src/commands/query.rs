@@ -35,7 +35,7 @@ impl Score {
         let mut out = stdout();
         writeln!(out, "rows                 {}", scores.len())?;
         writeln!(out, "mean log-likelihood  {mean:.4} nats")?;
-        writeln!(out, "bits per dimension   {:.4}", io::bits_per_dimension(mean, circuit.variables()))?;
+        writeln!(out, "bits per dimension   {:.4}", convpc::metrics::bits_per_dimension(mean, circuit.variables()))?;
         if circuit.structure().leaf().family.cardinality().is_none() {
             writeln!(
                 out,
@@ -68,7 +68,7 @@ impl Sample {
         let bar = progress::bar(self.n as usize, "sampling");
         for first in (0..self.n).step_by(io::BATCH) {
             let rows = first..self.n.min(first + io::BATCH as u64);
-            samples.append(Axis(0), executable.sample(rows, shared.seed)?.view())?;
+            samples.append(Axis(0), executable.sample(rows, shared.seed())?.view())?;
             bar.set_position(samples.nrows() as u64);
         }
         bar.finish_and_clear();

@@ -58,6 +58,14 @@ impl ExponentialFamily for Bernoulli {
         ONE_TRIAL.gradient(p, count, t, gradient);
     }
 
+    fn expected(&self, p: &[f64], t: &mut [f64]) {
+        ONE_TRIAL.expected(p, t);
+    }
+
+    fn shift(&self, p: &mut [f64], by: &[f64], keep: f64, minimum_std: f64) {
+        ONE_TRIAL.shift(p, by, keep, minimum_std);
+    }
+
     fn sample(&self, p: &[f64], uniform: [f64; 2]) -> f64 {
         ONE_TRIAL.sample(p, uniform)
     }

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{ExponentialFamily, Form, LeafStep, probability_problem};
+use super::{ExponentialFamily, Form, LeafStep, probability_problem, shifted_probability};
 use crate::error::{Result, positive};
 
 /// Binomial distributions: successes of `trials` trials. Parameter: the probability p of a success.
@@ -72,6 +72,16 @@ impl ExponentialFamily for Binomial {
     /// With respect to the logit of p.
     fn gradient(&self, p: &[f64], count: f64, t: &[f64], gradient: &mut [f64]) {
         gradient[0] = t[0] - self.trials as f64 * p[0] * count;
+    }
+
+    fn expected(&self, p: &[f64], t: &mut [f64]) {
+        let n = self.trials as f64;
+        t[0] = n * p[0];
+        t[1] = n * (1.0 - p[0]);
+    }
+
+    fn shift(&self, p: &mut [f64], by: &[f64], keep: f64, _minimum_std: f64) {
+        p[0] = shifted_probability(p[0], by[0], keep);
     }
 
     /// Inversion of the distribution function.

@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 use super::{ExponentialFamily, Form, LeafStep, probability_problem};
 use crate::{
     error::{Error, Result, positive},
-    normalize::normalize,
+    normalize::{normalize, shift_logits},
 };
 
 /// Categorical distributions over `0..categories`. Parameters: the probability of each value.
@@ -78,6 +78,14 @@ impl ExponentialFamily for Categorical {
     /// With respect to the logits (softmax).
     fn gradient(&self, p: &[f64], count: f64, t: &[f64], gradient: &mut [f64]) {
         gradient.iter_mut().zip(t.iter().zip(p)).for_each(|(g, (t, p))| *g = t - p * count);
+    }
+
+    fn expected(&self, p: &[f64], t: &mut [f64]) {
+        t.copy_from_slice(p);
+    }
+
+    fn shift(&self, p: &mut [f64], by: &[f64], keep: f64, _minimum_std: f64) {
+        shift_logits(p.iter_mut(), by, keep);
     }
 
     /// Inversion of the distribution function.

@@ -157,6 +157,23 @@ pub trait ExponentialFamily {
     /// logits.
     fn gradient(&self, parameters: &[f64], count: f64, statistics: &[f64], gradient: &mut [f64]);
 
+    /// The expected sufficient statistics `E[T(X)]` of the distribution itself: what one of its own draws adds on average.
+    fn expected(&self, parameters: &[f64], statistics: &mut [f64]);
+
+    /// Turns the summed statistics of `count` values, gathered at the parameters `from`, into those of the same values at
+    /// `to`. Nothing is to be done where T does not depend on the parameters.
+    fn rebase(&self, _from: &[f64], _to: &[f64], _count: f64, _statistics: &mut [f64]) {}
+
+    /// The units of a step in the unconstrained parameters. A mean moves in standard deviations, so that learning does not
+    /// depend on the scale of the data; logits and the log of a std are pure numbers.
+    fn units(&self, _parameters: &[f64], units: &mut [f64]) {
+        units.fill(1.0);
+    }
+
+    /// Moves the unconstrained parameters, those of [`gradient`](Self::gradient), by `by`; logits are first multiplied by
+    /// `keep`. No probability that is possible becomes impossible, and none that is 0 or 1 moves.
+    fn shift(&self, parameters: &mut [f64], by: &[f64], keep: f64, minimum_std: f64);
+
     /// A draw, from two independent uniforms in the open interval (0, 1).
     fn sample(&self, parameters: &[f64], uniform: [f64; 2]) -> f64;
 
@@ -214,6 +231,18 @@ impl std::ops::Deref for Family {
             Family::Binomial(f) => f,
         }
     }
+}
+
+/// The largest size of a logit that [`ExponentialFamily::shift`] leaves: the probability is then 1e-13 away from 0 or 1.
+const LARGEST_LOGIT: f64 = 30.0;
+
+/// A probability whose logit is multiplied by `keep` and moved by `by`; 0 and 1 stay.
+fn shifted_probability(p: f64, by: f64, keep: f64) -> f64 {
+    if p <= 0.0 || p >= 1.0 {
+        return p;
+    }
+    let logit = (p.ln() - (-p).ln_1p()) * keep + by;
+    1.0 / (1.0 + (-logit.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)).exp())
 }
 
 /// The problem with a probability, if there is one.
@@ -291,6 +320,96 @@ mod tests {
             &LeafStep { bias_correction: true, ..exact },
         );
         assert!((corrected[1].powi(2) - variance * 4.0 / 3.0).abs() < 1e-13);
+    }
+
+    /// Probabilities on a grid that is fine and wide enough for the Normal's moments.
+    fn values(family: &Family, p: &[f64]) -> Vec<(f64, f64)> {
+        let density = |x: f64| family.log_density(p, x).exp();
+        match family.cardinality() {
+            Some(n) => (0..n).map(|x| (x as f64, density(x as f64))).collect(),
+            None => (-12_000..12_000).map(|i| f64::from(i) * 1e-3).map(|x| (x, density(x) * 1e-3)).collect(),
+        }
+    }
+
+    /// `Σ p(x) T(x)`, T taken at the parameters `at`.
+    fn summed(family: &Family, p: &[f64], at: &[f64]) -> Vec<f64> {
+        let (mut sum, mut t) = (vec![0.0; family.statistics()], vec![0.0; family.statistics()]);
+        for (x, weight) in values(family, p) {
+            family.sufficient(at, x, &mut t);
+            sum.iter_mut().zip(&t).for_each(|(s, t)| *s += weight * t);
+        }
+        sum
+    }
+
+    #[test]
+    fn expected_statistics_are_those_of_the_density_at_any_base() {
+        let cases = discrete().into_iter().map(|(family, p)| (family, p.clone(), p));
+        for (family, p, base) in cases.chain([(Family::normal(), vec![0.4, 0.7], vec![-1.5, 0.3])]) {
+            let mut t = vec![f64::NAN; family.statistics()];
+            family.expected(&p, &mut t);
+            let close = |t: &[f64], expected: Vec<f64>| {
+                t.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-9 * (1.0 + b.abs()))
+            };
+            assert!(close(&t, summed(&family, &p, &p)), "{family:?}: {t:?}");
+            family.rebase(&p, &base, 1.0, &mut t);
+            assert!(close(&t, summed(&family, &p, &base)), "{family:?}: {t:?}");
+            // Twice the values, twice the statistics.
+            let mut twice = summed(&family, &p, &p).iter().map(|t| 2.0 * t).collect::<Vec<f64>>();
+            family.rebase(&p, &base, 2.0, &mut twice);
+            assert!(close(&twice, t.iter().map(|t| 2.0 * t).collect()), "{family:?}: {twice:?}");
+        }
+    }
+
+    /// The derivative of the density along each direction of a shift is the gradient times the unit.
+    #[test]
+    fn shifts_move_the_parameters_of_the_gradient() {
+        const H: f64 = 1e-6;
+        let normal = (Family::normal(), vec![0.4, 0.7]);
+        for (family, p) in discrete().into_iter().chain([normal]) {
+            let n = family.parameters();
+            let (mut t, mut gradient, mut units) = (vec![0.0; family.statistics()], vec![0.0; n], vec![0.0; n]);
+            family.sufficient(&p, 1.0, &mut t);
+            family.gradient(&p, 1.0, &t, &mut gradient);
+            family.units(&p, &mut units);
+            for k in 0..n {
+                let at = |h: f64| {
+                    let (mut moved, mut by) = (p.clone(), vec![0.0; n]);
+                    by[k] = h * units[k];
+                    family.shift(&mut moved, &by, 1.0, 0.0);
+                    assert_eq!(family.problem(&moved), None);
+                    family.log_density(&moved, 1.0)
+                };
+                let difference = (at(H) - at(-H)) / (2.0 * H);
+                assert!((difference - gradient[k] * units[k]).abs() < 1e-8, "{family:?} {k}: {difference}");
+            }
+        }
+    }
+
+    #[test]
+    fn shifts_shrink_logits_and_stop_before_the_impossible() {
+        for (family, p) in discrete() {
+            let mut even = p.clone();
+            family.shift(&mut even, &vec![0.0; p.len()], 0.0, 0.0);
+            let expected = if p.len() == 1 { vec![0.5] } else { vec![1.0 / 3.0, 1.0 / 3.0, 0.0, 1.0 / 3.0] };
+            assert!(even.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-15), "{family:?}: {even:?}");
+            for far in [-1e6, 1e6] {
+                let mut moved = p.clone();
+                let mut by = vec![0.0; p.len()];
+                by[0] = far;
+                family.shift(&mut moved, &by, 1.0, 0.0);
+                assert_eq!(family.problem(&moved), None);
+                let possible = moved.iter().zip(&p).all(|(now, before)| (*now > 0.0) == (*before > 0.0));
+                assert!(possible && (moved.len() > 1 || moved[0] < 1.0), "{family:?}: {moved:?}");
+            }
+        }
+        for certain in [0.0, 1.0] {
+            let mut p = [certain];
+            Family::bernoulli().shift(&mut p, &[3.0], 0.5, 0.0);
+            assert_eq!(p, [certain]);
+        }
+        let mut p = [2.0, 0.5];
+        Family::normal().shift(&mut p, &[-0.25, -9.0], 0.5, 0.1);
+        assert_eq!(p, [1.75, 0.1], "neither mean nor std shrinks, and the floor holds");
     }
 
     #[test]

@@ -88,6 +88,29 @@ impl ExponentialFamily for Normal {
         gradient[1] = t[1] - count;
     }
 
+    /// Of the distribution's own `z`.
+    fn expected(&self, _p: &[f64], t: &mut [f64]) {
+        t.copy_from_slice(&[0.0, 1.0]);
+    }
+
+    /// `z` at one base is a linear function of `z` at another.
+    fn rebase(&self, from: &[f64], to: &[f64], count: f64, t: &mut [f64]) {
+        let (scale, shift) = (from[1] / to[1], (from[0] - to[0]) / to[1]);
+        let [sum, squares] = [t[0], t[1]];
+        t[0] = scale * sum + count * shift;
+        t[1] = scale * scale * squares + 2.0 * scale * shift * sum + count * shift * shift;
+    }
+
+    fn units(&self, p: &[f64], units: &mut [f64]) {
+        units.copy_from_slice(&[p[1], 1.0]);
+    }
+
+    /// Mean and std have no origin to shrink to, so that `keep` does nothing.
+    fn shift(&self, p: &mut [f64], by: &[f64], _keep: f64, minimum_std: f64) {
+        p[0] += by[0];
+        p[1] = (p[1] * by[1].exp()).max(minimum_std).max(f64::MIN_POSITIVE);
+    }
+
     /// Box and Muller (1958).
     fn sample(&self, p: &[f64], [u, v]: [f64; 2]) -> f64 {
         p[0] + p[1] * (-2.0 * u.ln()).sqrt() * (TAU * v).cos()

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use ndarray::{ArrayView2, Axis};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     backend::{Accumulated, Executable},
@@ -15,7 +16,8 @@ use crate::{
 };
 
 /// How an EM step turns expected counts into parameters.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Options {
     /// Dirichlet pseudocount added to the expected count of every sum edge and of every value of a discrete leaf.
     /// 0 gives the exact step: the mean log-likelihood never falls.
@@ -140,10 +142,7 @@ pub fn fit(
         executable.reset_statistics();
         let mut total = Accumulated::default();
         for batch in data.axis_chunks_iter(Axis(0), batch_size) {
-            let seen = executable.accumulate(batch)?;
-            total.rows += seen.rows;
-            total.impossible_rows += seen.impossible_rows;
-            total.log_likelihood += seen.log_likelihood;
+            total.add(&executable.accumulate(batch)?);
             if observe(Progress::Batch { epoch, rows: total.rows as usize }).is_break() {
                 executable.reset_statistics();
                 return Ok(());

@@ -1,0 +1,427 @@
+//! Training runs: epochs of an update rule over shuffled batches, validation, early stopping, checkpoints.
+//!
+//! A run is a function of its data, its [`Options`] and the circuit it begins with. What changes on the way is a [`State`]
+//! and the parameters; a run that goes on from a checkpoint of both ends as one that was never interrupted, to the last bit
+//! wherever the backend computes alike twice.
+
+use std::ops::{ControlFlow, Range};
+
+use ndarray::{ArrayView2, Axis, CowArray, Ix2};
+use serde::{Deserialize, Serialize};
+
+use super::{MiniBatchEm, OptimizerState, Rule, Schedule, batches, em, in_range};
+use crate::{
+    backend::{Accumulated, Executable},
+    error::{Error, Result, positive},
+    evidence,
+    parameters::Parameters,
+    rng::{self, Use},
+};
+
+/// Everything about a training run but the data and the circuit.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// How counts become parameters. EM takes one step an epoch, the other rules one a batch.
+    pub rule: Rule,
+    /// The step size over the epochs; EM has none.
+    pub step: Schedule,
+    /// Times that all rows are seen, at least 1.
+    pub epochs: usize,
+    /// The most rows of a batch, at least 1.
+    pub batch_size: usize,
+    /// The share of the rows that is held out for validation, above 0 and below 1. `None`: none, or data of their own.
+    pub valid_fraction: Option<f64>,
+    /// Epochs without a better mean log-likelihood of the validation data after which it is enough; at least 1.
+    pub patience: Option<usize>,
+    /// Full-batch EM steps after the last epoch, from the best parameters if there are validation data. Each is an epoch.
+    pub final_em_steps: usize,
+    /// What these steps take.
+    pub final_em: em::Options,
+    /// Seed of the order of the rows and of the choice of those held out.
+    pub seed: u64,
+    /// Batches between two checkpoints inside an epoch, for rules that take a step a batch; there is always one after each
+    /// epoch.
+    pub checkpoint_batches: Option<usize>,
+}
+
+impl Options {
+    /// The usual run of a rule: 20 epochs in batches of 512 rows; mini-batch EM with a step size that falls from 0.4 to 0.02
+    /// on a straight line, Adam from 0.1 to 0.01 on a cosine.
+    pub fn new(rule: Rule) -> Self {
+        let step = match rule {
+            Rule::Em(_) => Schedule::constant(1.0),
+            Rule::MiniBatchEm(_) => Schedule::linear(0.4, 0.02),
+            Rule::Adam(_) => Schedule::cosine(0.1, 0.01),
+        };
+        let final_em = match rule {
+            Rule::Em(options) => options,
+            Rule::MiniBatchEm(rule) => rule.em_options(),
+            Rule::Adam(adam) => em::Options { minimum_std: adam.minimum_std, ..em::Options::default() },
+        };
+        Options {
+            rule,
+            step,
+            epochs: 20,
+            batch_size: 512,
+            valid_fraction: None,
+            patience: None,
+            final_em_steps: 0,
+            final_em,
+            seed: 0,
+            checkpoint_batches: None,
+        }
+    }
+
+    /// # Errors
+    /// [`Error::Zero`] and [`Error::Argument`] where a number is out of range.
+    pub fn check(&self) -> Result<()> {
+        self.rule.check()?;
+        self.step.check()?;
+        self.final_em.check()?;
+        positive("epochs", self.epochs)?;
+        positive("batch_size", self.batch_size)?;
+        positive("patience", self.patience.unwrap_or(1))?;
+        positive("checkpoint_batches", self.checkpoint_batches.unwrap_or(1))?;
+        let fraction = self.valid_fraction.unwrap_or(0.5);
+        in_range("valid_fraction", fraction, fraction > 0.0 && fraction < 1.0, "a share between 0 and 1")?;
+        if let (Rule::MiniBatchEm(_), Schedule { from, to, .. }) = (self.rule, self.step) {
+            in_range("the step size of mini-batch EM", from.max(to), from.max(to) <= 1.0, "a number between 0 and 1")?;
+        }
+        Ok(())
+    }
+}
+
+/// How far a run has come.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct State {
+    /// What the rule remembers.
+    pub optimizer: OptimizerState,
+    /// Epochs that are over.
+    pub epoch: usize,
+    /// Batches of the epoch that are over.
+    pub batch: usize,
+    /// What was seen in the epoch so far.
+    pub seen: Accumulated,
+    /// The epochs of the rule, once it has had its last; what follows are final EM steps.
+    pub main_epochs: Option<usize>,
+    /// The best parameters so far, if there are validation data.
+    pub best: Option<Best>,
+    /// Whether there is nothing left to do.
+    pub finished: bool,
+}
+
+/// The parameters that did best on the validation data.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Best {
+    /// The epoch that they came from, 0 the first.
+    pub epoch: usize,
+    /// Mean log-likelihood of the validation data, nats.
+    pub mean_log_likelihood: f64,
+    /// The parameters.
+    pub parameters: Parameters,
+}
+
+/// What an epoch brought.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Epoch {
+    /// Its number, 0 the first.
+    pub epoch: usize,
+    /// Whether it was a final EM step.
+    pub is_final_em: bool,
+    /// Steps that were taken since the beginning of the run.
+    pub steps: u64,
+    /// Rows trained on.
+    pub rows: u64,
+    /// Rows of probability zero among them.
+    pub impossible_rows: u64,
+    /// Mean log-likelihood of the rows, nats: each batch before the step on it; all data before the step for EM.
+    pub mean_log_likelihood: f64,
+    /// Mean log-likelihood of the validation data after the epoch, nats.
+    pub validation: Option<f64>,
+    /// Whether that is the best so far.
+    pub is_best: bool,
+    /// The last step size; 1 for EM.
+    pub step_size: f64,
+}
+
+/// What [`Trainer::run`] reports.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A batch is over.
+    Batch {
+        /// The epoch, 0 the first.
+        epoch: usize,
+        /// Rows of the epoch so far.
+        rows: usize,
+        /// Rows of a whole epoch.
+        of: usize,
+        /// Mean log-likelihood of the rows of the epoch so far, nats.
+        mean_log_likelihood: f64,
+    },
+    /// An epoch is over.
+    Epoch(Epoch),
+    /// A place from which the run can go on: there is one before the first step, one after each epoch, and more where the
+    /// options ask for them.
+    Checkpoint {
+        /// The parameters.
+        parameters: &'a Parameters,
+        /// The state.
+        state: &'a State,
+    },
+}
+
+/// A training run.
+///
+/// ```
+/// use std::ops::ControlFlow::Continue;
+///
+/// use convpc_core::{Backend, ConvPc, Family, MiniBatchEm, Reference, Rule, train};
+/// use ndarray::Array2;
+/// let circuit = ConvPc::new(2, 2, 1, Family::bernoulli()).channels(2).build(1)?;
+/// let data = Array2::from_shape_fn((40, 4), |(row, v)| ((row + v / 2) % 2) as f32);
+/// let rule = Rule::MiniBatchEm(MiniBatchEm { momentum: 0.5, ..Default::default() });
+/// let options = train::Options { epochs: 10, batch_size: 8, valid_fraction: Some(0.25), ..train::Options::new(rule) };
+/// let mut executable = Reference.load(&circuit)?;
+/// let mut state = train::State::default();
+/// let mut curve = Vec::new();
+/// train::Trainer::new(options, data.view(), None)?.run(&mut *executable, &mut state, &mut |event| {
+///     if let train::Event::Epoch(epoch) = event {
+///         curve.extend(epoch.validation);
+///     }
+///     Continue(())
+/// })?;
+/// assert_eq!(curve.len(), 10);
+/// assert!(curve[9] > curve[0]);
+/// # Ok::<(), convpc_core::Error>(())
+/// ```
+pub struct Trainer<'a> {
+    options: Options,
+    data: ArrayView2<'a, f32>,
+    /// The rows of the data that are trained on.
+    rows: Vec<usize>,
+    valid: Option<CowArray<'a, f32, Ix2>>,
+}
+
+impl<'a> Trainer<'a> {
+    /// Data are rows × variables, NaN = missing. Validation data are these, or a share of the data if the options say so.
+    ///
+    /// # Errors
+    /// [`Error::EmptyBatch`] where there are no rows; [`Error::Zero`] and [`Error::Argument`] where an option is out of
+    /// range, validation data are asked for twice, or there is patience without any.
+    pub fn new(options: Options, data: ArrayView2<'a, f32>, valid: Option<ArrayView2<'a, f32>>) -> Result<Self> {
+        options.check()?;
+        if data.nrows() == 0 || valid.is_some_and(|valid| valid.nrows() == 0) {
+            return Err(Error::EmptyBatch);
+        }
+        let refused =
+            |what, given: String, expected: &str| Err(Error::Argument { what, given, expected: expected.to_string() });
+        let (rows, valid) = match (options.valid_fraction, valid) {
+            (Some(fraction), Some(_)) => {
+                return refused("valid_fraction", fraction.to_string(), "none beside validation data; leave one out");
+            }
+            (Some(fraction), None) if data.nrows() < 2 => {
+                return refused("valid_fraction", fraction.to_string(), "none for data of a single row");
+            }
+            (Some(fraction), None) => {
+                let (train, held_out) = batches::split(data.nrows(), fraction, options.seed);
+                (train, Some(data.select(Axis(0), &held_out).into()))
+            }
+            (None, valid) => ((0..data.nrows()).collect(), valid.map(CowArray::from)),
+        };
+        if let (Some(patience), None) = (options.patience, &valid) {
+            return refused("patience", patience.to_string(), "none without validation data; give some, or a fraction");
+        }
+        Ok(Trainer { options, data, rows, valid })
+    }
+
+    /// The rows of the data that are trained on: those that are not held out.
+    pub fn rows(&self) -> &[usize] {
+        &self.rows
+    }
+
+    /// Trains until the run is over or `observe` says that it is enough.
+    ///
+    /// A new run begins with [`State::default`]. To go on with one, load the circuit of a checkpoint into a backend and pass
+    /// its state.
+    ///
+    /// # Errors
+    /// Where the data do not fit the circuit, a batch has no row of positive probability, or the state belongs to another
+    /// run: it has more epochs or batches, or is that of another rule or circuit.
+    pub fn run(
+        &self,
+        executable: &mut dyn Executable,
+        state: &mut State,
+        observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<()> {
+        evidence::check(executable.structure(), self.data)?;
+        if let Some(valid) = &self.valid {
+            evidence::check(executable.structure(), valid.view())?;
+        }
+        self.check_state(executable, state)?;
+        if (state.epoch, state.batch) == (0, 0) {
+            let parameters = settle(executable)?;
+            if observe(Event::Checkpoint { parameters: &parameters, state }).is_break() {
+                return Ok(());
+            }
+        }
+        while !state.finished {
+            if self.epoch(executable, state, observe)?.is_break() {
+                executable.reset_statistics();
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_state(&self, executable: &dyn Executable, state: &State) -> Result<()> {
+        state.optimizer.memory.check(executable.structure())?;
+        let Options { epochs, final_em_steps, batch_size, .. } = self.options;
+        let batches = batches::count(self.rows.len(), batch_size);
+        if state.epoch > epochs + final_em_steps || state.batch > batches {
+            return Err(Error::Argument {
+                what: "the state of the run",
+                given: format!("at batch {} of epoch {}", state.batch, state.epoch),
+                expected: format!(
+                    "within {batches} batches and {epochs} + {final_em_steps} epochs; give the options and data of the run"
+                ),
+            });
+        }
+        Ok(())
+    }
+
+    /// The rule of the epoch.
+    fn rule(&self, state: &State) -> Rule {
+        match (state.main_epochs, self.options.rule) {
+            (Some(_), _) => Rule::Em(self.options.final_em),
+            (None, Rule::MiniBatchEm(rule)) => {
+                let data_rows = rule.data_rows.or(Some(self.rows.len() as u64));
+                Rule::MiniBatchEm(MiniBatchEm { data_rows, ..rule })
+            }
+            (None, rule) => rule,
+        }
+    }
+
+    /// The step size of a batch: that of the schedule in the middle of it.
+    fn step_size(&self, rule: &Rule, epoch: usize, batch: usize, batches: usize) -> f64 {
+        if rule.is_full_batch() {
+            return 1.0;
+        }
+        let done = (epoch * batches + batch) as f64 + 0.5;
+        self.options.step.at(done / (self.options.epochs * batches) as f64)
+    }
+
+    fn epoch(
+        &self,
+        executable: &mut dyn Executable,
+        state: &mut State,
+        observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        executable.reset_statistics();
+        let rule = self.rule(state);
+        let (rows, by_batch) = (self.rows.len(), !rule.is_full_batch());
+        let batches = batches::count(rows, self.options.batch_size);
+        let mut order = self.rows.clone();
+        if by_batch {
+            let node = state.epoch as u32;
+            order = rng::permutation(rows, self.options.seed, node, Use::Shuffle).iter().map(|&i| order[i]).collect();
+        } else {
+            // Counts of a part of the data are in no checkpoint.
+            (state.batch, state.seen) = (0, Accumulated::default());
+        }
+        let mut flow = ControlFlow::Continue(());
+        let ranges = (state.batch..batches).map(|batch| -> Range<usize> { batches::range(batch, batches, rows) });
+        batches::for_each(self.data, &order, ranges, |batch| {
+            state.seen.add(&executable.accumulate(batch.view())?);
+            if by_batch {
+                let step_size = self.step_size(&rule, state.epoch, state.batch, batches);
+                executable.update(&rule, step_size, &mut state.optimizer)?;
+                state.batch += 1;
+            }
+            let Accumulated { rows: seen, log_likelihood, .. } = state.seen;
+            flow = observe(Event::Batch {
+                epoch: state.epoch,
+                rows: seen as usize,
+                of: rows,
+                mean_log_likelihood: log_likelihood / seen as f64,
+            });
+            let due = |every: usize| by_batch && state.batch < batches && state.batch.is_multiple_of(every);
+            if flow.is_continue() && self.options.checkpoint_batches.is_some_and(due) {
+                flow = observe(Event::Checkpoint { parameters: &settle(executable)?, state });
+            }
+            Ok(flow.is_continue())
+        })?;
+        if flow.is_break() {
+            return Ok(flow);
+        }
+        let step_size = self.step_size(&rule, state.epoch, batches - 1, batches);
+        if !by_batch {
+            executable.update(&rule, step_size, &mut state.optimizer)?;
+        }
+        self.finish_epoch(executable, state, step_size, observe)
+    }
+
+    /// Validation, the decision whether to go on, and the checkpoint.
+    fn finish_epoch(
+        &self,
+        executable: &mut dyn Executable,
+        state: &mut State,
+        step_size: f64,
+        observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        let mut parameters = settle(executable)?;
+        let validation = self.validate(executable)?;
+        let is_best = validation.is_some_and(|score| match &state.best {
+            Some(best) => score > best.mean_log_likelihood,
+            None => true,
+        });
+        if let (true, Some(mean_log_likelihood)) = (is_best, validation) {
+            state.best = Some(Best { epoch: state.epoch, mean_log_likelihood, parameters: parameters.clone() });
+        }
+        let Accumulated { rows, impossible_rows, log_likelihood } = std::mem::take(&mut state.seen);
+        let epoch = Epoch {
+            epoch: state.epoch,
+            is_final_em: state.main_epochs.is_some(),
+            steps: state.optimizer.steps,
+            rows,
+            impossible_rows,
+            mean_log_likelihood: log_likelihood / rows as f64,
+            validation,
+            is_best,
+            step_size,
+        };
+        (state.epoch, state.batch) = (state.epoch + 1, 0);
+        let Options { epochs, patience, final_em_steps, .. } = self.options;
+        let since_best = state.best.as_ref().map_or(0, |best| state.epoch - 1 - best.epoch);
+        if state.main_epochs.is_none() && (state.epoch >= epochs || patience.is_some_and(|p| since_best >= p)) {
+            state.main_epochs = Some(state.epoch);
+            if let (Some(best), 1..) = (&state.best, final_em_steps) {
+                parameters.clone_from(&best.parameters);
+                executable.set_parameters(&parameters)?;
+            }
+        }
+        state.finished = state.main_epochs.is_some_and(|main| state.epoch - main >= final_em_steps);
+        let flow = observe(Event::Epoch(epoch));
+        // Both are reported, whatever the answer to the first.
+        let after = observe(Event::Checkpoint { parameters: &parameters, state });
+        Ok(if after.is_break() { after } else { flow })
+    }
+
+    /// The mean log-likelihood of the validation data.
+    fn validate(&self, executable: &dyn Executable) -> Result<Option<f64>> {
+        let Some(valid) = &self.valid else { return Ok(None) };
+        let mut sum = 0.0;
+        for batch in valid.axis_chunks_iter(Axis(0), self.options.batch_size) {
+            sum += executable.log_likelihood(batch)?.sum();
+        }
+        Ok(Some(sum / valid.nrows() as f64))
+    }
+}
+
+/// Brings what the backend computes with to what it says its parameters are: rounding to f32 and scaling to sums of one makes
+/// them differ in the last bit, and a run that goes on from a file must compute with the same.
+fn settle(executable: &mut dyn Executable) -> Result<Parameters> {
+    let parameters = executable.parameters()?;
+    executable.set_parameters(&parameters)?;
+    Ok(parameters)
+}

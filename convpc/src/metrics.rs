@@ -1,0 +1,185 @@
+//! What a training run brings epoch by epoch, as JSON lines.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use convpc_core::train::Epoch;
+use serde::{Deserialize, Serialize};
+
+use crate::atomic;
+
+/// One line: an epoch. What is not finite is `null`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its number, 1 the first.
+    pub epoch: usize,
+    /// Whether it was a final EM step.
+    pub final_em: bool,
+    /// Steps taken since the beginning of the run.
+    pub steps: u64,
+    /// The last step size; 1 for EM.
+    pub step_size: f64,
+    /// Rows trained on.
+    pub rows: u64,
+    /// Rows of probability zero among them.
+    pub impossible_rows: u64,
+    /// Mean log-likelihood of the training data, nats: before the steps on them.
+    pub train_nats: Option<f64>,
+    /// The same in bits per dimension.
+    pub train_bits: Option<f64>,
+    /// Mean log-likelihood of the validation data after the epoch, nats.
+    pub valid_nats: Option<f64>,
+    /// The same in bits per dimension.
+    pub valid_bits: Option<f64>,
+    /// Whether the validation data were never explained better.
+    pub best: bool,
+    /// Rows trained on a second in this epoch.
+    pub rows_per_second: f64,
+    /// Seconds since the beginning of the run, in which it was running.
+    pub seconds: f64,
+}
+
+impl Record {
+    /// That of an epoch of a circuit of so many variables.
+    pub fn new(epoch: &Epoch, variables: usize, rows_per_second: f64, seconds: f64) -> Self {
+        let finite = |x: f64| x.is_finite().then_some(x);
+        let bits = |mean: f64| finite(bits_per_dimension(mean, variables));
+        Record {
+            epoch: epoch.epoch + 1,
+            final_em: epoch.is_final_em,
+            steps: epoch.steps,
+            step_size: epoch.step_size,
+            rows: epoch.rows,
+            impossible_rows: epoch.impossible_rows,
+            train_nats: finite(epoch.mean_log_likelihood),
+            train_bits: bits(epoch.mean_log_likelihood),
+            valid_nats: epoch.validation.and_then(finite),
+            valid_bits: epoch.validation.and_then(bits),
+            best: epoch.is_best,
+            rows_per_second,
+            seconds,
+        }
+    }
+}
+
+/// Bits per dimension of a mean log-likelihood in nats.
+///
+/// ```
+/// assert_eq!(convpc::metrics::bits_per_dimension(-8.0 * 2f64.ln(), 8), 1.0);
+/// ```
+pub fn bits_per_dimension(mean_log_likelihood: f64, variables: usize) -> f64 {
+    -mean_log_likelihood / (variables as f64 * std::f64::consts::LN_2)
+}
+
+/// What can be wrong with a metrics file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MetricsError {
+    /// The file cannot be read or written.
+    #[error("the metrics in {path} cannot be {verb}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// `"read"` or `"written"`.
+        verb: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A line is no record.
+    #[error("{path}, line {line}: not a record of a training run ({source}); name another file for the metrics")]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, 1 the first.
+        line: usize,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+/// The records of a run, in a file if it has one.
+///
+/// ```
+/// use convpc::metrics::{Log, Record};
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("metrics.jsonl");
+/// let epoch = convpc::train::Epoch {
+///     epoch: 0, is_final_em: false, steps: 1, rows: 100, impossible_rows: 0, mean_log_likelihood: -7.0,
+///     validation: None, is_best: false, step_size: 1.0,
+/// };
+/// let mut log = Log::create(Some(&path))?;
+/// log.push(Record::new(&epoch, 4, 50.0, 2.5))?;
+/// // A run that goes on after its first epoch keeps what that has written.
+/// assert_eq!(Log::resume(Some(&path), 1)?.records(), log.records());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Log {
+    path: Option<PathBuf>,
+    records: Vec<Record>,
+}
+
+impl Log {
+    /// A new log; a file that is there is emptied.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn create(path: Option<&Path>) -> Result<Self, MetricsError> {
+        Log { path: path.map(Path::to_path_buf), records: vec![] }.write()
+    }
+
+    /// The log of a run that goes on after its first `epochs`. What an interrupted one wrote beyond them is forgotten, and so
+    /// is a last line that it could not finish; a file that is not there is begun.
+    ///
+    /// # Errors
+    /// Where the file is no log, or cannot be read or written.
+    pub fn resume(path: Option<&Path>, epochs: usize) -> Result<Self, MetricsError> {
+        let Some(path) = path.filter(|path| path.exists()) else { return Log::create(path) };
+        let text = fs::read_to_string(path).map_err(|e| file_error(path, "read", e))?;
+        let mut records = Vec::new();
+        for (index, line) in text.split_inclusive('\n').enumerate() {
+            match serde_json::from_str::<Record>(line) {
+                Ok(record) => records.push(record),
+                Err(_) if !line.ends_with('\n') => {}
+                Err(source) => return Err(MetricsError::Line { path: path.to_path_buf(), line: index + 1, source }),
+            }
+        }
+        records.retain(|record| record.epoch <= epochs);
+        Log { path: Some(path.to_path_buf()), records }.write()
+    }
+
+    /// The records, in order.
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// Adds a record, to the file as well.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn push(&mut self, record: Record) -> Result<(), MetricsError> {
+        self.records.push(record);
+        let Some(path) = &self.path else { return Ok(()) };
+        let failed = |e| file_error(path, "written", e);
+        let line = serde_json::to_string(&record).map_err(|e| failed(e.into()))? + "\n";
+        let mut file = OpenOptions::new().append(true).create(true).open(path).map_err(failed)?;
+        file.write_all(line.as_bytes()).map_err(failed)
+    }
+
+    /// Writes the whole file anew.
+    fn write(self) -> Result<Self, MetricsError> {
+        let Some(path) = &self.path else { return Ok(self) };
+        let lines = |to: &mut dyn Write| {
+            self.records.iter().try_for_each(|record| writeln!(to, "{}", serde_json::to_string(record)?))
+        };
+        atomic::write(path, lines).map_err(|e| file_error(path, "written", e))?;
+        Ok(self)
+    }
+}
+
+fn file_error(path: &Path, verb: &'static str, source: io::Error) -> MetricsError {
+    MetricsError::File { path: path.to_path_buf(), verb, source }
+}
