@@ -105,7 +105,8 @@ impl CpuExecutable {
                 return Err(Error::ImpossibleEvidence { row: first + row });
             }
             let descent = |(share, mut rows): (usize, ArrayViewMut2<f32>)| {
-                let mut all: Vec<Vec<f64>> = rows.outer_iter().map(|row| row.iter().map(|x| f64::from(*x)).collect()).collect();
+                let mut all: Vec<Vec<f64>> =
+                    rows.outer_iter().map(|row| row.iter().map(|x| f64::from(*x)).collect()).collect();
                 let row = |(at, values)| {
                     let at = share + at;
                     let inputs = Row { model: &self.model, tapes: Some((&tapes, tile, at)) };
@@ -140,8 +141,7 @@ impl CpuExecutable {
                 Walk { model, tile, semiring, work, tape, cut: None }.sums(cut, feature, repetition)
             })
         };
-        let sums: Vec<Sums> =
-            self.pool.install(|| shares.par_iter_mut().zip(&plan.roots).with_max_len(1).map(up).collect());
+        let sums: Vec<Sums> = self.pool.install(|| shares.par_iter_mut().zip(&plan.roots).map(up).collect());
         let mut flows = vec![Vec::new(); sums.len()];
         let log_likelihood = self.with_workspace(|work| {
             let cut = plan.cut.map(|_| Cut { sums: &sums, flows: &mut flows });
@@ -160,7 +160,7 @@ impl CpuExecutable {
                 Walk { model, tile, semiring, work, tape, cut: None }.downward(cut, feature, repetition, flow, counts);
             });
         };
-        let shares = shares.par_iter_mut().zip(&plan.roots).zip(&flows).with_max_len(1);
+        let shares = shares.par_iter_mut().zip(&plan.roots).zip(&flows);
         self.pool.install(|| shares.for_each(down));
         log_likelihood
     }

@@ -11,7 +11,7 @@ use crate::caches::Caches;
 
 /// Nodes that the tree is cut at, at least: enough for many threads to be busy until the end, few enough that hardly
 /// anything is above them, for one thread alone.
-const SHARES: usize = 32;
+const SHARES: usize = 16;
 
 /// The most rows of a tile: from some size on, a weight's way from memory is no longer what counts.
 const MOST_ROWS: usize = 128;
@@ -119,7 +119,11 @@ impl Plan {
                 *counts = next;
                 next += w.outputs * w.inputs;
             }
-            let all = if self.cut.is_some_and(|cut| layer <= cut) { 0..self.roots.len() } else { self.roots.len()..self.roots.len() + 1 };
+            let all = if self.cut.is_some_and(|cut| layer <= cut) {
+                0..self.roots.len()
+            } else {
+                self.roots.len()..self.roots.len() + 1
+            };
             self.layers[layer].owners.fill(all);
         }
         self.counts_len.fill(next);

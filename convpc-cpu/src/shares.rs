@@ -52,7 +52,8 @@ impl Counts {
     pub(crate) fn rows_added(&mut self, rows: usize, model: &Model, pool: &ThreadPool) {
         self.rows += rows;
         if self.rows >= ROWS {
-            self.total = pool.install(|| (0..model.sums.len()).into_par_iter().map(|l| self.of_layer(model, l)).collect());
+            self.total =
+                pool.install(|| (0..model.sums.len()).into_par_iter().map(|l| self.of_layer(model, l)).collect());
             self.shares.par_iter_mut().for_each(|share| share.counts.fill(0.0));
             self.rows = 0;
         }

@@ -137,3 +137,22 @@ fn a_row_does_not_depend_on_its_batch_or_the_threads() {
         }
     }
 }
+
+#[test]
+fn statistics_do_not_depend_on_the_threads() {
+    for circuit in circuits() {
+        // Several tiles, the last one not full.
+        let data = data(&circuit, 300);
+        let learned = |threads| {
+            let mut executable = Cpu::new(Some(threads)).unwrap().load(&circuit).unwrap();
+            let seen = executable.accumulate(data.view()).unwrap();
+            let statistics = executable.statistics().unwrap();
+            executable.em_step(&em::Options::default()).unwrap();
+            (seen, statistics.counts, executable.parameters().unwrap())
+        };
+        let alone = learned(1);
+        for threads in [2, 3, 2, 5] {
+            assert_eq!(learned(threads), alone, "{threads} threads, {circuit}");
+        }
+    }
+}

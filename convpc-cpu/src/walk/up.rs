@@ -8,9 +8,7 @@ use crate::{
     product::{Above, Panel, Product, Sums, add, log},
     simd::{
         Isa, MOST_WIDTH, MatMul, Matrix, Store,
-        ops::{
-            Exponentials, Normalise, NormaliseWide, PRODUCT_EXPONENT, Rescue, SMALLEST_SUM, SplitLogarithms, Widen,
-        },
+        ops::{Exponentials, Normalise, NormaliseWide, PRODUCT_EXPONENT, Rescue, SMALLEST_SUM, SplitLogarithms, Widen},
     },
 };
 
@@ -57,7 +55,8 @@ impl Walk<'_, '_> {
             let exponents = level.extra.exponents.at_least(channels * n);
             for (panel, state) in level.extra.panels.iter().enumerate() {
                 for at in 0..channels * width {
-                    let (value, exponent) = (values.as_ref()[panel * channels * width + at], &mut exponents[panel * channels * width + at]);
+                    let (value, exponent) =
+                        (values.as_ref()[panel * channels * width + at], &mut exponents[panel * channels * width + at]);
                     let exponent = if *state == Panel::Wide { *exponent } else { 0.0 };
                     let to = row_of(panel, at);
                     logs[to] = log(value, exponent - PRODUCT_EXPONENT) + level.extra.offset[to % n];
@@ -157,7 +156,8 @@ impl Walk<'_, '_> {
                 if state == Panel::Wide {
                     let [mantissas, exponents] = scratch.inputs.each_mut().map(|to| to.at_least(inputs * width));
                     mantissas.copy_from_slice(e);
-                    exponents.copy_from_slice(&level.extra.exponents.as_ref()[panel * inputs * width..][..inputs * width]);
+                    exponents
+                        .copy_from_slice(&level.extra.exponents.as_ref()[panel * inputs * width..][..inputs * width]);
                     model.isa.dispatch(NormaliseWide { mantissas, exponents, values: e, row_exponents: row });
                 } else {
                     model.isa.dispatch(Normalise { p: e, exponents: row });
@@ -212,11 +212,14 @@ impl Walk<'_, '_> {
             }
             x.iter_mut().skip(row).step_by(n).for_each(|x| *x -= largest);
             for channel in 0..channels {
-                let terms = (0..repetitions).map(|r| (w[channel * repetitions + r], x[(r * channels + channel) * n + row]));
+                let terms =
+                    (0..repetitions).map(|r| (w[channel * repetitions + r], x[(r * channels + channel) * n + row]));
                 let terms = terms.filter(|(w, _)| *w > 0.0).map(|(w, x)| f64::from(w).ln() + x);
                 let max = terms.clone().fold(f64::NEG_INFINITY, f64::max);
                 y[channel * n + row] = match self.semiring {
-                    Semiring::SumProduct if max > f64::NEG_INFINITY => max + terms.map(|t| (t - max).exp()).sum::<f64>().ln(),
+                    Semiring::SumProduct if max > f64::NEG_INFINITY => {
+                        max + terms.map(|t| (t - max).exp()).sum::<f64>().ln()
+                    }
                     _ => max,
                 };
             }
@@ -285,7 +288,8 @@ impl Sum<'_> {
         let largest = semiring == Semiring::MaxProduct;
         let outs = out.chunks_exact_mut(width).zip(out_exponents.chunks_exact_mut(width));
         let mut wide = false;
-        for ((w, sum), (out, out_exponents)) in self.w.chunks_exact(self.inputs).zip(sums.chunks_exact(width)).zip(outs) {
+        for ((w, sum), (out, out_exponents)) in self.w.chunks_exact(self.inputs).zip(sums.chunks_exact(width)).zip(outs)
+        {
             let (mantissas, exponents) = (&*mantissas, &*exponents);
             wide |= isa.dispatch(Rescue { w, mantissas, exponents, sum, out, out_exponents, largest });
         }
