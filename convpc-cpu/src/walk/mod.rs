@@ -132,8 +132,8 @@ impl Workspace {
 }
 
 impl Walk<'_, '_> {
-    /// Whether the values below a layer are logarithms: where there are no sums.
-    fn from_logarithms(&self, layer: usize) -> bool {
+    /// Whether there is no sum below a layer: the values there are logarithms.
+    fn has_logarithms_below(&self, layer: usize) -> bool {
         self.model.first_sum >= layer
     }
 }

@@ -35,7 +35,7 @@ impl Walk<'_, '_> {
             return logs;
         }
         self.work.prepare(self.model.sums.len());
-        if self.from_logarithms(layer + 1) {
+        if self.has_logarithms_below(layer + 1) {
             let mut out = vec![0.0; channels * width];
             for panel in 0..n / width {
                 out.fill(0.0);
@@ -117,7 +117,7 @@ impl Walk<'_, '_> {
         let weights = model.sums[layer].as_ref().expect("a sum layer");
         let (inputs, outputs) = (weights.inputs, weights.outputs);
         let sum = Sum { w: weights.of(feature, repetition), inputs, outputs };
-        let from_logarithms = self.from_logarithms(layer);
+        let logarithms_below = self.has_logarithms_below(layer);
         let mut level = std::mem::take(&mut self.work.levels[layer]);
         let mut taped = self.tape.as_mut().map(|tape| std::mem::take(&mut tape.layers[layer]));
         let (_, start) = model.plan.node(layer, feature, repetition);
@@ -127,10 +127,10 @@ impl Walk<'_, '_> {
                 let (values, sums) = node.split_at_mut(inputs * n);
                 (values, Some(sums))
             }
-            None if from_logarithms => (level.product.at_least(inputs * width), None),
+            None if logarithms_below => (level.product.at_least(inputs * width), None),
             None => (level.product.at_least(inputs * n), None),
         };
-        if from_logarithms {
+        if logarithms_below {
             level.extra.clear(n, width);
         } else {
             let mut product = Product::new(values, &mut level.extra, n, width);
@@ -142,7 +142,7 @@ impl Walk<'_, '_> {
             let slot = if values.len() == inputs * n { panel } else { 0 };
             let e = &mut values[slot * inputs * width..][..inputs * width];
             let offset = &mut level.extra.offset[panel * width..][..width];
-            let wide_inputs = if from_logarithms {
+            let wide_inputs = if logarithms_below {
                 let x = scratch.logarithms.at_least(inputs * width);
                 x.fill(0.0);
                 self.logarithms(layer - 1, feature, repetition, panel, x);
