@@ -20,11 +20,27 @@ struct Place {
     }
 };
 
+// Inputs that a thread takes at a time, so that their loads are under way together: rows are few where this kernel runs, and
+// nothing else hides how long a load takes.
+constexpr uint32_t CHUNK = 4;
+
+// Calls f with each input in turn.
+template <class X, class F>
+__device__ __forceinline__ void for_inputs(const X &x, uint32_t inputs, F f) {
+#pragma unroll 1
+    for (uint32_t c0 = 0; c0 < inputs; c0 += CHUNK) {
+        float v[CHUNK] = {};
+        x.add(c0, 1, v);
+#pragma unroll
+        for (uint32_t k = 0; k < CHUNK; ++k)
+            if (c0 + k < inputs) f(c0 + k, v[k]);
+    }
+}
+
 template <class X>
 __device__ __forceinline__ float largest(const X &x, uint32_t inputs) {
     float m = negative_infinity();
-#pragma unroll 1
-    for (uint32_t c = 0; c < inputs; ++c) m = fmaxf(m, input(x, c));
+    for_inputs(x, inputs, [&](uint32_t, float v) { m = fmaxf(m, v); });
     return m == negative_infinity() ? 0.0f : m;
 }
 
@@ -39,16 +55,15 @@ __device__ __forceinline__ void outputs(const ConvpcRows &p, const Place &place,
         float y[CONVPC_ROWS_OUTPUTS];
 #pragma unroll
         for (uint32_t j = 0; j < CONVPC_ROWS_OUTPUTS; ++j) y[j] = MAX ? negative_infinity() : 0.0f;
-#pragma unroll 1
-        for (uint32_t c = 0; c < inputs; ++c) {
-            const float v = MAX ? input(x, c) - m : exponential(input(x, c) - m);
+        for_inputs(x, inputs, [&](uint32_t c, float input) {
+            const float v = MAX ? input - m : exponential(input - m);
 #pragma unroll
             for (uint32_t j = 0; j < CONVPC_ROWS_OUTPUTS; ++j) {
                 if (d0 + j >= n) break;
                 const float weight = w[(d0 + j) * inputs + c];
                 y[j] = MAX ? fmaxf(y[j], logarithm(weight) + v) : fmaf(weight, v, y[j]);
             }
-        }
+        });
 #pragma unroll
         for (uint32_t j = 0; j < CONVPC_ROWS_OUTPUTS; ++j)
             if (d0 + j < n) to[(uint64_t)(d0 + j) * p.source.rows] = MAX ? y[j] : logarithm(y[j]);

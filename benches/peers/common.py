@@ -23,7 +23,9 @@ LEFT_OUT = 77
 # Repetitions end early once they have taken this many seconds, as those of convpc do.
 PATIENCE = 4.0
 # |difference| <= RELATIVE · |log-likelihood| + ABSOLUTE, in nats. What is multiplied in fewer digits is as far off.
-RELATIVE = {"f32": 1e-5, "tf32": 1e-4, "bf16": 1e-3}
+# A tensor core that is given f32 for tf32 cuts off what is too much: each of a circuit's sums comes out too small by up to 2^-10 of
+# itself, and they add up (PyJuice: 0.05 nats for the 85 sums of `small`).
+RELATIVE = {"f32": 1e-5, "tf32": 1e-3, "bf16": 1e-3}
 ABSOLUTE = 1e-4
 
 

@@ -103,6 +103,15 @@ pub trait Executable: Send {
         self.set_parameters(&parameters)
     }
 
+    /// Waits until all work that was begun is done. Results need no waiting for; how long a step takes is known only then, where
+    /// a backend computes beside its caller.
+    ///
+    /// # Errors
+    /// Where the device failed meanwhile.
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Draws the rows with the numbers `rows`; row i of any call with the same seed is the same.
     fn sample(&self, rows: Range<u64>, seed: u64) -> Result<Array2<f32>>;
 

@@ -13,12 +13,20 @@ use crate::{
 /// # Errors
 /// Which row, variable and value is wrong, and what would be right.
 pub fn check(structure: &Structure, data: ArrayView2<f32>) -> Result<()> {
+    check_rows(structure, data, 0)
+}
+
+/// The same for rows whose first has the number `first_row` in errors: for checking parts of the data side by side.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_rows(structure: &Structure, data: ArrayView2<f32>, first_row: usize) -> Result<()> {
     check_columns(structure, data.ncols())?;
     if data.nrows() == 0 {
         return Err(Error::EmptyBatch);
     }
     let family = &structure.leaf().family;
-    for (row, values) in data.outer_iter().enumerate() {
+    for (row, values) in (first_row..).zip(data.outer_iter()) {
         let outside = match values.as_slice() {
             Some(values) => family.first_outside(values),
             None => family.first_outside(&values.to_vec()),

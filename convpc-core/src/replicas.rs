@@ -160,6 +160,10 @@ impl Executable for ReplicaExecutable {
         }
     }
 
+    fn synchronize(&self) -> Result<()> {
+        self.share(self.parts.len(), |part, _| part.synchronize()).map(drop)
+    }
+
     fn em_step(&mut self, options: &em::Options) -> Result<()> {
         if let [one] = &mut self.parts[..] {
             return one.get_mut().unwrap_or_else(PoisonError::into_inner).em_step(options);

@@ -1,8 +1,8 @@
-use std::sync::Arc;
+use std::{num::NonZeroUsize, path::Path, sync::Arc};
 
 use convpc_core::{Backend, Circuit, Executable, Precision, Result};
 
-use crate::{driver::Device, error::CudaError, executable::CudaExecutable, plan::Limits};
+use crate::{driver::Device, error::CudaError, executable::CudaExecutable, host::Host, plan::Limits};
 
 /// A GPU.
 ///
@@ -19,6 +19,7 @@ use crate::{driver::Device, error::CudaError, executable::CudaExecutable, plan::
 #[derive(Clone)]
 pub struct CudaBackend {
     device: Arc<Device>,
+    host: Host,
     precision: Precision,
     limits: Limits,
 }
@@ -29,8 +30,22 @@ impl CudaBackend {
     /// # Errors
     /// Where there is no driver, no such device, or either is too old: a [`CudaError`] that says which and what to do.
     pub fn new(ordinal: usize) -> Result<Self, CudaError> {
-        let device = Arc::new(Device::open(ordinal)?);
-        Ok(CudaBackend { limits: device.limits(), device, precision: Precision::default() })
+        Self::open(ordinal, None)
+    }
+
+    /// Opens a device with other kernels: each PTX file of `folder` takes the place of the built-in one of its name, such as
+    /// `lse_fused.ptx`. For trying a changed kernel without building the library anew; it has to take the same parameters
+    /// (`kernels/include/params.h`) and to have the same names.
+    ///
+    /// # Errors
+    /// As [`CudaBackend::new`], and where the folder or a file cannot be read.
+    pub fn with_kernels(ordinal: usize, folder: impl AsRef<Path>) -> Result<Self, CudaError> {
+        Self::open(ordinal, Some(folder.as_ref()))
+    }
+
+    fn open(ordinal: usize, kernels: Option<&Path>) -> Result<Self, CudaError> {
+        let device = Arc::new(Device::open(ordinal, kernels)?);
+        Ok(CudaBackend { limits: device.limits(), device, host: Host::new(None)?, precision: Precision::default() })
     }
 
     /// The same device with another precision of the matrix products. [`Precision::F32`] takes each operand as a sum of two
@@ -40,11 +55,24 @@ impl CudaBackend {
         CudaBackend { precision, ..self }
     }
 
+    /// The same device with so many threads of the host to check and to copy data; as many as there are cores otherwise.
+    ///
+    /// # Errors
+    /// Where the threads cannot be started.
+    pub fn with_threads(self, threads: NonZeroUsize) -> Result<Self, CudaError> {
+        Ok(CudaBackend { host: Host::new(Some(threads.get()))?, ..self })
+    }
+
     /// The same device with plans as for a smaller one: fewer multiprocessors fuse more levels, less shared memory fuses
     /// fewer. For experiments; results are the same to the last bit. What the device does not have is not promised.
     pub fn with_limits(self, limits: Limits) -> Self {
         let shared_memory = limits.shared_memory.min(self.device.limits().shared_memory);
         CudaBackend { limits: Limits { shared_memory, ..limits }, ..self }
+    }
+
+    /// What plans are made for.
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// The precision of the matrix products.
@@ -63,6 +91,6 @@ impl Backend for CudaBackend {
     }
 
     fn load(&self, circuit: &Circuit) -> Result<Box<dyn Executable>> {
-        Ok(Box::new(CudaExecutable::new(self.device.clone(), circuit, self.precision, self.limits)?))
+        Ok(Box::new(CudaExecutable::new(self.device.clone(), self.host.clone(), circuit, self.precision, self.limits)?))
     }
 }

@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 /// What can go wrong with a CUDA device, each with what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -66,6 +68,20 @@ pub enum CudaError {
         module: &'static str,
         /// The driver's error code.
         code: String,
+    },
+    /// A file of kernels that was to take the place of a built-in one could not be read.
+    #[error("{} could not be read: {problem}", path.display())]
+    KernelFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        problem: String,
+    },
+    /// The threads that hand data over could not be started.
+    #[error("the thread pool could not be started ({problem}); ask for fewer threads")]
+    Threads {
+        /// What the system says.
+        problem: String,
     },
     /// A call to the driver failed.
     #[error("the CUDA driver failed to {what}: {code}")]

@@ -5,13 +5,14 @@ use std::{
 
 use convpc_core::{
     Accumulated, Choice, Circuit, Error, Evaluation, Executable, Mpe, Parameters, Precision, Result, Semiring,
-    Statistics, Structure, em, evidence,
+    Statistics, Structure, em,
 };
 use ndarray::{Array1, Array2, Array4, ArrayView2, Axis, s};
 
 use crate::{
     driver::{Device, Queue},
     error::CudaError,
+    host::Host,
     learn::Learning,
     model::Model,
     plan::{Limits, Purpose},
@@ -20,6 +21,7 @@ use crate::{
 
 pub(crate) struct CudaExecutable {
     queue: Queue,
+    host: Host,
     structure: Arc<Structure>,
     /// With the parameters on the device, which are downloaded when they are first asked for after a step.
     circuit: OnceLock<Arc<Circuit>>,
@@ -34,6 +36,7 @@ pub(crate) struct CudaExecutable {
 impl CudaExecutable {
     pub(crate) fn new(
         device: Arc<Device>,
+        host: Host,
         circuit: &Circuit,
         precision: Precision,
         limits: Limits,
@@ -42,6 +45,7 @@ impl CudaExecutable {
         let model = Model::new(&queue, circuit.structure(), circuit.parameters(), precision)?;
         Ok(CudaExecutable {
             queue,
+            host,
             structure: circuit.structure().clone(),
             circuit: OnceLock::from(Arc::new(circuit.clone())),
             model,
@@ -53,8 +57,8 @@ impl CudaExecutable {
     }
 
     fn context(&self) -> Context<'_> {
-        let CudaExecutable { queue, structure, model, precision, limits, .. } = self;
-        Context { queue, structure, model, precision: *precision, limits: *limits }
+        let CudaExecutable { queue, host, structure, model, precision, limits, .. } = self;
+        Context { queue, host, structure, model, precision: *precision, limits: *limits }
     }
 
     /// The circuit with the current parameters.
@@ -144,12 +148,12 @@ impl Executable for CudaExecutable {
     }
 
     fn log_likelihood(&self, data: ArrayView2<f32>) -> Result<Array1<f64>> {
-        evidence::check(self.structure(), data)?;
+        self.host.check(self.structure(), data)?;
         Ok(self.with_session(|session| session.log_likelihood(self.context(), data))?.into())
     }
 
     fn evaluate(&self, data: ArrayView2<f32>, semiring: Semiring) -> Result<Evaluation> {
-        evidence::check(self.structure(), data)?;
+        self.host.check(self.structure(), data)?;
         let (structure, rows) = (self.structure(), data.nrows());
         let zeros = |layer| {
             let shape = structure.shape(layer);
@@ -167,7 +171,7 @@ impl Executable for CudaExecutable {
     }
 
     fn accumulate(&mut self, data: ArrayView2<f32>) -> Result<Accumulated> {
-        evidence::check(self.structure(), data)?;
+        self.host.check(self.structure(), data)?;
         self.model.prepare_way_down(&self.queue)?;
         if self.learning.is_none() {
             self.learning = Some(Learning::new(&self.queue, &self.structure)?);
@@ -220,6 +224,10 @@ impl Executable for CudaExecutable {
         stepped
     }
 
+    fn synchronize(&self) -> Result<()> {
+        Ok(self.queue.synchronize()?)
+    }
+
     fn gradient(&self) -> Result<Parameters> {
         match &self.learning {
             Some(learning) => Ok(learning.counts.gradient(&self.queue, &self.structure, &self.model)?),
@@ -236,13 +244,13 @@ impl Executable for CudaExecutable {
     }
 
     fn sample_conditional(&self, data: ArrayView2<f32>, seed: u64, first_row: u64) -> Result<Array2<f32>> {
-        evidence::check(self.structure(), data)?;
+        self.host.check(self.structure(), data)?;
         let query = Query { evidence: Some(Semiring::SumProduct), choice: Choice::Sample { seed }, first_row };
         self.complete(data.to_owned(), query)
     }
 
     fn mpe(&self, data: ArrayView2<f32>, method: Mpe) -> Result<Array2<f32>> {
-        evidence::check(self.structure(), data)?;
+        self.host.check(self.structure(), data)?;
         let query = Query { evidence: Some(method.semiring()), choice: Choice::ArgMax, first_row: 0 };
         self.complete(data.to_owned(), query)
     }

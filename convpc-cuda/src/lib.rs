@@ -13,6 +13,7 @@ mod compiled;
 mod driver;
 mod error;
 mod executable;
+mod host;
 mod learn;
 mod model;
 #[rustfmt::skip]

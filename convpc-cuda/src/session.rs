@@ -15,6 +15,7 @@ use crate::{
     compiled::{Compiled, Memory, Outputs, Recorded, Way},
     driver::{Buffer, Mark, Need, Pinned, Queue},
     error::CudaError,
+    host::Host,
     learn::Learning,
     model::Model,
     params::{self, ConvpcRootFlow, ConvpcTranspose},
@@ -96,6 +97,7 @@ pub(crate) struct Session {
 #[derive(Clone, Copy)]
 pub(crate) struct Context<'a> {
     pub(crate) queue: &'a Queue,
+    pub(crate) host: &'a Host,
     pub(crate) structure: &'a Structure,
     pub(crate) model: &'a Model,
     pub(crate) precision: Precision,
@@ -312,9 +314,7 @@ impl Session {
     fn stage(&mut self, on: Context, slot: usize, data: ArrayView2<f32>) -> Result<(), CudaError> {
         let Slot { staged, raw, .. } = &mut self.slots[slot];
         let values = staged.values()?;
-        for (to, from) in values.chunks_exact_mut(data.ncols()).zip(data.outer_iter()) {
-            to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
-        }
+        on.host.copy(data, values);
         on.queue.upload_pinned(raw, staged, data.len())
     }
 

@@ -1,3 +1,5 @@
+#[cfg(feature = "cuda")]
+use std::num::NonZeroUsize;
 use std::{fmt, str::FromStr};
 
 use convpc_core::{Backend, Error, Precision, Reference, Result};
@@ -25,15 +27,15 @@ pub enum BackendChoice {
 }
 
 impl BackendChoice {
-    /// Opens the backend. `threads` are those of the CPU backend, all cores if not given; `precision` is that of a GPU's
+    /// Opens the backend. `threads` are those of the CPU backend, and of the
+    /// host where it hands data to a GPU, all cores if not given; `precision` is that of a GPU's
     /// matrix products.
     ///
     /// # Errors
     /// Where the backend was left out of this build, lacks its device, or does not have the precision.
     pub fn open(&self, threads: Option<usize>, precision: Precision) -> Result<Box<dyn Backend>> {
-        let _ = threads; // not read in a build without the CPU backend
         match self {
-            BackendChoice::Cuda { devices } => open_cuda(devices, precision),
+            BackendChoice::Cuda { devices } => open_cuda(devices, threads, precision),
             _ if precision != Precision::F32 => Err(Error::Backend {
                 backend: self.to_string(),
                 problem: format!(
@@ -50,9 +52,15 @@ impl BackendChoice {
 }
 
 #[cfg(feature = "cuda")]
-fn open_cuda(devices: &[usize], precision: Precision) -> Result<Box<dyn Backend>> {
+fn open_cuda(devices: &[usize], threads: Option<usize>, precision: Precision) -> Result<Box<dyn Backend>> {
     let open = |&ordinal: &usize| -> Result<Box<dyn Backend>> {
-        Ok(Box::new(crate::CudaBackend::new(ordinal)?.with_precision(precision)))
+        let gpu = crate::CudaBackend::new(ordinal)?.with_precision(precision);
+        let threads =
+            threads.map(|threads| NonZeroUsize::new(threads).ok_or(Error::Zero { what: "the number of threads" }));
+        Ok(Box::new(match threads.transpose()? {
+            Some(threads) => gpu.with_threads(threads)?,
+            None => gpu,
+        }))
     };
     match devices {
         [one] => open(one),
@@ -61,7 +69,7 @@ fn open_cuda(devices: &[usize], precision: Precision) -> Result<Box<dyn Backend>
 }
 
 #[cfg(not(feature = "cuda"))]
-fn open_cuda(_devices: &[usize], _precision: Precision) -> Result<Box<dyn Backend>> {
+fn open_cuda(_devices: &[usize], _threads: Option<usize>, _precision: Precision) -> Result<Box<dyn Backend>> {
     Err(left_out("cuda"))
 }
 

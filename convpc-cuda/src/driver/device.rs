@@ -1,4 +1,4 @@
-use std::{collections::HashMap, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, io::ErrorKind, path::Path, sync::Arc};
 
 use cudarc::{
     driver::{CudaContext, CudaFunction, DriverError, result, sys},
@@ -51,7 +51,8 @@ fn version(cuda: i32) -> String {
 }
 
 impl Device {
-    pub(crate) fn open(ordinal: usize) -> Result<Self, CudaError> {
+    /// Opens a device with the kernels that are built in, or those of a folder in the place of the ones of their names.
+    pub(crate) fn open(ordinal: usize, folder: Option<&Path>) -> Result<Self, CudaError> {
         // SAFETY: only looks for the library; everything else in cudarc panics where there is none.
         if !unsafe { sys::is_culib_present() } {
             return Err(CudaError::NoDriver);
@@ -91,7 +92,7 @@ impl Device {
             multiprocessors: attribute(MULTIPROCESSORS)?.max(1) as usize,
             shared_memory: attribute(SHARED)?.max(0) as usize,
         };
-        let functions = load(&context, limits.shared_memory)?;
+        let functions = load(&context, folder, limits.shared_memory)?;
         Ok(Device {
             total_memory: context.total_mem().map_err(failed("describe the device"))?,
             context,
@@ -129,13 +130,17 @@ impl Device {
     }
 }
 
-fn load(context: &Arc<CudaContext>, shared_memory: usize) -> Result<HashMap<String, CudaFunction>, CudaError> {
+fn load(
+    context: &Arc<CudaContext>,
+    folder: Option<&Path>,
+    shared_memory: usize,
+) -> Result<HashMap<String, CudaFunction>, CudaError> {
     let mut functions = HashMap::new();
-    for (module, text) in MODULES {
+    for (module, built_in) in MODULES {
         let refused = |error| CudaError::Kernels { module, code: code(error) };
-        let loaded = context.load_module(Ptx::from_src(text)).map_err(refused)?;
-        let entries = text.lines().filter_map(|line| line.strip_prefix(".visible .entry "));
-        for entry in entries.map(|line| line.trim_end_matches('(')) {
+        let text = folder.map_or(Ok(built_in.into()), |folder| given(folder, module, built_in))?;
+        let loaded = context.load_module(Ptx::from_src(&*text)).map_err(refused)?;
+        for entry in entries(built_in) {
             let function = loaded.load_function(entry).map_err(refused)?;
             if DYNAMIC_SHARED_MEMORY.contains(&module) {
                 use sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as DYNAMIC;
@@ -145,4 +150,19 @@ fn load(context: &Arc<CudaContext>, shared_memory: usize) -> Result<HashMap<Stri
         }
     }
     Ok(functions)
+}
+
+/// The kernels of a module.
+fn entries(ptx: &str) -> impl Iterator<Item = &str> {
+    ptx.lines().filter_map(|line| line.strip_prefix(".visible .entry ")).map(|line| line.trim_end_matches('('))
+}
+
+/// The folder's text of a module, the built-in one where it has none.
+fn given<'a>(folder: &Path, module: &'static str, built_in: &'a str) -> Result<Cow<'a, str>, CudaError> {
+    let path = folder.join(format!("{module}.ptx"));
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(text.into()),
+        Err(error) if error.kind() == ErrorKind::NotFound && folder.is_dir() => Ok(built_in.into()),
+        Err(error) => Err(CudaError::KernelFile { path, problem: error.to_string() }),
+    }
 }

@@ -98,6 +98,7 @@ impl Query {
             Query::EmStep => {
                 executable.accumulate(images)?;
                 executable.em_step(&em::Options::default())?;
+                executable.synchronize()?;
             }
             Query::Sample => drop(std::hint::black_box(executable.sample(0..images.nrows() as u64, 3)?)),
             Query::Complete => drop(std::hint::black_box(executable.sample_conditional(images, 3, 0)?)),
