@@ -25,12 +25,6 @@ pub trait Inputs {
     /// [`Edges`](crate::Edges), its weight and its input's log-likelihood in nats.
     fn edges(&self, layer: usize, feature: usize, channel: usize, repetition: usize, edges: &mut Vec<(f64, f64)>);
 
-    /// The number of the edge that the uniform `u` draws, what [`rng::pick`] of the weights gives, where no input says more than
-    /// another and the backend keeps cumulative weights; `None` elsewhere, and [`edges`](Self::edges) are asked for.
-    fn draw(&self, _layer: usize, _feature: usize, _channel: usize, _repetition: usize, _u: f64) -> Option<usize> {
-        None
-    }
-
     /// Appends the parameters of the leaf at (data column, channel, repetition).
     fn leaf_parameters(&self, column: usize, channel: usize, repetition: usize, parameters: &mut Vec<f64>);
 }
@@ -45,8 +39,9 @@ pub struct Descending<'a, I> {
     pub values: &'a mut [f64],
 }
 
-/// Completes the NaN values of rows from the root down: every backend samples and completes through this one walk, which is
-/// why they agree. A row's result does not depend on the others; together they find what a node is made of in the cache.
+/// Completes the NaN values of rows from the root down. Backends that go another way make the same choices by the same random
+/// numbers, which is why they agree. A row's result does not depend on the others; together they find what a node is made of
+/// in the cache.
 pub fn descend<I: Inputs>(rows: &mut [Descending<'_, I>], choice: Choice) {
     let Some(first) = rows.first() else { return };
     let root = first.inputs.structure().layers().len() - 1;
@@ -107,11 +102,6 @@ impl<I: Inputs> Walk<'_, '_, I> {
             Choice::ArgMax => 0.0,
             Choice::Sample { seed } => rng::uniforms(seed, *row, node, Use::Edge)[0],
         };
-        if let Choice::Sample { .. } = self.choice
-            && let Some(k) = inputs.draw(layer, feature, channel, repetition, uniform)
-        {
-            return k;
-        }
         self.edges.clear();
         inputs.edges(layer, feature, channel, repetition, &mut self.edges);
         match self.choice {

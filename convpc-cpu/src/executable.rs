@@ -15,11 +15,9 @@ use crate::{
     product::Sums,
     shares::{Counts, Share},
     simd::Isa,
+    unobserved,
     walk::{Cut, Row, Tape, Tile, Walk, Workspace},
 };
-
-/// Rows that are sampled together: as many as share what a node is made of while it is in the cache.
-const SAMPLED_TOGETHER: usize = 64;
 
 pub(crate) struct CpuExecutable {
     model: Model,
@@ -109,7 +107,7 @@ impl CpuExecutable {
                     rows.outer_iter().map(|row| row.iter().map(|x| f64::from(*x)).collect()).collect();
                 let row = |(at, values)| {
                     let at = share + at;
-                    let inputs = Row { model: &self.model, tapes: Some((&tapes, tile, at)) };
+                    let inputs = Row { model: &self.model, tapes: &tapes, tile, row: at };
                     Descending { inputs, row: first_row + (first + at) as u64, values }
                 };
                 descend(&mut all.iter_mut().map(Vec::as_mut_slice).enumerate().map(row).collect::<Vec<_>>(), choice);
@@ -315,15 +313,8 @@ impl Executable for CpuExecutable {
             return Err(Error::EmptyBatch);
         }
         let mut drawn = Array2::zeros(((rows.end - rows.start) as usize, self.structure().variables()));
-        let together = drawn.nrows().div_ceil(self.pool.current_num_threads()).clamp(1, SAMPLED_TOGETHER);
-        let draw = |(tile, mut to): (usize, ArrayViewMut2<f32>)| {
-            let mut values = vec![f64::NAN; to.len()];
-            let rows = values.chunks_exact_mut(to.ncols()).zip(rows.start + (tile * together) as u64..);
-            let inputs = || Row { model: &self.model, tapes: None };
-            let mut all: Vec<_> = rows.map(|(values, row)| Descending { inputs: inputs(), row, values }).collect();
-            descend(&mut all, Choice::Sample { seed });
-            to.iter_mut().zip(values).for_each(|(to, v)| *to = v as f32);
-        };
+        let together = drawn.nrows().div_ceil(self.pool.current_num_threads()).clamp(1, unobserved::TOGETHER);
+        let draw = |(tile, to)| unobserved::sample(&self.model, seed, rows.start + (tile * together) as u64, to);
         let tiles: Vec<_> = drawn.axis_chunks_iter_mut(Axis(0), together).enumerate().collect();
         self.pool.install(|| tiles.into_par_iter().for_each(draw));
         Ok(drawn)

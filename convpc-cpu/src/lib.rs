@@ -14,6 +14,7 @@ mod plan;
 mod product;
 mod shares;
 mod simd;
+mod unobserved;
 mod walk;
 mod weights;
 

@@ -21,6 +21,8 @@ mod lanes;
 pub mod math;
 pub mod ops;
 mod portable;
+mod random;
+mod steps;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -35,6 +37,8 @@ use std::fmt;
 pub use ceilings::{multiply_adds, read};
 pub use gemm::{MatMul, Matrix, Store};
 pub use lanes::{Lanes, MOST_LANES};
+pub use random::{box_muller, uniforms};
+pub use steps::Steps;
 
 /// The most rows of a panel: two registers.
 pub const MOST_WIDTH: usize = 2 * MOST_LANES;

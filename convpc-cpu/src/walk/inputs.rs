@@ -3,11 +3,14 @@ use convpc_core::{Inputs, Structure};
 use super::{Tape, Tile};
 use crate::{model::Model, product::log};
 
-/// The sums' inputs for one row of a recorded tile, or with nothing observed.
+/// The sums' inputs for one row of a recorded tile.
 pub(crate) struct Row<'a, 'd> {
     pub(crate) model: &'a Model,
-    /// The shares' tapes, the tile, and the row in it.
-    pub(crate) tapes: Option<(&'a [Tape], Tile<'d>, usize)>,
+    /// Of the shares.
+    pub(crate) tapes: &'a [Tape],
+    pub(crate) tile: Tile<'d>,
+    /// The row in the tile.
+    pub(crate) row: usize,
 }
 
 impl Inputs for Row<'_, '_> {
@@ -19,9 +22,7 @@ impl Inputs for Row<'_, '_> {
         let weights = self.model.sums[layer].as_ref().expect("a sum layer");
         let inputs = weights.inputs;
         let w = weights.of(feature, repetition)[channel * inputs..][..inputs].iter().map(|w| f64::from(*w));
-        let Some((tapes, Tile { n, width, .. }, row)) = self.tapes else {
-            return edges.extend(w.map(|w| (w, 0.0)));
-        };
+        let Row { tapes, tile: Tile { n, width, .. }, row, .. } = *self;
         let (share, start) = self.model.plan.node(layer, feature, repetition);
         let node = &tapes[share].layers[layer].as_ref()[start * n..];
         if weights.mixes_repetitions() {
@@ -39,11 +40,6 @@ impl Inputs for Row<'_, '_> {
                 edges.extend(w.zip(values).map(|(w, value)| (w, f64::from(*value).ln())));
             }
         }
-    }
-
-    fn draw(&self, layer: usize, feature: usize, channel: usize, repetition: usize, u: f64) -> Option<usize> {
-        let weights = self.model.sums[layer].as_ref().filter(|_| self.tapes.is_none())?;
-        Some(weights.draw(feature, repetition, channel, u))
     }
 
     fn leaf_parameters(&self, column: usize, channel: usize, repetition: usize, parameters: &mut Vec<f64>) {

@@ -1,0 +1,115 @@
+//! Sampling with nothing observed: no way up, and on the way down a sum is a draw by its weights alone. The random numbers are
+//! those that `convpc_core::descend` takes, and so are the samples.
+
+use convpc_core::{
+    Family, Layer,
+    rng::{self, Use},
+};
+use ndarray::ArrayViewMut2;
+
+use crate::{
+    model::Model,
+    simd::{box_muller, uniforms},
+};
+
+/// Rows that go down together: as many as share what a node is made of while it is in the cache.
+pub(crate) const TOGETHER: usize = 256;
+
+/// Fills rows with samples; row i takes the random numbers of row `first_row + i`.
+pub(crate) fn sample(model: &Model, seed: u64, first_row: u64, rows: ArrayViewMut2<f32>) {
+    let n = rows.nrows();
+    let at_root = vec![Place { channel: 0, repetition: 0 }; n];
+    let uniforms = [vec![0.0; n], vec![0.0; n]];
+    let mut descent = Descent { model, seed, first_row, rows, uniforms, outputs: vec![0; n], drawn: vec![None; n] };
+    descent.visit(model.sums.len() - 1, 0, &at_root);
+}
+
+/// Which of a feature's distributions a row has come to.
+#[derive(Clone, Copy)]
+struct Place {
+    channel: usize,
+    repetition: usize,
+}
+
+struct Descent<'a> {
+    model: &'a Model,
+    seed: u64,
+    first_row: u64,
+    rows: ArrayViewMut2<'a, f32>,
+    /// Of the node at hand, one each row.
+    uniforms: [Vec<f64>; 2],
+    outputs: Vec<usize>,
+    drawn: Vec<Option<usize>>,
+}
+
+impl Descent<'_> {
+    /// Goes on from a feature; `places` has one for each row.
+    fn visit(&mut self, layer: usize, feature: usize, places: &[Place]) {
+        match &self.model.structure.layers()[layer] {
+            Layer::Leaf(_) => self.pixel(feature, places),
+            Layer::ProdConv(_) => {
+                for child in self.model.children(layer, feature) {
+                    self.visit(layer - 1, child, places);
+                }
+            }
+            _ => {
+                let below = self.choose(layer, feature, places);
+                self.visit(layer - 1, feature, &below);
+            }
+        }
+    }
+
+    /// The places below a sum.
+    fn choose(&mut self, layer: usize, feature: usize, places: &[Place]) -> Vec<Place> {
+        let model = self.model;
+        let weights = model.sums[layer].as_ref().expect("a sum layer");
+        self.uniforms(model.structure.node(layer, feature), Use::Edge);
+        for (output, place) in self.outputs.iter_mut().zip(places) {
+            *output = weights.matrix(feature, place.repetition) * weights.outputs + place.channel;
+        }
+        let uniforms = &self.uniforms[0];
+        weights.steps().draw(model.isa, &self.outputs, uniforms, &mut self.drawn);
+        let mixes_repetitions = weights.mixes_repetitions();
+        let below = |(i, place): (usize, &Place)| {
+            let k = self.drawn[i].unwrap_or_else(|| rng::pick(weights.of_output(self.outputs[i]), uniforms[i]));
+            match mixes_repetitions {
+                true => Place { repetition: k, ..*place },
+                false => Place { channel: k, ..*place },
+            }
+        };
+        places.iter().enumerate().map(below).collect()
+    }
+
+    fn pixel(&mut self, pixel: usize, places: &[Place]) {
+        let model = self.model;
+        let (structure, family, shape) = (&model.structure, model.structure.leaf().family, model.structure.shape(0));
+        let size = family.parameters();
+        for column in structure.pixel_columns(pixel) {
+            self.uniforms(column as u32, Use::Value);
+            let [u, v] = &mut self.uniforms;
+            let parameters = |place: &Place| {
+                let at = (column * shape.channels + place.channel) * shape.repetitions + place.repetition;
+                &model.leaf_tensor[at * size..][..size]
+            };
+            let mut values = self.rows.column_mut(column);
+            let rows = values.iter_mut().zip(places);
+            if let Family::Normal(_) = family {
+                box_muller(model.isa, u, v);
+                for ((value, place), z) in rows.zip(u) {
+                    let p = parameters(place);
+                    *value = (p[0] + p[1] * *z) as f32;
+                }
+            } else {
+                for (((value, place), u), v) in rows.zip(u).zip(v) {
+                    *value = family.sample(parameters(place), [*u, *v]) as f32;
+                }
+            }
+        }
+    }
+
+    /// The random numbers of all rows at a place in the circuit.
+    fn uniforms(&mut self, node: u32, what: Use) {
+        let to = self.uniforms.each_mut().map(Vec::as_mut_slice);
+        uniforms(self.model.isa, self.seed, self.first_row, node, what, to);
+    }
+}
