@@ -446,7 +446,7 @@ mod tests {
         assert!(!Family::normal().contains(f64::INFINITY));
         assert_eq!(Family::binomial(2).first_outside(&[0.0, f32::NAN, 2.0, 3.0]), Some(3));
         let odd = [-1.0, -0.5, 0.5, 1.5, 3.0, 3e9, -3e9, f32::INFINITY, f32::NEG_INFINITY, f32::MIN_POSITIVE];
-        for (at, x) in (0..200).flat_map(|at| odd.map(|x| (at, x))) {
+        for (at, x) in (0..199).flat_map(|at| odd.map(|x| (at, x))) {
             let mut row = [1.0, f32::NAN, 0.0, -0.0].repeat(50);
             row[at] = x;
             row[199] = 7.5;
