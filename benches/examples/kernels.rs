@@ -1,8 +1,7 @@
-//! Times kernels that were compiled to PTX elsewhere beside those built into the library: a changed kernel needs nvcc, not a
-//! build of convpc.
+//! Times changed kernels beside those built into the library, without building it anew for each.
 //!
 //! ```text
-//! nvcc -ptx -arch=compute_80 -std=c++17 --expt-extended-lambda -o tried/lse_fused.ptx kernels/lse_fused.cu
+//! cargo xtask ptx --kernel lse_fused --define NAME=VALUE --out tried
 //! cargo run --release --package benches --features cuda --example kernels -- --batch 4096 tried
 //! ```
 #![forbid(unsafe_code)]

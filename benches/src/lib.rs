@@ -7,6 +7,7 @@
 //! python3 benches/peers/run.py                    # convpc beside SPFlow and PyTorch: the table of the README
 //! cargo run --release -p benches --example peers -- --threads 2
 //! cargo run --release -p benches --features cuda --example compare -- --precision bf16 --ceilings ceilings.json
+//! cargo run --release -p benches --features cuda --example kernels -- --batch 4096 FOLDER...    # changed kernels, as PTX
 //! ```
 //!
 //! With `--features cuda` the first measure the GPU too, if there is one. What a backend does not do yet is left out, with a

@@ -166,3 +166,36 @@ fn given<'a>(folder: &Path, module: &'static str, built_in: &'a str) -> Result<C
         Err(error) => Err(CudaError::KernelFile { path, problem: error.to_string() }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_takes_the_place_of_what_is_built_in() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(given(folder.path(), "rows", "built in"), Ok("built in".into()));
+        std::fs::write(folder.path().join("rows.ptx"), "changed").unwrap();
+        assert_eq!(given(folder.path(), "rows", "built in"), Ok("changed".into()));
+        assert_eq!(given(folder.path(), "mix", "built in"), Ok("built in".into()));
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("missing");
+        let error = given(&missing, "rows", "built in").unwrap_err();
+        assert!(matches!(&error, CudaError::KernelFile { path, .. } if *path == missing.join("rows.ptx")));
+        assert!(error.to_string().contains("could not be read"), "{error}");
+        // A file that is no text.
+        std::fs::write(folder.path().join("rows.ptx"), [0xff, 0xfe]).unwrap();
+        assert!(matches!(given(folder.path(), "rows", "built in"), Err(CudaError::KernelFile { .. })));
+    }
+
+    #[test]
+    fn every_module_has_kernels() {
+        for (module, text) in MODULES {
+            assert!(entries(text).next().is_some(), "{module}");
+        }
+    }
+}
