@@ -140,8 +140,9 @@ fn plans_of_28_by_28_pixels_with_64_channels() {
     let structure = ConvPc::new(28, 28, 1, Family::normal()).channels(64).structure().unwrap();
     let plan = |rows, precision| Plan::new(&structure, rows, Purpose::Root, precision, H100).to_string();
     insta::assert_snapshot!(plan(4096, Precision::F32), @r"
-    4096 rows, 3 launches
-    lse_fused_f32_base         data → layer 8   4 sum level(s), 16 node(s), 1024 block(s), 76032 bytes shared
+    4096 rows, 4 launches
+    lse_fused_f32_base         data → layer 6   3 sum level(s), 64 node(s), 4096 block(s), 57344 bytes shared
+    lse_fused_f32_base      layer 6 → layer 8   1 sum level(s), 16 node(s), 1024 block(s), 19968 bytes shared
     lse_fused_f32_base      layer 8 → layer 10  1 sum level(s), 4 node(s), 256 block(s), 19968 bytes shared
     lse_rows               layer 10 → layer 12  1 sum level(s), 1 node(s), 32 block(s), 0 bytes shared
     ");

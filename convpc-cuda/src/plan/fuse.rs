@@ -14,6 +14,9 @@ const MOST_LEVELS: usize = 5;
 /// Blocks for each multiprocessor below which levels are rather launched one by one: the device should be full.
 const BLOCKS_PER_MULTIPROCESSOR: usize = 2;
 
+/// Blocks of a multiprocessor for which there are registers (kernels/ptxas.md).
+const BLOCKS_OF_REGISTERS: usize = 4;
+
 /// Outputs up to which a thread a row is faster than a tensor-core tile, most of which would be empty.
 const FEW_OUTPUTS: usize = params::CONVPC_ROWS_OUTPUTS as usize;
 
@@ -65,8 +68,9 @@ pub(super) fn preferences(rows: usize, most: usize) -> &'static [Tile] {
 }
 
 fn choose(rows: usize, precision: Precision, levels: &[WeightMatrices], limits: Limits) -> Option<Tile> {
-    // Several levels are worth less than two blocks on a multiprocessor, of which one computes while the other waits.
-    let share = if levels.len() > 1 { 2 } else { 1 };
+    // Several levels are worth less than as many blocks on a multiprocessor as registers leave room for, of which some compute
+    // while others wait.
+    let share = if levels.len() > 1 { BLOCKS_OF_REGISTERS } else { 1 };
     let fits = |tile: &Tile| {
         shared_bytes(*tile, shared(precision, *tile, levels), levels.len()) <= limits.shared_memory / share
     };
