@@ -32,6 +32,13 @@ impl Model {
         Model { structure, leaf_tensor, leaves, sums, first_sum, plan, isa }
     }
 
+    /// The parameters of the leaf at (data column, channel, repetition).
+    pub(crate) fn leaf_parameters(&self, column: usize, channel: usize, repetition: usize) -> &[f64] {
+        let (shape, size) = (self.structure.shape(0), self.structure.leaf().family.parameters());
+        let at = (column * shape.channels + channel) * shape.repetitions + repetition;
+        &self.leaf_tensor[at * size..][..size]
+    }
+
     /// The children of a product that have a scope.
     pub(crate) fn children(&self, layer: usize, feature: usize) -> impl Iterator<Item = usize> {
         let structure = &*self.structure;

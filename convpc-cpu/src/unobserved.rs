@@ -2,7 +2,7 @@
 //! those that `convpc_core::descend` takes, and so are the samples.
 
 use convpc_core::{
-    Family, Layer,
+    Form, Layer,
     rng::{self, Use},
 };
 use ndarray::ArrayViewMut2;
@@ -82,18 +82,14 @@ impl Descent<'_> {
 
     fn pixel(&mut self, pixel: usize, places: &[Place]) {
         let model = self.model;
-        let (structure, family, shape) = (&model.structure, model.structure.leaf().family, model.structure.shape(0));
-        let size = family.parameters();
+        let (structure, family) = (&model.structure, model.structure.leaf().family);
         for column in structure.pixel_columns(pixel) {
             self.uniforms(column as u32, Use::Value);
             let [u, v] = &mut self.uniforms;
-            let parameters = |place: &Place| {
-                let at = (column * shape.channels + place.channel) * shape.repetitions + place.repetition;
-                &model.leaf_tensor[at * size..][..size]
-            };
+            let parameters = |place: &Place| model.leaf_parameters(column, place.channel, place.repetition);
             let mut values = self.rows.column_mut(column);
             let rows = values.iter_mut().zip(places);
-            if let Family::Normal(_) = family {
+            if family.form() == Form::LocationScale {
                 box_muller(model.isa, u, v);
                 for ((value, place), z) in rows.zip(u) {
                     let p = parameters(place);

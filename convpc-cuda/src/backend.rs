@@ -19,7 +19,8 @@ use crate::{driver::Device, error::CudaError, executable::CudaExecutable, host::
 #[derive(Clone)]
 pub struct CudaBackend {
     device: Arc<Device>,
-    host: Host,
+    /// Of the host; all cores for `None`.
+    threads: Option<NonZeroUsize>,
     precision: Precision,
     limits: Limits,
 }
@@ -45,7 +46,7 @@ impl CudaBackend {
 
     fn open(ordinal: usize, kernels: Option<&Path>) -> Result<Self, CudaError> {
         let device = Arc::new(Device::open(ordinal, kernels)?);
-        Ok(CudaBackend { limits: device.limits(), device, host: Host::new(None)?, precision: Precision::default() })
+        Ok(CudaBackend { limits: device.limits(), device, threads: None, precision: Precision::default() })
     }
 
     /// The same device with another precision of the matrix products. [`Precision::F32`] takes each operand as a sum of two
@@ -56,11 +57,8 @@ impl CudaBackend {
     }
 
     /// The same device with so many threads of the host to check and to copy data; as many as there are cores otherwise.
-    ///
-    /// # Errors
-    /// Where the threads cannot be started.
-    pub fn with_threads(self, threads: NonZeroUsize) -> Result<Self, CudaError> {
-        Ok(CudaBackend { host: Host::new(Some(threads.get()))?, ..self })
+    pub fn with_threads(self, threads: NonZeroUsize) -> Self {
+        CudaBackend { threads: Some(threads), ..self }
     }
 
     /// The same device with plans as for a smaller one: fewer multiprocessors fuse more levels, less shared memory fuses
@@ -91,6 +89,12 @@ impl Backend for CudaBackend {
     }
 
     fn load(&self, circuit: &Circuit) -> Result<Box<dyn Executable>> {
-        Ok(Box::new(CudaExecutable::new(self.device.clone(), self.host.clone(), circuit, self.precision, self.limits)?))
+        Ok(Box::new(CudaExecutable::new(
+            self.device.clone(),
+            Host::new(self.threads)?,
+            circuit,
+            self.precision,
+            self.limits,
+        )?))
     }
 }

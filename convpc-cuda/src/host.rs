@@ -1,6 +1,6 @@
 //! What the host does with a batch before the device gets it: a device takes rows faster than one thread hands them over.
 
-use std::sync::Arc;
+use std::num::NonZeroUsize;
 
 use convpc_core::{Result, Structure, evidence};
 use ndarray::{ArrayView2, Axis};
@@ -12,14 +12,13 @@ use crate::error::CudaError;
 const PIECE: usize = 1 << 18;
 
 /// Threads of the host.
-#[derive(Clone)]
-pub(crate) struct Host(Arc<ThreadPool>);
+pub(crate) struct Host(ThreadPool);
 
 impl Host {
     /// A pool of so many threads, as many as there are cores for `None`.
-    pub(crate) fn new(threads: Option<usize>) -> Result<Self, CudaError> {
-        let pool = ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build();
-        Ok(Host(Arc::new(pool.map_err(|error| CudaError::Threads { problem: error.to_string() })?)))
+    pub(crate) fn new(threads: Option<NonZeroUsize>) -> Result<Self, CudaError> {
+        let pool = ThreadPoolBuilder::new().num_threads(threads.map_or(0, NonZeroUsize::get)).build();
+        Ok(Host(pool.map_err(|error| CudaError::Threads { problem: error.to_string() })?))
     }
 
     /// What [`evidence::check`] says of the data.
@@ -72,7 +71,7 @@ mod tests {
 
     #[test]
     fn pieces_are_one_copy() {
-        let (host, data) = (Host::new(Some(3)).unwrap(), many());
+        let (host, data) = (Host::new(NonZeroUsize::new(3)).unwrap(), many());
         for view in [data.view(), data.slice(s![..;-1, ..]), data.slice(s![..2, ..]), data.slice(s![.., ..;2])] {
             let mut to = vec![-1.0; view.len() + 3];
             host.copy(view, &mut to);
@@ -83,7 +82,7 @@ mod tests {
 
     #[test]
     fn the_first_wrong_row_is_reported() {
-        let (host, mut data) = (Host::new(Some(3)).unwrap(), many());
+        let (host, mut data) = (Host::new(NonZeroUsize::new(3)).unwrap(), many());
         let structure = ConvPc::new(100, 100, 1, Family::categorical(5)).channels(2).structure().unwrap();
         assert_eq!(host.check(&structure, data.view()), Ok(()));
         (data[[61, 9]], data[[40, 17]], data[[40, 9_999]]) = (-1.0, 7.5, 9.0);

@@ -27,9 +27,8 @@ pub enum BackendChoice {
 }
 
 impl BackendChoice {
-    /// Opens the backend. `threads` are those of the CPU backend, and of the
-    /// host where it hands data to a GPU, all cores if not given; `precision` is that of a GPU's
-    /// matrix products.
+    /// Opens the backend. `threads` are those of the CPU backend, and of the host where it hands data to a GPU, all
+    /// cores if not given; `precision` is that of a GPU's matrix products.
     ///
     /// # Errors
     /// Where the backend was left out of this build, lacks its device, or does not have the precision.
@@ -55,12 +54,11 @@ impl BackendChoice {
 fn open_cuda(devices: &[usize], threads: Option<usize>, precision: Precision) -> Result<Box<dyn Backend>> {
     let open = |&ordinal: &usize| -> Result<Box<dyn Backend>> {
         let gpu = crate::CudaBackend::new(ordinal)?.with_precision(precision);
-        let threads =
-            threads.map(|threads| NonZeroUsize::new(threads).ok_or(Error::Zero { what: "the number of threads" }));
-        Ok(Box::new(match threads.transpose()? {
-            Some(threads) => gpu.with_threads(threads)?,
-            None => gpu,
-        }))
+        match threads.map(NonZeroUsize::new) {
+            None => Ok(Box::new(gpu)),
+            Some(Some(threads)) => Ok(Box::new(gpu.with_threads(threads))),
+            Some(None) => Err(Error::Zero { what: "the number of threads" }),
+        }
     };
     match devices {
         [one] => open(one),

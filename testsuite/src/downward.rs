@@ -1,9 +1,9 @@
-//! Checks of flows and expected counts, against float64.
+//! Checks of flows, expected counts and EM steps, against float64.
 
-use convpc::{Backend, Circuit, Precision, Reference, Statistics};
+use convpc::{Backend, Circuit, Executable, Precision, Reference, Statistics, em};
 use ndarray::{Array2, ArrayView1, Axis, array, concatenate};
 
-use crate::{Subject, assert_close, upward};
+use crate::{Subject, assert_close, circuits, upward};
 
 /// How far counts may be off relatively. The flow to a place is a product of shares, one for each sum on the way; rounded
 /// operands change each by the error of a sum, of a weight and of a quotient, and the differences between its inputs by those
@@ -90,4 +90,32 @@ pub fn precision_shows(subject: &Subject, circuit: &Circuit, data: &Array2<f32>)
     let least = if subject.precision == Precision::F32 { 0.0 } else { subject.precision.error_per_sum() / 20.0 };
     let most = relative(subject, circuit) + 1e-4;
     assert!((least..=most).contains(&worst), "{}: {worst} not in {least}..{most}", subject.backend.description());
+}
+
+/// One EM step on some rows; their log-likelihood before it.
+///
+/// # Panics
+/// If there is none.
+pub fn step(executable: &mut dyn Executable, circuit: &Circuit) -> f64 {
+    let seen = executable.accumulate(circuits::data(circuit, 100).view()).expect("fitting data");
+    executable.em_step(&em::Options { pseudocount: 0.1, ..Default::default() }).expect("a step");
+    seen.log_likelihood
+}
+
+/// Ten EM steps. Each begins at the parameters of float64: where standard deviations shrink, EM enlarges any difference a hundred
+/// times in a few steps, in whatever precision it starts.
+///
+/// # Panics
+/// If one leads elsewhere than in float64.
+pub fn single_steps(backend: &dyn Backend, circuit: &Circuit) {
+    let data = circuits::data(circuit, 100);
+    let [mut exact, mut given] = [&Reference, backend].map(|b: &dyn Backend| b.load(circuit).expect("a circuit"));
+    for number in 1..=10 {
+        given.set_parameters(&exact.parameters().expect("parameters")).expect("fitting parameters");
+        let before = [&mut exact, &mut given].map(|executable| step(&mut **executable, circuit));
+        let what = format!("{}, step {number} of\n{circuit}", backend.name());
+        assert_close(&format!("before {what}"), &before[1..], &before[..1], (1e-5, 1e-3));
+        let [a, b] = [&given, &exact].map(|e| e.log_likelihood(data.view()).expect("fitting data"));
+        assert_close(&format!("after {what}"), &a, &b, (1e-4, 1e-3));
+    }
 }

@@ -1,8 +1,8 @@
 //! The CUDA backend on a real GPU, where the environment variable `CONVPC_GPU_TESTS` is set to the device's number. The same
 //! checks run on the software device everywhere; here the hardware has its say.
 
-use convpc::{Backend, Circuit, CudaBackend, Executable, Precision, Reference, em};
-use testsuite::{Subject, assert_close, circuits, downward, sampling, upward};
+use convpc::{Backend, Circuit, CudaBackend, Executable, Precision, Reference};
+use testsuite::{Subject, circuits, downward, sampling, upward};
 
 /// The device that was asked for.
 fn device() -> Option<CudaBackend> {
@@ -63,31 +63,9 @@ fn flows_and_counts_on_a_gpu() {
 fn learned(backend: &dyn Backend, circuit: &Circuit) -> Box<dyn Executable> {
     let mut executable = backend.load(circuit).expect("a circuit");
     for _ in 0..10 {
-        step(&mut *executable, circuit);
+        downward::step(&mut *executable, circuit);
     }
     executable
-}
-
-/// One EM step; the log-likelihoods before it.
-fn step(executable: &mut dyn Executable, circuit: &Circuit) -> f64 {
-    let seen = executable.accumulate(circuits::data(circuit, 100).view()).expect("fitting data");
-    executable.em_step(&em::Options { pseudocount: 0.1, ..Default::default() }).expect("a step");
-    seen.log_likelihood
-}
-
-/// Each step begins at the parameters of float64: where standard deviations shrink, EM enlarges any difference a hundred times
-/// in a few steps, in whatever precision it starts.
-fn single_steps(backend: &dyn Backend, circuit: &Circuit) {
-    let data = circuits::data(circuit, 100);
-    let [mut exact, mut given] = [&Reference, backend].map(|b: &dyn Backend| b.load(circuit).expect("a circuit"));
-    for number in 1..=10 {
-        given.set_parameters(&exact.parameters().expect("parameters")).expect("fitting parameters");
-        let before = [&mut exact, &mut given].map(|executable| step(&mut **executable, circuit));
-        let what = format!("step {number}");
-        assert_close(&format!("{what}, before"), &before[1..], &before[..1], (1e-5, 1e-3));
-        let [a, b] = [&given, &exact].map(|e| e.log_likelihood(data.view()).expect("fitting data"));
-        assert_close(&what, &a, &b, (1e-4, 1e-3));
-    }
 }
 
 #[test]
@@ -97,7 +75,7 @@ fn learning_on_a_gpu() {
         let [given, again] = [(); 2].map(|()| learned(&backend, &circuit));
         let [a, b] = [&given, &again].map(|e| e.parameters().expect("parameters"));
         assert_eq!(a, b, "the same data give the same bits");
-        single_steps(&backend, &circuit);
+        downward::single_steps(&backend, &circuit);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use convpc::{Backend, Circuit, ConvPc, Error, Family, Leaf, Parameters, ProdConv, Reference, Structure, em};
 use ndarray::{Array2, Axis, array};
-use testsuite::{assert_close, assert_monotone, em_step, subjects};
+use testsuite::{assert_close, assert_monotone, circuits as each_kind, downward, em_step, subjects};
 
 fn circuits() -> Vec<Circuit> {
     let base = || ConvPc::new(4, 5, 1, Family::bernoulli()).channels(3).depth(2);
@@ -22,6 +22,15 @@ const OPTIONS: em::Options = em::Options { pseudocount: 0.0, minimum_std: 0.0, b
 fn two_hundred_steps_never_lower_the_likelihood() {
     for circuit in circuits() {
         assert_monotone(&circuit, &data(), &OPTIONS);
+    }
+}
+
+#[test]
+fn steps_are_those_of_float64() {
+    for circuit in each_kind::all() {
+        for subject in subjects() {
+            downward::single_steps(&*subject.backend, &circuit);
+        }
     }
 }
 

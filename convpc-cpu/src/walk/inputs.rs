@@ -43,8 +43,6 @@ impl Inputs for Row<'_, '_> {
     }
 
     fn leaf_parameters(&self, column: usize, channel: usize, repetition: usize, parameters: &mut Vec<f64>) {
-        let (shape, size) = (self.model.structure.shape(0), self.model.structure.leaf().family.parameters());
-        let start = ((column * shape.channels + channel) * shape.repetitions + repetition) * size;
-        parameters.extend_from_slice(&self.model.leaf_tensor[start..start + size]);
+        parameters.extend_from_slice(self.model.leaf_parameters(column, channel, repetition));
     }
 }
