@@ -102,15 +102,15 @@ pub fn step(executable: &mut dyn Executable, circuit: &Circuit) -> f64 {
     seen.log_likelihood
 }
 
-/// Ten EM steps. Each begins at the parameters of float64: where standard deviations shrink, EM enlarges any difference a hundred
+/// So many EM steps. Each begins at the parameters of float64: where standard deviations shrink, EM enlarges any difference a hundred
 /// times in a few steps, in whatever precision it starts.
 ///
 /// # Panics
 /// If one leads elsewhere than in float64.
-pub fn single_steps(backend: &dyn Backend, circuit: &Circuit) {
+pub fn single_steps(backend: &dyn Backend, circuit: &Circuit, steps: usize) {
     let data = circuits::data(circuit, 100);
     let [mut exact, mut given] = [&Reference, backend].map(|b: &dyn Backend| b.load(circuit).expect("a circuit"));
-    for number in 1..=10 {
+    for number in 1..=steps {
         given.set_parameters(&exact.parameters().expect("parameters")).expect("fitting parameters");
         let before = [&mut exact, &mut given].map(|executable| step(&mut **executable, circuit));
         let what = format!("{}, step {number} of\n{circuit}", backend.name());

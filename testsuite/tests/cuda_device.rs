@@ -75,7 +75,7 @@ fn learning_on_a_gpu() {
         let [given, again] = [(); 2].map(|()| learned(&backend, &circuit));
         let [a, b] = [&given, &again].map(|e| e.parameters().expect("parameters"));
         assert_eq!(a, b, "the same data give the same bits");
-        downward::single_steps(&backend, &circuit);
+        downward::single_steps(&backend, &circuit, 10);
     }
 }
 

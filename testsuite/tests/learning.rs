@@ -29,7 +29,7 @@ fn two_hundred_steps_never_lower_the_likelihood() {
 fn steps_are_those_of_float64() {
     for circuit in each_kind::all() {
         for subject in subjects() {
-            downward::single_steps(&*subject.backend, &circuit);
+            downward::single_steps(&*subject.backend, &circuit, 3);
         }
     }
 }
