@@ -118,7 +118,7 @@ extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) choose_posterior(co
     choose_by_inputs(p, Sampled{p.random});
 }
 
-extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) choose_largest(const ConvpcChoose p) {
+extern "C" __global__ void __launch_bounds__(CONVPC_THREADS, 12) choose_largest(const ConvpcChoose p) {
     choose_by_inputs(p, Largest{});
 }
 
@@ -185,7 +185,8 @@ __device__ __forceinline__ void fill(const ConvpcDraw &p, V value) {
         float filled = given;
         if (isnan(given)) {
             const Output o(p.choices, p.from[column], p.stride, row, p.channels);
-            const uint64_t leaf = (uint64_t)(column * p.repetitions + o.repetition) * p.channels + o.channel;
+            const uint32_t leaf_row = p.leaf_rows ? p.leaf_rows[column] : column;
+            const uint64_t leaf = (uint64_t)(leaf_row * p.repetitions + o.repetition) * p.channels + o.channel;
             filled = (float)value(p.parameters + leaf * p.size, row, column);
         }
         tile[i][lane] = filled;

@@ -1,5 +1,6 @@
 // A batch's leaf statistics: for each leaf the flow, and the flow-weighted T(x), of the rows in which its variable was
-// observed, added to totals in float64. Sums are in a fixed order: the same input gives the same bits.
+// observed, added to totals in float64. Sums are in a fixed order: the same input gives the same bits. Where columns share their
+// leaves each has totals of its own, which fold_leaves then adds to the leaves' own, column after column.
 //
 // count_location_scale, count_natural: a warp takes a leaf, its lanes stride over the rows. Neighbouring warps are channels
 // of one column, so that its data come from the first-level cache; the flow is read once and is all the traffic.
@@ -35,8 +36,14 @@ struct Leaf {
         column = at / p.repetitions;
         feature = channel < p.channels ? p.parents[column] : CONVPC_NO_FEATURE;
     }
+    // Of its counts.
     __device__ __forceinline__ uint64_t number(const ConvpcLeafCounts &p) const {
         return (uint64_t)(column * p.repetitions + repetition) * p.channels + channel;
+    }
+    // Of its parameters.
+    __device__ __forceinline__ uint64_t parameters(const ConvpcLeafCounts &p) const {
+        const uint32_t row = p.leaf_rows ? p.leaf_rows[column] : column;
+        return (uint64_t)(row * p.repetitions + repetition) * p.channels + channel;
     }
 };
 
@@ -79,8 +86,9 @@ extern "C" __global__ void __launch_bounds__(CONVPC_THREADS, 12) count_location_
     const Leaf leaf(p);
     if (leaf.feature == CONVPC_NO_FEATURE) return;
     // x - mean in two steps: the mean rounded to f32 may be far off where std is small against it.
-    const double mean = p.theta[2 * leaf.number(p)];
-    const float high = (float)mean, low = (float)(mean - high), inverse = p.leaves[4 * leaf.number(p) + 1];
+    const uint64_t number = leaf.parameters(p);
+    const double mean = p.theta[2 * number];
+    const float high = (float)mean, low = (float)(mean - high), inverse = p.leaves[4 * number + 1];
     add_pair(p, leaf, 0, [=](float x) {
         const float z = (x - high - low) * inverse;
         return make_float2(z, z * z);
@@ -158,4 +166,19 @@ extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) count_table(const C
         const uint64_t leaf = (uint64_t)(column * p.repetitions + repetition) * p.channels + c0 + channel;
         p.counts[leaf * (p.statistics + 1) + (all ? 0 : 1 + first + v)] += sum;
     }
+}
+
+// A thread takes a value, so that neighbouring threads read neighbouring words of each column.
+extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) fold_leaves(const ConvpcFoldLeaves p) {
+    const uint64_t at = (uint64_t)blockIdx.x * CONVPC_THREADS + threadIdx.x;
+    if (at >= p.rows * p.values) return;
+    const uint32_t row = (uint32_t)(at / p.values);
+    double *from = p.from + at % p.values, sum = p.to[at];
+#pragma unroll 4
+    for (uint32_t column = 0; column < p.columns; ++column, from += p.values) {
+        if (p.leaf_rows[column] != row) continue;
+        sum += *from;
+        *from = 0.0;
+    }
+    p.to[at] = sum;
 }

@@ -76,7 +76,7 @@ impl Circuit {
     /// The parameters of the leaf at (data column, channel, repetition).
     pub fn leaf_parameters(&self, column: usize, channel: usize, repetition: usize) -> &[f64] {
         let (shape, n) = (self.structure.shape(0), self.structure.leaf().family.parameters());
-        let start = ((column * shape.channels + channel) * shape.repetitions + repetition) * n;
+        let start = ((self.structure.leaf_row(column) * shape.channels + channel) * shape.repetitions + repetition) * n;
         &self.parameters.slice(0)[start..start + n]
     }
 }

@@ -31,6 +31,7 @@ pub struct ConvPc {
     kernel_size: usize,
     repetitions: usize,
     use_sum_conv: bool,
+    shared_leaves: bool,
 }
 
 impl ConvPc {
@@ -48,6 +49,7 @@ impl ConvPc {
             kernel_size: 2,
             repetitions: 1,
             use_sum_conv: false,
+            shared_leaves: false,
         }
     }
 
@@ -81,6 +83,12 @@ impl ConvPc {
         ConvPc { use_sum_conv, ..self }
     }
 
+    /// Whether all pixels have the same leaf distributions, a dictionary of values that the lowest sums mix; see
+    /// [`Leaf::shared`]. It wants sums right above the leaves, thus a depth with k^depth ≥ height and width.
+    pub fn shared_leaves(self, shared_leaves: bool) -> Self {
+        ConvPc { shared_leaves, ..self }
+    }
+
     /// The depth that is used: the one asked for, or the smallest at which a bottom patch is a single pixel (at least 1).
     pub fn chosen_depth(&self) -> usize {
         self.depth.unwrap_or_else(|| {
@@ -111,6 +119,7 @@ impl ConvPc {
         let padding = Padding::split(bottom.0 * side - height, bottom.1 * side - width);
         let leaf_channels = self.leaf_channels.unwrap_or(self.channels);
         let leaf = Leaf::new(height, width, self.colors, self.family, leaf_channels).repetitions(repetitions);
+        let leaf = leaf.shared(self.shared_leaves);
         let mut chain = Structure::builder(leaf).prod_conv(ProdConv::new(bottom.0, bottom.1).padding(padding));
         for _ in 0..depth {
             chain = if self.use_sum_conv { chain.sum_conv(self.channels, k) } else { chain.sum(self.channels) };

@@ -149,9 +149,9 @@ impl Evaluation {
                 let x = self.evidence[[row, column]];
                 if !x.is_nan() && flow > 0.0 {
                     family.sufficient(self.circuit.leaf_parameters(column, c, r), x, &mut t);
-                    let counts = &mut statistics.counts[0];
-                    counts[[column, c, r, 0]] += flow;
-                    t.iter().enumerate().for_each(|(k, t)| counts[[column, c, r, 1 + k]] += flow * t);
+                    let (counts, leaf) = (&mut statistics.counts[0], structure.leaf_row(column));
+                    counts[[leaf, c, r, 0]] += flow;
+                    t.iter().enumerate().for_each(|(k, t)| counts[[leaf, c, r, 1 + k]] += flow * t);
                 }
             }
         }

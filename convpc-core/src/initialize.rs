@@ -56,7 +56,8 @@ pub(crate) fn random(structure: &Structure, seed: u64) -> Parameters {
 }
 
 /// A circuit whose leaves are fitted to data: channel c of every pixel takes the maximum-likelihood step on the same few
-/// random rows, mixed with all rows as a prior, so that channels differ from the start and agree between neighbours.
+/// random rows, mixed with all rows as a prior, so that channels differ from the start and agree between neighbours. Where
+/// pixels share their leaves, it is a few random pixels of random rows, and all pixels.
 ///
 /// `data` is rows × variables, NaN = missing. The sum weights stay as they are.
 ///
@@ -73,28 +74,33 @@ pub fn fit_leaves(circuit: &Circuit, data: ArrayView2<f32>, seed: u64) -> Result
     let mut parameters = circuit.parameters().clone();
     let size = family.statistics();
     let mut t = vec![0.0; size];
-    for (column, mut leaves) in parameters.0[0].outer_iter_mut().enumerate() {
-        let values = data.column(column);
+    for (leaf, mut leaves) in parameters.0[0].outer_iter_mut().enumerate() {
+        let columns: Vec<usize> = (0..data.ncols()).filter(|&column| structure.leaf_row(column) == leaf).collect();
+        if columns.is_empty() {
+            continue;
+        }
         let start = leaves.iter().copied().take(family.parameters()).collect::<Vec<f64>>();
-        let mut sum_over = |rows: &mut dyn Iterator<Item = usize>| {
+        let mut sum_over = |places: &mut dyn Iterator<Item = (usize, usize)>| {
             let (mut count, mut sum) = (0.0, vec![0.0; size]);
-            for x in rows.map(|row| f64::from(values[row])).filter(|x| !x.is_nan()) {
+            for x in places.map(|place| f64::from(data[place])).filter(|x| !x.is_nan()) {
                 family.sufficient(&start, x, &mut t);
                 sum.iter_mut().zip(&t).for_each(|(s, t)| *s += t);
                 count += 1.0;
             }
             (count, sum)
         };
-        let (all_count, all) = sum_over(&mut (0..data.nrows()));
+        let each_row = |column| (0..data.nrows()).map(move |row| (row, column));
+        let (all_count, all) = sum_over(&mut columns.iter().copied().flat_map(each_row));
         let prior = if all_count > 0.0 { PRIOR / all_count } else { 0.0 };
         for (index, mut lane) in leaves.lanes_mut(Axis(2)).into_iter().enumerate() {
             // index = channel · repetitions + repetition, the same for every column.
-            let mut rows = (0..ROWS).map(|k| {
+            let mut places = (0..ROWS).map(|k| {
                 let node = u32::try_from(index).unwrap_or(u32::MAX);
-                let [u, _] = rng::uniforms(seed, k as u64, node, Use::Initial);
-                ((u * data.nrows() as f64) as usize).min(data.nrows() - 1)
+                let [u, v] = rng::uniforms(seed, k as u64, node, Use::Initial);
+                let pick = |u: f64, n: usize| ((u * n as f64) as usize).min(n - 1);
+                (pick(u, data.nrows()), columns[pick(v, columns.len())])
             });
-            let (count, mut sum) = sum_over(&mut rows);
+            let (count, mut sum) = sum_over(&mut places);
             sum.iter_mut().zip(&all).for_each(|(s, a)| *s += prior * a);
             let leaf = lane.as_slice_mut().expect("innermost axis");
             leaf.copy_from_slice(&start);

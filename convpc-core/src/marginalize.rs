@@ -78,7 +78,9 @@ impl Circuit {
         let mut layers = old.layers().to_vec();
         layers[0] = Layer::Leaf(Leaf { kept: Some(columns), ..old.leaf().clone() });
         let mut tensors = self.parameters().0.clone();
-        tensors[0] = tensors[0].select(Axis(0), &kept);
+        if !old.leaf().shared {
+            tensors[0] = tensors[0].select(Axis(0), &kept);
+        }
         let marginal = Structure::new(layers)?;
         let crops: Vec<Crop> =
             (0..marginal.layers().len()).map(|layer| Crop::around(&marginal, layer, prune)).collect();

@@ -5,7 +5,7 @@ use crate::{layer::Layer, parameters::Parameters, structure::Structure};
 /// Expected counts: how often each part of a circuit was used, given the data. EM and gradients are functions of them.
 ///
 /// Sums over rows (and over all positions that share a weight) of the edge flows, in the shapes of the weights; at the leaf
-/// `[columns, channels, repetitions, 1 + family.statistics()]`: the flow, then the flow-weighted `T(x)` of the rows in which
+/// `[rows, channels, repetitions, 1 + family.statistics()]`: the flow, then the flow-weighted `T(x)` of the rows in which
 /// the variable was observed. They belong to the parameters they were gathered at.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Statistics {
@@ -91,11 +91,11 @@ impl Statistics {
         let mut t = vec![0.0; family.statistics()];
         for ((r, pixel, c), &flow) in flow.indexed_iter() {
             for column in structure.pixel_columns(pixel) {
-                let leaf = (column * channels + c) * repetitions + r;
+                let leaf = (structure.leaf_row(column) * channels + c) * repetitions + r;
                 family.expected(&theta[leaf * family.parameters()..][..family.parameters()], &mut t);
                 let counts = &mut counts[leaf * (1 + t.len())..][..1 + t.len()];
-                counts[0] = flow;
-                counts.iter_mut().skip(1).zip(&t).for_each(|(n, t)| *n = flow * t);
+                counts[0] += flow;
+                counts.iter_mut().skip(1).zip(&t).for_each(|(n, t)| *n += flow * t);
             }
         }
         statistics

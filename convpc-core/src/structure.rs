@@ -142,6 +142,17 @@ impl Structure {
         first(feature)..first(feature + 1)
     }
 
+    /// The number of rows of the leaf's parameter tensor: one for each data column, or one a color where pixels share them.
+    pub fn leaf_rows(&self) -> usize {
+        self.leaf().rows()
+    }
+
+    /// The row of the leaf's parameter tensor that a data column's distributions are in.
+    pub fn leaf_row(&self, column: usize) -> usize {
+        let Leaf { shared, colors, .. } = *self.leaf();
+        if shared { self.columns[column].slot % colors } else { column }
+    }
+
     /// Whether a feature has an empty scope: it covers only padding or marginalised variables and is the constant 0.
     pub fn is_empty(&self, layer: usize, feature: usize) -> bool {
         self.empty[layer][feature]
@@ -179,7 +190,7 @@ impl Structure {
         self.layers[layer].parameter_shape(self.input_shape(layer))
     }
 
-    /// The shape of a layer's statistics: that of the weights, and for the leaf `[columns, channels, repetitions,
+    /// The shape of a layer's statistics: that of the weights, and for the leaf `[rows, channels, repetitions,
     /// 1 + family.statistics()]`, the flow first.
     pub fn statistics_shape(&self, layer: usize) -> Vec<usize> {
         let mut shape = self.parameter_shape(layer);

@@ -5,7 +5,7 @@ use crate::simd::{
     ops::{LocationScale, LocationScaleCounts, Natural, NaturalCounts, Table, TableCounts, Transpose},
 };
 
-/// Leaf parameters as the loops read them: for each (column, repetition) a few rows of `channels` values.
+/// Leaf parameters as the loops read them: for each (row of the tensor, repetition) a few rows of `channels` values.
 ///
 /// The rows are the family's coefficients, the last of which a missing value adds in the max-product semiring.
 #[derive(Debug)]
@@ -31,14 +31,14 @@ pub(crate) struct LeafScratch {
 
 impl Leaves {
     pub(crate) fn new(structure: &Structure, tensor: &[f64]) -> Self {
-        let (family, shape, columns) = (structure.leaf().family, structure.shape(0), structure.variables());
+        let (family, shape) = (structure.leaf().family, structure.shape(0));
         let (channels, repetitions) = (shape.channels, shape.repetitions);
         let rows = family.coefficient_count();
-        let mut values = vec![0.0; columns * repetitions * rows * channels];
+        let mut values = vec![0.0; structure.leaf_rows() * repetitions * rows * channels];
         let mut coefficients = Vec::with_capacity(rows);
         for (index, p) in tensor.chunks_exact(family.parameters()).enumerate() {
-            let (column, c, r) = (index / repetitions / channels, index / repetitions % channels, index % repetitions);
-            let start = (column * repetitions + r) * rows * channels + c;
+            let (leaf, c, r) = (index / repetitions / channels, index / repetitions % channels, index % repetitions);
+            let start = (leaf * repetitions + r) * rows * channels + c;
             coefficients.clear();
             family.coefficients(p, &mut coefficients);
             coefficients.iter().enumerate().for_each(|(row, v)| values[start + row * channels] = *v as f32);
@@ -47,9 +47,9 @@ impl Leaves {
         Leaves { family, channels, repetitions, rows, values, sufficient, zeros: vec![0.0; channels] }
     }
 
-    fn of(&self, column: usize, repetition: usize) -> &[f32] {
+    fn of(&self, leaf: usize, repetition: usize) -> &[f32] {
         let size = self.rows * self.channels;
-        let start = (column * self.repetitions + repetition) * size;
+        let start = (leaf * self.repetitions + repetition) * size;
         &self.values[start..start + size]
     }
 
@@ -74,17 +74,18 @@ impl Leaves {
         }
     }
 
-    /// Adds the log-densities of one column to a panel `[channels][width]`; `x` holds the column's values.
+    /// Adds the log-densities of one column to a panel `[channels][width]`; `x` holds the column's values, `leaf` is its row of
+    /// the parameter tensor.
     pub(crate) fn upward(
         &self,
         isa: Isa,
-        (column, repetition): (usize, usize),
+        (leaf, repetition): (usize, usize),
         x: &[f32],
         semiring: Semiring,
         scratch: &mut LeafScratch,
         out: &mut [f32],
     ) {
-        let (p, channels) = (self.of(column, repetition), self.channels);
+        let (p, channels) = (self.of(leaf, repetition), self.channels);
         let (rest, mode) = p.split_at((self.rows - 1) * channels);
         let max = semiring == Semiring::MaxProduct;
         let missing = f32::from(max);
@@ -108,7 +109,7 @@ impl Leaves {
         }
     }
 
-    /// Values of the counts for one (column, repetition): `[1 + statistics][channels]`.
+    /// Values of the counts for one (row of the tensor, repetition): `[1 + statistics][channels]`.
     pub(crate) fn counts_len(&self) -> usize {
         (1 + self.family.statistics()) * self.channels
     }
@@ -117,13 +118,13 @@ impl Leaves {
     pub(crate) fn downward(
         &self,
         isa: Isa,
-        (column, repetition): (usize, usize),
+        (leaf, repetition): (usize, usize),
         (x, width): (&[f32], usize),
         flow: &[f32],
         scratch: &mut LeafScratch,
         counts: &mut [f32],
     ) {
-        let (p, channels) = (self.of(column, repetition), self.channels);
+        let (p, channels) = (self.of(leaf, repetition), self.channels);
         match self.family.form() {
             Form::LocationScale => {
                 let (mean, inv_std) = (&p[..channels], &p[channels..2 * channels]);
@@ -144,13 +145,13 @@ impl Leaves {
         }
     }
 
-    /// The index in the circuit's statistics tensor of each value of all counts, `[column][repetition][1 + statistics]
+    /// The index in the circuit's statistics tensor of each value of all counts, `[row][repetition][1 + statistics]
     /// [channels]`, in order.
     pub(crate) fn statistics_offset(&self, at: usize) -> usize {
         let size = 1 + self.family.statistics();
         let (place, c) = (at / self.channels, at % self.channels);
         let (s, place) = (place % size, place / size);
-        let (column, r) = (place / self.repetitions, place % self.repetitions);
-        ((column * self.channels + c) * self.repetitions + r) * size + s
+        let (leaf, r) = (place / self.repetitions, place % self.repetitions);
+        ((leaf * self.channels + c) * self.repetitions + r) * size + s
     }
 }

@@ -35,7 +35,7 @@ impl Model {
     /// The parameters of the leaf at (data column, channel, repetition).
     pub(crate) fn leaf_parameters(&self, column: usize, channel: usize, repetition: usize) -> &[f64] {
         let (shape, size) = (self.structure.shape(0), self.structure.leaf().family.parameters());
-        let at = (column * shape.channels + channel) * shape.repetitions + repetition;
+        let at = (self.structure.leaf_row(column) * shape.channels + channel) * shape.repetitions + repetition;
         &self.leaf_tensor[at * size..][..size]
     }
 

@@ -44,7 +44,7 @@ pub(crate) struct Plan {
 struct LayerPlan {
     /// `[repetition · features + feature]`: the node's share and the start of its tape, values a row.
     nodes: Vec<(usize, usize)>,
-    /// `[matrix]` (for the leaf: `[column · repetitions + repetition]`): where its counts begin in those of its share. The
+    /// `[matrix]` (for the leaf: `[row of its tensor · repetitions + repetition]`): where its counts begin in those of its share. The
     /// same place in all shares that have it in common.
     counts: Vec<usize>,
     /// `[matrix]`: the shares that add to it.
@@ -53,7 +53,7 @@ struct LayerPlan {
 }
 
 impl Plan {
-    /// `leaf_counts`: values of the counts of one (column, repetition).
+    /// `leaf_counts`: values of the counts of one (row of the leaf's tensor, repetition).
     pub(crate) fn new(structure: &Structure, leaf_counts: usize, lanes: usize) -> Self {
         let layers = structure.layers().len();
         let sums: Vec<_> = (0..layers).map(|layer| WeightMatrices::new(structure, layer)).collect();
@@ -96,11 +96,11 @@ impl Plan {
             to.features = shape.features();
             to.nodes = vec![(0, 0); shape.features() * shape.repetitions];
             let matrices = sums[layer].map_or(0, |w| w.groups * w.repetitions);
-            let matrices = if layer == 0 { structure.variables() * shape.repetitions } else { matrices };
+            let matrices = if layer == 0 { structure.leaf_rows() * shape.repetitions } else { matrices };
             to.counts = vec![usize::MAX; matrices];
             to.owners = vec![0..0; matrices];
         }
-        plan.place_shared(structure, &sums);
+        plan.place_shared(structure, &sums, leaf_counts);
         for share in 0..plan.roots.len() {
             let (feature, repetition) = plan.roots[share];
             let root = (cut.expect("it has roots"), feature, repetition);
@@ -111,13 +111,17 @@ impl Plan {
     }
 
     /// Gives the matrices that nodes of several shares may have in common the first places in all shares.
-    fn place_shared(&mut self, structure: &Structure, sums: &[Option<WeightMatrices>]) {
+    fn place_shared(&mut self, structure: &Structure, sums: &[Option<WeightMatrices>], leaf_counts: usize) {
         let mut next = 0;
         for (layer, matrices) in sums.iter().enumerate() {
-            let Some(w) = matrices.filter(|_| matches!(structure.layers()[layer], Layer::SumConv(_))) else { continue };
+            let len = match &structure.layers()[layer] {
+                Layer::Leaf(leaf) if leaf.shared => leaf_counts,
+                Layer::SumConv(_) => matrices.map_or(0, |w| w.outputs * w.inputs),
+                _ => continue,
+            };
             for counts in &mut self.layers[layer].counts {
                 *counts = next;
-                next += w.outputs * w.inputs;
+                next += len;
             }
             let all = if self.cut.is_some_and(|cut| layer <= cut) {
                 0..self.roots.len()
@@ -160,7 +164,8 @@ impl Plan {
             below.for_each(|r| self.place(structure, sums, leaf_counts, share, (layer - 1, feature, r)));
         } else if layer == 0 {
             let repetitions = structure.shape(0).repetitions;
-            structure.pixel_columns(feature).for_each(|c| counts(to, c * repetitions + repetition, leaf_counts));
+            let place = |column| structure.leaf_row(column) * repetitions + repetition;
+            structure.pixel_columns(feature).for_each(|column| counts(to, place(column), leaf_counts));
         } else {
             for child in structure.children(layer, feature) {
                 self.place(structure, sums, leaf_counts, share, (layer - 1, child, repetition));
@@ -174,7 +179,7 @@ impl Plan {
         plan.nodes[repetition * plan.features + feature]
     }
 
-    /// Where the counts of each matrix of a layer begin (for the leaf, of each column and repetition).
+    /// Where the counts of each matrix of a layer begin (for the leaf, of each row of its tensor and repetition).
     pub(crate) fn counts(&self, layer: usize) -> &[usize] {
         &self.layers[layer].counts
     }

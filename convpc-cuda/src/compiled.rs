@@ -15,8 +15,8 @@ use crate::{
     error::CudaError,
     model::{Model, Weights},
     params::{
-        self, ConvpcAddParts, ConvpcAddRows, ConvpcCounts, ConvpcDown, ConvpcFused, ConvpcLeafCounts, ConvpcNode,
-        ConvpcOutput, ConvpcRows, ConvpcSource,
+        self, ConvpcAddParts, ConvpcAddRows, ConvpcCounts, ConvpcDown, ConvpcFoldLeaves, ConvpcFused, ConvpcLeafCounts,
+        ConvpcNode, ConvpcOutput, ConvpcRows, ConvpcSource,
     },
     tree::Input,
 };
@@ -61,6 +61,7 @@ enum Arguments {
     AddParts(ConvpcAddParts),
     AddRows(ConvpcAddRows),
     Leaves(ConvpcLeafCounts),
+    Fold(ConvpcFoldLeaves),
 }
 
 struct Prepared {
@@ -88,6 +89,7 @@ impl Compiled {
                 Arguments::AddParts(a) => queue.launch(entry, a, *blocks, *shared_bytes)?,
                 Arguments::AddRows(a) => queue.launch(entry, a, *blocks, *shared_bytes)?,
                 Arguments::Leaves(a) => queue.launch(entry, a, *blocks, *shared_bytes)?,
+                Arguments::Fold(a) => queue.launch(entry, a, *blocks, *shared_bytes)?,
             }
         }
         Ok(())
@@ -165,6 +167,7 @@ pub(crate) fn source(
         Input::Data => ConvpcSource {
             data: memory.data.address(),
             leaves: memory.model.leaves.address(),
+            leaf_rows: memory.model.leaf_rows(),
             sufficient: memory.model.sufficient.as_ref().map_or(0, Buffer::address),
             kind: Model::source_kind(structure),
             leaf_stride: memory.model.leaf_stride as u32,

@@ -45,10 +45,12 @@ impl Weights {
 }
 
 pub(crate) struct Model {
-    /// The family's own parameters, `[column][repetition][channel][parameter]`.
+    /// The family's own parameters, `[leaf row][repetition][channel][parameter]`.
     pub(crate) theta: Buffer<f64>,
-    /// `[column][repetition][channel][leaf_stride]`
+    /// `[leaf row][repetition][channel][leaf_stride]`
     pub(crate) leaves: Buffer<f32>,
+    /// `[column]`: the row of its distributions, where columns share them.
+    pub(crate) leaf_rows: Option<Buffer<u32>>,
     pub(crate) leaf_stride: usize,
     /// Natural form: `[value][statistics + 1]`.
     pub(crate) sufficient: Option<Buffer<f32>>,
@@ -77,6 +79,8 @@ impl Model {
             _ => family.coefficient_count(),
         };
         let leaves = leaf_count(structure);
+        let shared = structure.leaf().shared;
+        let leaf_rows: Vec<u32> = (0..structure.variables()).map(|c| structure.leaf_row(c) as u32).collect();
         let mut sums = Vec::new();
         for layer in 0..structure.layers().len() {
             let weights = WeightMatrices::new(structure, layer).map(|matrices| {
@@ -92,6 +96,7 @@ impl Model {
         let mut model = Model {
             theta: queue.allocate(leaves * family.parameters(), Need::Circuit)?,
             leaves: queue.allocate(leaves * leaf_stride, Need::Circuit)?,
+            leaf_rows: shared.then(|| queue.upload_new(&leaf_rows, Need::Circuit)).transpose()?,
             leaf_stride,
             sufficient: sufficient.map(|table| queue.upload_new(&table, Need::Circuit)).transpose()?,
             sums,
@@ -158,6 +163,11 @@ impl Model {
         Ok(())
     }
 
+    /// Where the kernels find which row a column's distributions are in; null where each has its own.
+    pub(crate) fn leaf_rows(&self) -> u64 {
+        self.leaf_rows.as_ref().map_or(0, Buffer::address)
+    }
+
     /// How the kernels are told the leaf family's form.
     pub(crate) fn source_kind(structure: &Structure) -> u32 {
         match structure.leaf().family.form() {
@@ -184,10 +194,10 @@ fn fragment_words(precision: Precision) -> usize {
 /// Leaves of a circuit.
 pub(crate) fn leaf_count(structure: &Structure) -> usize {
     let shape = structure.shape(0);
-    structure.variables() * shape.channels * shape.repetitions
+    structure.leaf_rows() * shape.channels * shape.repetitions
 }
 
-/// A tensor `[column][channel][repetition][size]` of the leaves as `[column][repetition][channel][size]`.
+/// A tensor `[leaf row][channel][repetition][size]` of the leaves as `[leaf row][repetition][channel][size]`.
 pub(crate) fn by_repetition(structure: &Structure, size: usize, tensor: &[f64]) -> Vec<f64> {
     let shape = structure.shape(0);
     exchange(tensor, shape.channels, shape.repetitions, size)
@@ -209,7 +219,7 @@ fn exchange(values: &[f64], a: usize, b: usize, size: usize) -> Vec<f64> {
     exchanged
 }
 
-/// The leaves' coefficients, `[column][repetition][channel][stride]`.
+/// The leaves' coefficients, `[leaf row][repetition][channel][stride]`.
 fn leaf_values(structure: &Structure, theta: &[f64], stride: usize) -> Vec<f32> {
     let family = structure.leaf().family;
     let mut values = vec![0.0; theta.len() / family.parameters() * stride];

@@ -39,8 +39,10 @@ pub struct ConvpcSource {
     pub offsets: u64,
     /// [column][row], NaN = missing; null for nodes.
     pub data: u64,
-    /// [column][repetition][channel][leaf_stride]; null for nodes.
+    /// [leaf row][repetition][channel][leaf_stride]; null for nodes.
     pub leaves: u64,
+    /// [column]: the row of `leaves` with its distributions, where columns share them; null: each has its own.
+    pub leaf_rows: u64,
     /// Natural form: [value][statistics + 1], T(x) and then h(x).
     pub sufficient: u64,
     /// Features or columns; steps and nodes name ranges of it.
@@ -64,22 +66,23 @@ pub struct ConvpcSource {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcSource"][::core::mem::size_of::<ConvpcSource>() - 80usize];
+    ["Size of ConvpcSource"][::core::mem::size_of::<ConvpcSource>() - 88usize];
     ["Alignment of ConvpcSource"][::core::mem::align_of::<ConvpcSource>() - 8usize];
     ["Offset of field: ConvpcSource::values"][::core::mem::offset_of!(ConvpcSource, values) - 0usize];
     ["Offset of field: ConvpcSource::offsets"][::core::mem::offset_of!(ConvpcSource, offsets) - 8usize];
     ["Offset of field: ConvpcSource::data"][::core::mem::offset_of!(ConvpcSource, data) - 16usize];
     ["Offset of field: ConvpcSource::leaves"][::core::mem::offset_of!(ConvpcSource, leaves) - 24usize];
-    ["Offset of field: ConvpcSource::sufficient"][::core::mem::offset_of!(ConvpcSource, sufficient) - 32usize];
-    ["Offset of field: ConvpcSource::list"][::core::mem::offset_of!(ConvpcSource, list) - 40usize];
-    ["Offset of field: ConvpcSource::kind"][::core::mem::offset_of!(ConvpcSource, kind) - 48usize];
-    ["Offset of field: ConvpcSource::channels"][::core::mem::offset_of!(ConvpcSource, channels) - 52usize];
-    ["Offset of field: ConvpcSource::features"][::core::mem::offset_of!(ConvpcSource, features) - 56usize];
-    ["Offset of field: ConvpcSource::repetitions"][::core::mem::offset_of!(ConvpcSource, repetitions) - 60usize];
-    ["Offset of field: ConvpcSource::rows"][::core::mem::offset_of!(ConvpcSource, rows) - 64usize];
-    ["Offset of field: ConvpcSource::leaf_stride"][::core::mem::offset_of!(ConvpcSource, leaf_stride) - 68usize];
-    ["Offset of field: ConvpcSource::statistics"][::core::mem::offset_of!(ConvpcSource, statistics) - 72usize];
-    ["Offset of field: ConvpcSource::max_product"][::core::mem::offset_of!(ConvpcSource, max_product) - 76usize];
+    ["Offset of field: ConvpcSource::leaf_rows"][::core::mem::offset_of!(ConvpcSource, leaf_rows) - 32usize];
+    ["Offset of field: ConvpcSource::sufficient"][::core::mem::offset_of!(ConvpcSource, sufficient) - 40usize];
+    ["Offset of field: ConvpcSource::list"][::core::mem::offset_of!(ConvpcSource, list) - 48usize];
+    ["Offset of field: ConvpcSource::kind"][::core::mem::offset_of!(ConvpcSource, kind) - 56usize];
+    ["Offset of field: ConvpcSource::channels"][::core::mem::offset_of!(ConvpcSource, channels) - 60usize];
+    ["Offset of field: ConvpcSource::features"][::core::mem::offset_of!(ConvpcSource, features) - 64usize];
+    ["Offset of field: ConvpcSource::repetitions"][::core::mem::offset_of!(ConvpcSource, repetitions) - 68usize];
+    ["Offset of field: ConvpcSource::rows"][::core::mem::offset_of!(ConvpcSource, rows) - 72usize];
+    ["Offset of field: ConvpcSource::leaf_stride"][::core::mem::offset_of!(ConvpcSource, leaf_stride) - 76usize];
+    ["Offset of field: ConvpcSource::statistics"][::core::mem::offset_of!(ConvpcSource, statistics) - 80usize];
+    ["Offset of field: ConvpcSource::max_product"][::core::mem::offset_of!(ConvpcSource, max_product) - 84usize];
 };
 /// A range of a source's list, and the output feature that it makes.
 #[repr(C)]
@@ -208,19 +211,19 @@ pub struct ConvpcFused {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcFused"][::core::mem::size_of::<ConvpcFused>() - 160usize];
+    ["Size of ConvpcFused"][::core::mem::size_of::<ConvpcFused>() - 168usize];
     ["Alignment of ConvpcFused"][::core::mem::align_of::<ConvpcFused>() - 8usize];
     ["Offset of field: ConvpcFused::source"][::core::mem::offset_of!(ConvpcFused, source) - 0usize];
-    ["Offset of field: ConvpcFused::output"][::core::mem::offset_of!(ConvpcFused, output) - 80usize];
-    ["Offset of field: ConvpcFused::levels"][::core::mem::offset_of!(ConvpcFused, levels) - 112usize];
-    ["Offset of field: ConvpcFused::steps"][::core::mem::offset_of!(ConvpcFused, steps) - 120usize];
-    ["Offset of field: ConvpcFused::nodes"][::core::mem::offset_of!(ConvpcFused, nodes) - 128usize];
-    ["Offset of field: ConvpcFused::node_count"][::core::mem::offset_of!(ConvpcFused, node_count) - 136usize];
-    ["Offset of field: ConvpcFused::fold"][::core::mem::offset_of!(ConvpcFused, fold) - 140usize];
-    ["Offset of field: ConvpcFused::level_count"][::core::mem::offset_of!(ConvpcFused, level_count) - 144usize];
-    ["Offset of field: ConvpcFused::row_tiles"][::core::mem::offset_of!(ConvpcFused, row_tiles) - 148usize];
-    ["Offset of field: ConvpcFused::operand"][::core::mem::offset_of!(ConvpcFused, operand) - 152usize];
-    ["Offset of field: ConvpcFused::accumulators"][::core::mem::offset_of!(ConvpcFused, accumulators) - 156usize];
+    ["Offset of field: ConvpcFused::output"][::core::mem::offset_of!(ConvpcFused, output) - 88usize];
+    ["Offset of field: ConvpcFused::levels"][::core::mem::offset_of!(ConvpcFused, levels) - 120usize];
+    ["Offset of field: ConvpcFused::steps"][::core::mem::offset_of!(ConvpcFused, steps) - 128usize];
+    ["Offset of field: ConvpcFused::nodes"][::core::mem::offset_of!(ConvpcFused, nodes) - 136usize];
+    ["Offset of field: ConvpcFused::node_count"][::core::mem::offset_of!(ConvpcFused, node_count) - 144usize];
+    ["Offset of field: ConvpcFused::fold"][::core::mem::offset_of!(ConvpcFused, fold) - 148usize];
+    ["Offset of field: ConvpcFused::level_count"][::core::mem::offset_of!(ConvpcFused, level_count) - 152usize];
+    ["Offset of field: ConvpcFused::row_tiles"][::core::mem::offset_of!(ConvpcFused, row_tiles) - 156usize];
+    ["Offset of field: ConvpcFused::operand"][::core::mem::offset_of!(ConvpcFused, operand) - 160usize];
+    ["Offset of field: ConvpcFused::accumulators"][::core::mem::offset_of!(ConvpcFused, accumulators) - 164usize];
 };
 /// lse_rows, max_rows, gather, mix, mix_max: a thread takes a row through one node.
 #[repr(C)]
@@ -238,15 +241,15 @@ pub struct ConvpcRows {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcRows"][::core::mem::size_of::<ConvpcRows>() - 144usize];
+    ["Size of ConvpcRows"][::core::mem::size_of::<ConvpcRows>() - 152usize];
     ["Alignment of ConvpcRows"][::core::mem::align_of::<ConvpcRows>() - 8usize];
     ["Offset of field: ConvpcRows::source"][::core::mem::offset_of!(ConvpcRows, source) - 0usize];
-    ["Offset of field: ConvpcRows::output"][::core::mem::offset_of!(ConvpcRows, output) - 80usize];
-    ["Offset of field: ConvpcRows::nodes"][::core::mem::offset_of!(ConvpcRows, nodes) - 112usize];
-    ["Offset of field: ConvpcRows::linear"][::core::mem::offset_of!(ConvpcRows, linear) - 120usize];
-    ["Offset of field: ConvpcRows::node_count"][::core::mem::offset_of!(ConvpcRows, node_count) - 128usize];
-    ["Offset of field: ConvpcRows::row_tiles"][::core::mem::offset_of!(ConvpcRows, row_tiles) - 132usize];
-    ["Offset of field: ConvpcRows::rows"][::core::mem::offset_of!(ConvpcRows, rows) - 136usize];
+    ["Offset of field: ConvpcRows::output"][::core::mem::offset_of!(ConvpcRows, output) - 88usize];
+    ["Offset of field: ConvpcRows::nodes"][::core::mem::offset_of!(ConvpcRows, nodes) - 120usize];
+    ["Offset of field: ConvpcRows::linear"][::core::mem::offset_of!(ConvpcRows, linear) - 128usize];
+    ["Offset of field: ConvpcRows::node_count"][::core::mem::offset_of!(ConvpcRows, node_count) - 136usize];
+    ["Offset of field: ConvpcRows::row_tiles"][::core::mem::offset_of!(ConvpcRows, row_tiles) - 140usize];
+    ["Offset of field: ConvpcRows::rows"][::core::mem::offset_of!(ConvpcRows, rows) - 144usize];
 };
 /// What random numbers are made from, besides node and use.
 #[repr(C)]
@@ -319,28 +322,30 @@ pub struct ConvpcChoose {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcChoose"][::core::mem::size_of::<ConvpcChoose>() - 152usize];
+    ["Size of ConvpcChoose"][::core::mem::size_of::<ConvpcChoose>() - 160usize];
     ["Alignment of ConvpcChoose"][::core::mem::align_of::<ConvpcChoose>() - 8usize];
     ["Offset of field: ConvpcChoose::source"][::core::mem::offset_of!(ConvpcChoose, source) - 0usize];
-    ["Offset of field: ConvpcChoose::random"][::core::mem::offset_of!(ConvpcChoose, random) - 80usize];
-    ["Offset of field: ConvpcChoose::nodes"][::core::mem::offset_of!(ConvpcChoose, nodes) - 96usize];
-    ["Offset of field: ConvpcChoose::linear"][::core::mem::offset_of!(ConvpcChoose, linear) - 104usize];
-    ["Offset of field: ConvpcChoose::choices"][::core::mem::offset_of!(ConvpcChoose, choices) - 112usize];
-    ["Offset of field: ConvpcChoose::inputs"][::core::mem::offset_of!(ConvpcChoose, inputs) - 120usize];
-    ["Offset of field: ConvpcChoose::outputs"][::core::mem::offset_of!(ConvpcChoose, outputs) - 124usize];
-    ["Offset of field: ConvpcChoose::repetitions"][::core::mem::offset_of!(ConvpcChoose, repetitions) - 128usize];
-    ["Offset of field: ConvpcChoose::mixes"][::core::mem::offset_of!(ConvpcChoose, mixes) - 132usize];
-    ["Offset of field: ConvpcChoose::row_tiles"][::core::mem::offset_of!(ConvpcChoose, row_tiles) - 136usize];
-    ["Offset of field: ConvpcChoose::rows"][::core::mem::offset_of!(ConvpcChoose, rows) - 140usize];
-    ["Offset of field: ConvpcChoose::stride"][::core::mem::offset_of!(ConvpcChoose, stride) - 144usize];
+    ["Offset of field: ConvpcChoose::random"][::core::mem::offset_of!(ConvpcChoose, random) - 88usize];
+    ["Offset of field: ConvpcChoose::nodes"][::core::mem::offset_of!(ConvpcChoose, nodes) - 104usize];
+    ["Offset of field: ConvpcChoose::linear"][::core::mem::offset_of!(ConvpcChoose, linear) - 112usize];
+    ["Offset of field: ConvpcChoose::choices"][::core::mem::offset_of!(ConvpcChoose, choices) - 120usize];
+    ["Offset of field: ConvpcChoose::inputs"][::core::mem::offset_of!(ConvpcChoose, inputs) - 128usize];
+    ["Offset of field: ConvpcChoose::outputs"][::core::mem::offset_of!(ConvpcChoose, outputs) - 132usize];
+    ["Offset of field: ConvpcChoose::repetitions"][::core::mem::offset_of!(ConvpcChoose, repetitions) - 136usize];
+    ["Offset of field: ConvpcChoose::mixes"][::core::mem::offset_of!(ConvpcChoose, mixes) - 140usize];
+    ["Offset of field: ConvpcChoose::row_tiles"][::core::mem::offset_of!(ConvpcChoose, row_tiles) - 144usize];
+    ["Offset of field: ConvpcChoose::rows"][::core::mem::offset_of!(ConvpcChoose, rows) - 148usize];
+    ["Offset of field: ConvpcChoose::stride"][::core::mem::offset_of!(ConvpcChoose, stride) - 152usize];
 };
 /// draw, fill_modes: leaves fill in what is missing.
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub struct ConvpcDraw {
     pub random: ConvpcRandom,
-    /// The family's own, [column][repetition][channel][parameter].
+    /// The family's own, [leaf row][repetition][channel][parameter].
     pub parameters: u64,
+    /// As in ConvpcSource.
+    pub leaf_rows: u64,
     /// Binomial: the logarithm of the base measure of each value.
     pub base: u64,
     /// [column][row], NaN = missing; null: all is missing.
@@ -367,23 +372,24 @@ pub struct ConvpcDraw {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcDraw"][::core::mem::size_of::<ConvpcDraw>() - 96usize];
+    ["Size of ConvpcDraw"][::core::mem::size_of::<ConvpcDraw>() - 104usize];
     ["Alignment of ConvpcDraw"][::core::mem::align_of::<ConvpcDraw>() - 8usize];
     ["Offset of field: ConvpcDraw::random"][::core::mem::offset_of!(ConvpcDraw, random) - 0usize];
     ["Offset of field: ConvpcDraw::parameters"][::core::mem::offset_of!(ConvpcDraw, parameters) - 16usize];
-    ["Offset of field: ConvpcDraw::base"][::core::mem::offset_of!(ConvpcDraw, base) - 24usize];
-    ["Offset of field: ConvpcDraw::data"][::core::mem::offset_of!(ConvpcDraw, data) - 32usize];
-    ["Offset of field: ConvpcDraw::choices"][::core::mem::offset_of!(ConvpcDraw, choices) - 40usize];
-    ["Offset of field: ConvpcDraw::from"][::core::mem::offset_of!(ConvpcDraw, from) - 48usize];
-    ["Offset of field: ConvpcDraw::to"][::core::mem::offset_of!(ConvpcDraw, to) - 56usize];
-    ["Offset of field: ConvpcDraw::family"][::core::mem::offset_of!(ConvpcDraw, family) - 64usize];
-    ["Offset of field: ConvpcDraw::size"][::core::mem::offset_of!(ConvpcDraw, size) - 68usize];
-    ["Offset of field: ConvpcDraw::values"][::core::mem::offset_of!(ConvpcDraw, values) - 72usize];
-    ["Offset of field: ConvpcDraw::channels"][::core::mem::offset_of!(ConvpcDraw, channels) - 76usize];
-    ["Offset of field: ConvpcDraw::repetitions"][::core::mem::offset_of!(ConvpcDraw, repetitions) - 80usize];
-    ["Offset of field: ConvpcDraw::columns"][::core::mem::offset_of!(ConvpcDraw, columns) - 84usize];
-    ["Offset of field: ConvpcDraw::rows"][::core::mem::offset_of!(ConvpcDraw, rows) - 88usize];
-    ["Offset of field: ConvpcDraw::stride"][::core::mem::offset_of!(ConvpcDraw, stride) - 92usize];
+    ["Offset of field: ConvpcDraw::leaf_rows"][::core::mem::offset_of!(ConvpcDraw, leaf_rows) - 24usize];
+    ["Offset of field: ConvpcDraw::base"][::core::mem::offset_of!(ConvpcDraw, base) - 32usize];
+    ["Offset of field: ConvpcDraw::data"][::core::mem::offset_of!(ConvpcDraw, data) - 40usize];
+    ["Offset of field: ConvpcDraw::choices"][::core::mem::offset_of!(ConvpcDraw, choices) - 48usize];
+    ["Offset of field: ConvpcDraw::from"][::core::mem::offset_of!(ConvpcDraw, from) - 56usize];
+    ["Offset of field: ConvpcDraw::to"][::core::mem::offset_of!(ConvpcDraw, to) - 64usize];
+    ["Offset of field: ConvpcDraw::family"][::core::mem::offset_of!(ConvpcDraw, family) - 72usize];
+    ["Offset of field: ConvpcDraw::size"][::core::mem::offset_of!(ConvpcDraw, size) - 76usize];
+    ["Offset of field: ConvpcDraw::values"][::core::mem::offset_of!(ConvpcDraw, values) - 80usize];
+    ["Offset of field: ConvpcDraw::channels"][::core::mem::offset_of!(ConvpcDraw, channels) - 84usize];
+    ["Offset of field: ConvpcDraw::repetitions"][::core::mem::offset_of!(ConvpcDraw, repetitions) - 88usize];
+    ["Offset of field: ConvpcDraw::columns"][::core::mem::offset_of!(ConvpcDraw, columns) - 92usize];
+    ["Offset of field: ConvpcDraw::rows"][::core::mem::offset_of!(ConvpcDraw, rows) - 96usize];
+    ["Offset of field: ConvpcDraw::stride"][::core::mem::offset_of!(ConvpcDraw, stride) - 100usize];
 };
 /// flow_*, unmix: from the flow out of the sums of a layer to the flow into their inputs.
 #[repr(C)]
@@ -415,21 +421,21 @@ pub struct ConvpcDown {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcDown"][::core::mem::size_of::<ConvpcDown>() - 184usize];
+    ["Size of ConvpcDown"][::core::mem::size_of::<ConvpcDown>() - 192usize];
     ["Alignment of ConvpcDown"][::core::mem::align_of::<ConvpcDown>() - 8usize];
     ["Offset of field: ConvpcDown::source"][::core::mem::offset_of!(ConvpcDown, source) - 0usize];
-    ["Offset of field: ConvpcDown::sums"][::core::mem::offset_of!(ConvpcDown, sums) - 80usize];
-    ["Offset of field: ConvpcDown::flow"][::core::mem::offset_of!(ConvpcDown, flow) - 112usize];
-    ["Offset of field: ConvpcDown::parents"][::core::mem::offset_of!(ConvpcDown, parents) - 120usize];
-    ["Offset of field: ConvpcDown::below"][::core::mem::offset_of!(ConvpcDown, below) - 128usize];
-    ["Offset of field: ConvpcDown::nodes"][::core::mem::offset_of!(ConvpcDown, nodes) - 136usize];
-    ["Offset of field: ConvpcDown::linear"][::core::mem::offset_of!(ConvpcDown, linear) - 144usize];
-    ["Offset of field: ConvpcDown::transposed"][::core::mem::offset_of!(ConvpcDown, transposed) - 152usize];
-    ["Offset of field: ConvpcDown::flow_features"][::core::mem::offset_of!(ConvpcDown, flow_features) - 160usize];
-    ["Offset of field: ConvpcDown::node_count"][::core::mem::offset_of!(ConvpcDown, node_count) - 164usize];
-    ["Offset of field: ConvpcDown::row_tiles"][::core::mem::offset_of!(ConvpcDown, row_tiles) - 168usize];
-    ["Offset of field: ConvpcDown::rows"][::core::mem::offset_of!(ConvpcDown, rows) - 172usize];
-    ["Offset of field: ConvpcDown::at_a_time"][::core::mem::offset_of!(ConvpcDown, at_a_time) - 176usize];
+    ["Offset of field: ConvpcDown::sums"][::core::mem::offset_of!(ConvpcDown, sums) - 88usize];
+    ["Offset of field: ConvpcDown::flow"][::core::mem::offset_of!(ConvpcDown, flow) - 120usize];
+    ["Offset of field: ConvpcDown::parents"][::core::mem::offset_of!(ConvpcDown, parents) - 128usize];
+    ["Offset of field: ConvpcDown::below"][::core::mem::offset_of!(ConvpcDown, below) - 136usize];
+    ["Offset of field: ConvpcDown::nodes"][::core::mem::offset_of!(ConvpcDown, nodes) - 144usize];
+    ["Offset of field: ConvpcDown::linear"][::core::mem::offset_of!(ConvpcDown, linear) - 152usize];
+    ["Offset of field: ConvpcDown::transposed"][::core::mem::offset_of!(ConvpcDown, transposed) - 160usize];
+    ["Offset of field: ConvpcDown::flow_features"][::core::mem::offset_of!(ConvpcDown, flow_features) - 168usize];
+    ["Offset of field: ConvpcDown::node_count"][::core::mem::offset_of!(ConvpcDown, node_count) - 172usize];
+    ["Offset of field: ConvpcDown::row_tiles"][::core::mem::offset_of!(ConvpcDown, row_tiles) - 176usize];
+    ["Offset of field: ConvpcDown::rows"][::core::mem::offset_of!(ConvpcDown, rows) - 180usize];
+    ["Offset of field: ConvpcDown::at_a_time"][::core::mem::offset_of!(ConvpcDown, at_a_time) - 184usize];
 };
 /// root_flow: where the way down begins.
 #[repr(C)]
@@ -472,13 +478,13 @@ pub struct ConvpcCounts {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcCounts"][::core::mem::size_of::<ConvpcCounts>() - 208usize];
+    ["Size of ConvpcCounts"][::core::mem::size_of::<ConvpcCounts>() - 216usize];
     ["Alignment of ConvpcCounts"][::core::mem::align_of::<ConvpcCounts>() - 8usize];
     ["Offset of field: ConvpcCounts::down"][::core::mem::offset_of!(ConvpcCounts, down) - 0usize];
-    ["Offset of field: ConvpcCounts::partial"][::core::mem::offset_of!(ConvpcCounts, partial) - 184usize];
-    ["Offset of field: ConvpcCounts::groups"][::core::mem::offset_of!(ConvpcCounts, groups) - 192usize];
-    ["Offset of field: ConvpcCounts::matrices"][::core::mem::offset_of!(ConvpcCounts, matrices) - 200usize];
-    ["Offset of field: ConvpcCounts::parts"][::core::mem::offset_of!(ConvpcCounts, parts) - 204usize];
+    ["Offset of field: ConvpcCounts::partial"][::core::mem::offset_of!(ConvpcCounts, partial) - 192usize];
+    ["Offset of field: ConvpcCounts::groups"][::core::mem::offset_of!(ConvpcCounts, groups) - 200usize];
+    ["Offset of field: ConvpcCounts::matrices"][::core::mem::offset_of!(ConvpcCounts, matrices) - 208usize];
+    ["Offset of field: ConvpcCounts::parts"][::core::mem::offset_of!(ConvpcCounts, parts) - 212usize];
 };
 /// add_parts: what the parts of a batch found goes to the statistics.
 #[repr(C)]
@@ -591,10 +597,12 @@ pub struct ConvpcLeafCounts {
     pub data: u64,
     /// [column]: the feature whose flow its leaves get, or CONVPC_NO_FEATURE.
     pub parents: u64,
-    /** [column][repetition][channel][2], mean and std, and [column][repetition][channel][4], the second 1/std; read by
+    /** [leaf row][repetition][channel][2], mean and std, and [leaf row][repetition][channel][4], the second 1/std; read by
     count_location_scale.*/
     pub theta: u64,
     pub leaves: u64,
+    /// As in ConvpcSource.
+    pub leaf_rows: u64,
     /// [value][statistics + 1]; read by count_natural.
     pub sufficient: u64,
     /// [column][repetition][channel][1 + statistics]
@@ -616,25 +624,52 @@ pub struct ConvpcLeafCounts {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcLeafCounts"][::core::mem::size_of::<ConvpcLeafCounts>() - 96usize];
+    ["Size of ConvpcLeafCounts"][::core::mem::size_of::<ConvpcLeafCounts>() - 104usize];
     ["Alignment of ConvpcLeafCounts"][::core::mem::align_of::<ConvpcLeafCounts>() - 8usize];
     ["Offset of field: ConvpcLeafCounts::flow"][::core::mem::offset_of!(ConvpcLeafCounts, flow) - 0usize];
     ["Offset of field: ConvpcLeafCounts::data"][::core::mem::offset_of!(ConvpcLeafCounts, data) - 8usize];
     ["Offset of field: ConvpcLeafCounts::parents"][::core::mem::offset_of!(ConvpcLeafCounts, parents) - 16usize];
     ["Offset of field: ConvpcLeafCounts::theta"][::core::mem::offset_of!(ConvpcLeafCounts, theta) - 24usize];
     ["Offset of field: ConvpcLeafCounts::leaves"][::core::mem::offset_of!(ConvpcLeafCounts, leaves) - 32usize];
-    ["Offset of field: ConvpcLeafCounts::sufficient"][::core::mem::offset_of!(ConvpcLeafCounts, sufficient) - 40usize];
-    ["Offset of field: ConvpcLeafCounts::counts"][::core::mem::offset_of!(ConvpcLeafCounts, counts) - 48usize];
-    ["Offset of field: ConvpcLeafCounts::features"][::core::mem::offset_of!(ConvpcLeafCounts, features) - 56usize];
-    ["Offset of field: ConvpcLeafCounts::channels"][::core::mem::offset_of!(ConvpcLeafCounts, channels) - 60usize];
+    ["Offset of field: ConvpcLeafCounts::leaf_rows"][::core::mem::offset_of!(ConvpcLeafCounts, leaf_rows) - 40usize];
+    ["Offset of field: ConvpcLeafCounts::sufficient"][::core::mem::offset_of!(ConvpcLeafCounts, sufficient) - 48usize];
+    ["Offset of field: ConvpcLeafCounts::counts"][::core::mem::offset_of!(ConvpcLeafCounts, counts) - 56usize];
+    ["Offset of field: ConvpcLeafCounts::features"][::core::mem::offset_of!(ConvpcLeafCounts, features) - 64usize];
+    ["Offset of field: ConvpcLeafCounts::channels"][::core::mem::offset_of!(ConvpcLeafCounts, channels) - 68usize];
     ["Offset of field: ConvpcLeafCounts::repetitions"]
-        [::core::mem::offset_of!(ConvpcLeafCounts, repetitions) - 64usize];
-    ["Offset of field: ConvpcLeafCounts::stride"][::core::mem::offset_of!(ConvpcLeafCounts, stride) - 68usize];
-    ["Offset of field: ConvpcLeafCounts::rows"][::core::mem::offset_of!(ConvpcLeafCounts, rows) - 72usize];
-    ["Offset of field: ConvpcLeafCounts::statistics"][::core::mem::offset_of!(ConvpcLeafCounts, statistics) - 76usize];
-    ["Offset of field: ConvpcLeafCounts::width"][::core::mem::offset_of!(ConvpcLeafCounts, width) - 80usize];
-    ["Offset of field: ConvpcLeafCounts::values"][::core::mem::offset_of!(ConvpcLeafCounts, values) - 84usize];
-    ["Offset of field: ConvpcLeafCounts::ranges"][::core::mem::offset_of!(ConvpcLeafCounts, ranges) - 88usize];
+        [::core::mem::offset_of!(ConvpcLeafCounts, repetitions) - 72usize];
+    ["Offset of field: ConvpcLeafCounts::stride"][::core::mem::offset_of!(ConvpcLeafCounts, stride) - 76usize];
+    ["Offset of field: ConvpcLeafCounts::rows"][::core::mem::offset_of!(ConvpcLeafCounts, rows) - 80usize];
+    ["Offset of field: ConvpcLeafCounts::statistics"][::core::mem::offset_of!(ConvpcLeafCounts, statistics) - 84usize];
+    ["Offset of field: ConvpcLeafCounts::width"][::core::mem::offset_of!(ConvpcLeafCounts, width) - 88usize];
+    ["Offset of field: ConvpcLeafCounts::values"][::core::mem::offset_of!(ConvpcLeafCounts, values) - 92usize];
+    ["Offset of field: ConvpcLeafCounts::ranges"][::core::mem::offset_of!(ConvpcLeafCounts, ranges) - 96usize];
+};
+/// fold_leaves: what columns that share leaves have counted comes together, and they begin again.
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub struct ConvpcFoldLeaves {
+    /// [column][value]
+    pub from: u64,
+    /// [leaf row][value], added to.
+    pub to: u64,
+    /// [column]: its row of `to`.
+    pub leaf_rows: u64,
+    /// Values of a row.
+    pub values: u64,
+    pub rows: u32,
+    pub columns: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ConvpcFoldLeaves"][::core::mem::size_of::<ConvpcFoldLeaves>() - 40usize];
+    ["Alignment of ConvpcFoldLeaves"][::core::mem::align_of::<ConvpcFoldLeaves>() - 8usize];
+    ["Offset of field: ConvpcFoldLeaves::from"][::core::mem::offset_of!(ConvpcFoldLeaves, from) - 0usize];
+    ["Offset of field: ConvpcFoldLeaves::to"][::core::mem::offset_of!(ConvpcFoldLeaves, to) - 8usize];
+    ["Offset of field: ConvpcFoldLeaves::leaf_rows"][::core::mem::offset_of!(ConvpcFoldLeaves, leaf_rows) - 16usize];
+    ["Offset of field: ConvpcFoldLeaves::values"][::core::mem::offset_of!(ConvpcFoldLeaves, values) - 24usize];
+    ["Offset of field: ConvpcFoldLeaves::rows"][::core::mem::offset_of!(ConvpcFoldLeaves, rows) - 32usize];
+    ["Offset of field: ConvpcFoldLeaves::columns"][::core::mem::offset_of!(ConvpcFoldLeaves, columns) - 36usize];
 };
 /// step_weights, gradient_weights: a warp takes a row of a sum layer's matrices.
 #[repr(C)]

@@ -12,8 +12,10 @@ use crate::{
 pub(crate) struct Counts {
     /// One a layer, `None` for leaves and products: `[matrix][output][input]` as [`WeightMatrices`].
     pub(crate) sums: Vec<Option<Buffer<f64>>>,
-    /// `[column][repetition][channel][1 + statistics]`: the flow, then the flow-weighted `T(x)`.
+    /// `[leaf row][repetition][channel][1 + statistics]`: the flow, then the flow-weighted `T(x)`.
     pub(crate) leaves: Buffer<f64>,
+    /// Where columns share leaves: what each counts of a batch by itself, zero between batches.
+    pub(crate) columns: Option<Buffer<f64>>,
     /// Of a discrete family in natural form: for each value the logarithm of the base measure.
     pub(crate) log_base: Option<Buffer<f64>>,
 }
@@ -28,9 +30,12 @@ impl Counts {
         };
         let base = family.cardinality().filter(|_| family.form() == Form::Natural);
         let base = base.map(|n| (0..n).map(|x| family.log_base(x as f64)).collect::<Vec<_>>());
+        let leaves = model::leaf_count(structure) * (1 + family.statistics());
+        let columns = structure.leaf().shared.then(|| structure.variables() * (leaves / structure.leaf_rows()));
         let mut counts = Counts {
             sums: (0..structure.layers().len()).map(sum).collect::<Result<_, _>>()?,
-            leaves: queue.allocate(model::leaf_count(structure) * (1 + family.statistics()), Need::Circuit)?,
+            leaves: queue.allocate(leaves, Need::Circuit)?,
+            columns: columns.map(|len| queue.allocate(len, Need::Circuit)).transpose()?,
             log_base: base.map(|base| queue.upload_new(&base, Need::Circuit)).transpose()?,
         };
         counts.clear(queue)?;
@@ -40,6 +45,7 @@ impl Counts {
     /// Forgets all that was counted.
     pub(crate) fn clear(&mut self, queue: &Queue) -> Result<(), CudaError> {
         self.sums.iter_mut().flatten().try_for_each(|sum| queue.clear(sum))?;
+        self.columns.iter_mut().try_for_each(|columns| queue.clear(columns))?;
         queue.clear(&mut self.leaves)
     }
 

@@ -93,8 +93,10 @@ typedef struct ConvpcSource {
     CONVPC_POINTER(const float) offsets;
     /** [column][row], NaN = missing; null for nodes. */
     CONVPC_POINTER(const float) data;
-    /** [column][repetition][channel][leaf_stride]; null for nodes. */
+    /** [leaf row][repetition][channel][leaf_stride]; null for nodes. */
     CONVPC_POINTER(const float) leaves;
+    /** [column]: the row of `leaves` with its distributions, where columns share them; null: each has its own. */
+    CONVPC_POINTER(const uint32_t) leaf_rows;
     /** Natural form: [value][statistics + 1], T(x) and then h(x). */
     CONVPC_POINTER(const float) sufficient;
     /** Features or columns; steps and nodes name ranges of it. */
@@ -261,8 +263,10 @@ typedef struct ConvpcChoose {
 /** draw, fill_modes: leaves fill in what is missing. */
 typedef struct ConvpcDraw {
     ConvpcRandom random;
-    /** The family's own, [column][repetition][channel][parameter]. */
+    /** The family's own, [leaf row][repetition][channel][parameter]. */
     CONVPC_POINTER(const double) parameters;
+    /** As in ConvpcSource. */
+    CONVPC_POINTER(const uint32_t) leaf_rows;
     /** Binomial: the logarithm of the base measure of each value. */
     CONVPC_POINTER(const double) base;
     /** [column][row], NaN = missing; null: all is missing. */
@@ -403,10 +407,12 @@ typedef struct ConvpcLeafCounts {
     CONVPC_POINTER(const float) data;
     /** [column]: the feature whose flow its leaves get, or CONVPC_NO_FEATURE. */
     CONVPC_POINTER(const uint32_t) parents;
-    /** [column][repetition][channel][2], mean and std, and [column][repetition][channel][4], the second 1/std; read by
+    /** [leaf row][repetition][channel][2], mean and std, and [leaf row][repetition][channel][4], the second 1/std; read by
      *  count_location_scale. */
     CONVPC_POINTER(const double) theta;
     CONVPC_POINTER(const float) leaves;
+    /** As in ConvpcSource. */
+    CONVPC_POINTER(const uint32_t) leaf_rows;
     /** [value][statistics + 1]; read by count_natural. */
     CONVPC_POINTER(const float) sufficient;
     /** [column][repetition][channel][1 + statistics] */
@@ -426,6 +432,20 @@ typedef struct ConvpcLeafCounts {
     uint32_t values;
     uint32_t ranges;
 } ConvpcLeafCounts;
+
+/** fold_leaves: what columns that share leaves have counted comes together, and they begin again. */
+typedef struct ConvpcFoldLeaves {
+    /** [column][value] */
+    CONVPC_POINTER(double) from;
+    /** [leaf row][value], added to. */
+    CONVPC_POINTER(double) to;
+    /** [column]: its row of `to`. */
+    CONVPC_POINTER(const uint32_t) leaf_rows;
+    /** Values of a row. */
+    uint64_t values;
+    uint32_t rows;
+    uint32_t columns;
+} ConvpcFoldLeaves;
 
 /** step_weights, gradient_weights: a warp takes a row of a sum layer's matrices. */
 typedef struct ConvpcWeightUpdate {

@@ -42,7 +42,8 @@ struct Nodes : Inputs {
 struct Leaves : Inputs {
     __device__ __forceinline__ float value(uint32_t column) const { return s.data[(uint64_t)column * s.rows + row]; }
     __device__ __forceinline__ const float *parameters(uint32_t column, uint32_t c) const {
-        return s.leaves + ((uint64_t)(column * s.repetitions + repetition) * s.channels + c) * s.leaf_stride;
+        const uint32_t leaf = s.leaf_rows ? s.leaf_rows[column] : column;
+        return s.leaves + ((uint64_t)(leaf * s.repetitions + repetition) * s.channels + c) * s.leaf_stride;
     }
     __device__ __forceinline__ float offset() const { return 0.0f; }
 };

@@ -36,6 +36,8 @@ pub fn all() -> Vec<Circuit> {
         base(Family::bernoulli()).channels(64).leaf_channels(3),
         base(Family::categorical(5)).channels(40).repetitions(2),
         base(Family::binomial(9)).channels(33).use_sum_conv(true),
+        base(Family::categorical(4)).channels(9).leaf_channels(5).repetitions(2).shared_leaves(true),
+        ConvPc::new(4, 3, 2, Family::normal()).channels(10).leaf_channels(6).depth(2).shared_leaves(true),
         ConvPc::new(6, 3, 3, Family::binomial(4)).channels(16).kernel_size(3).depth(1),
         ConvPc::new(3, 3, 1, Family::normal()).channels(130).leaf_channels(9).depth(1),
     ]
@@ -49,6 +51,9 @@ pub fn all() -> Vec<Circuit> {
     let whole = ConvPc::new(4, 5, 1, Family::categorical(3)).channels(12).depth(2).build(9).expect("a circuit");
     let dropped = [0, 1, 2, 3, 4, 7, 12].into_iter().collect();
     circuits.push(whole.marginalize(&dropped, false).expect("a smaller circuit"));
+    let shared = ConvPc::new(3, 2, 3, Family::binomial(3)).channels(7).depth(2).shared_leaves(true).build(10);
+    let dropped = [0, 3, 4, 8, 16].into_iter().collect();
+    circuits.push(shared.and_then(|shared| shared.marginalize(&dropped, true)).expect("a smaller circuit"));
     circuits
 }
 
@@ -76,14 +81,14 @@ pub fn small_chain() -> Circuit {
 pub fn random() -> impl Strategy<Value = (Circuit, Precision, u64)> {
     let size = (1..7usize, 1..7usize, prop_oneof![Just(1usize), Just(3)]);
     let families = vec![Family::normal(), Family::bernoulli(), Family::categorical(4), Family::binomial(6)];
-    let shape = (1..40usize, 1..20usize, 1..4usize, 1..3usize, 1..3usize, any::<bool>());
+    let shape = (1..40usize, 1..20usize, 1..4usize, 1..3usize, 1..3usize, any::<[bool; 2]>());
     let circuit =
         (size, prop::sample::select(families), shape, any::<u64>()).prop_map(|(size, family, shape, seed)| {
-            let (channels, leaf_channels, kernel_size, depth, repetitions, use_sum_conv) = shape;
+            let (channels, leaf_channels, kernel_size, depth, repetitions, [use_sum_conv, shared_leaves]) = shape;
             let convpc = ConvPc::new(size.0, size.1, size.2, family).channels(channels).leaf_channels(leaf_channels);
             let convpc =
                 convpc.kernel_size(kernel_size).depth(depth).repetitions(repetitions).use_sum_conv(use_sum_conv);
-            convpc.build(seed).expect("a circuit")
+            convpc.shared_leaves(shared_leaves).build(seed).expect("a circuit")
         });
     (circuit, prop::sample::select(Precision::ALL.to_vec()), 1..80u64)
 }

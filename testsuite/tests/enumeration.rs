@@ -15,8 +15,8 @@ fn circuit() -> impl Strategy<Value = Circuit> {
         Just(Family::categorical(3)),
         Just(Family::binomial(2))
     ];
-    let convpc = (image, family, 1..4usize, 1..4usize, 1..3usize, 1..4usize, any::<bool>(), any::<u64>());
-    convpc.prop_map(|((height, width, colors), family, channels, kernel, depth, repetitions, conv, seed)| {
+    let convpc = (image, family, 1..4usize, 1..4usize, 1..3usize, 1..4usize, any::<[bool; 2]>(), any::<u64>());
+    convpc.prop_map(|((height, width, colors), family, channels, kernel, depth, repetitions, [conv, shared], seed)| {
         ConvPc::new(height, width, colors, family)
             .channels(channels)
             .leaf_channels(2)
@@ -24,6 +24,7 @@ fn circuit() -> impl Strategy<Value = Circuit> {
             .depth(depth)
             .repetitions(repetitions)
             .use_sum_conv(conv)
+            .shared_leaves(shared)
             .build(seed)
             .unwrap()
     })

@@ -20,6 +20,7 @@ fn circuits() -> Vec<Circuit> {
     [
         ConvPc::new(3, 3, 1, Family::normal()).channels(3).depth(1),
         ConvPc::new(2, 3, 1, Family::categorical(3)).channels(3).depth(2).use_sum_conv(true).repetitions(2),
+        ConvPc::new(2, 3, 2, Family::categorical(3)).channels(3).leaf_channels(4).depth(2).shared_leaves(true),
         ConvPc::new(1, 3, 3, Family::binomial(4)).channels(2).leaf_channels(3).depth(1),
     ]
     .map(|convpc| convpc.build(4).unwrap())

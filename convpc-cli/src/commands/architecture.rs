@@ -39,6 +39,9 @@ pub(crate) struct Architecture {
     /// Share weights between patches.
     #[arg(long)]
     use_sum_conv: bool,
+    /// Give all pixels the same leaf distributions.
+    #[arg(long)]
+    shared_leaves: bool,
     /// Rows of pixels, where the data do not tell.
     #[arg(long)]
     height: Option<usize>,
@@ -61,6 +64,7 @@ impl Architecture {
             .kernel_size(self.kernel_size.unwrap_or(2))
             .repetitions(self.repetitions.unwrap_or(1))
             .use_sum_conv(self.use_sum_conv)
+            .shared_leaves(self.shared_leaves)
             .leaf_channels(self.leaf_channels.unwrap_or(channels));
         if let Some(depth) = self.depth {
             convpc = convpc.depth(depth);
@@ -122,6 +126,9 @@ impl Architecture {
         let mut conflicts: Vec<String> = flags.into_iter().filter_map(disagree).collect();
         if self.use_sum_conv && !shared {
             conflicts.push("--use-sum-conv (the model shares no weights)".into());
+        }
+        if self.shared_leaves && !leaf.shared {
+            conflicts.push("--shared-leaves (the model's pixels have leaves of their own)".into());
         }
         if conflicts.is_empty() {
             return Ok(());

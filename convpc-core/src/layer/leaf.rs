@@ -21,7 +21,8 @@ pub struct Column {
 /// Leaf distributions on a pixel grid:
 /// `y[f,c,r] = sum over the variables v of pixel f of log p(x_v | theta[v,c,r])`; a missing variable adds 0.
 ///
-/// Parameters have the shape `[columns, channels, repetitions, family.parameters()]`.
+/// Parameters have the shape `[rows, channels, repetitions, family.parameters()]`, where each data column has a row of its own,
+/// or all pixels share one for each color.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Leaf {
@@ -40,17 +41,30 @@ pub struct Leaf {
     /// The data columns in ascending slot order, where some variables were marginalised; `None` if all are there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<Vec<Column>>,
+    /// Whether all pixels have the same distributions; what is theirs alone is then said by the sums above.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
 }
 
 impl Leaf {
     /// A leaf layer over all variables of an image, with one repetition.
     pub fn new(height: usize, width: usize, colors: usize, family: impl Into<Family>, channels: usize) -> Self {
-        Leaf { height, width, colors, channels, repetitions: 1, family: family.into(), kept: None }
+        Leaf { height, width, colors, channels, repetitions: 1, family: family.into(), kept: None, shared: false }
     }
 
     /// The same with `repetitions` independent copies.
     pub fn repetitions(self, repetitions: usize) -> Self {
         Leaf { repetitions, ..self }
+    }
+
+    /// The same with one set of distributions for all pixels (one a color), or with a set for each.
+    pub fn shared(self, shared: bool) -> Self {
+        Leaf { shared, ..self }
+    }
+
+    /// The number of rows of the parameter tensor.
+    pub(crate) fn rows(&self) -> usize {
+        if self.shared { self.colors } else { self.columns().len() }
     }
 
     /// The data columns in order.

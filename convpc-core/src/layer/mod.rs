@@ -56,7 +56,7 @@ impl Layer {
     pub(crate) fn parameter_shape(&self, input: Shape) -> Vec<usize> {
         match self {
             Layer::Leaf(leaf) => {
-                vec![leaf.columns().len(), leaf.channels, leaf.repetitions, leaf.family.parameters()]
+                vec![leaf.rows(), leaf.channels, leaf.repetitions, leaf.family.parameters()]
             }
             Layer::ProdConv(_) => vec![0],
             Layer::Sum(sum) => vec![input.features(), input.channels, sum.channels, input.repetitions],
@@ -92,7 +92,9 @@ impl std::fmt::Display for Layer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.kind())?;
         match self {
-            Layer::Leaf(leaf) => write!(f, " {}", leaf.family.name()),
+            Layer::Leaf(leaf) => {
+                write!(f, " {}{}", leaf.family.name(), if leaf.shared { ", shared" } else { "" })
+            }
             Layer::ProdConv(ProdConv { kernel: (rows, columns), padding: p }) => {
                 write!(f, " {rows}×{columns}")?;
                 if *p != Default::default() {

@@ -48,9 +48,10 @@ impl Walk<'_, '_> {
         x.resize(self.tile.n, 0.0);
         for column in model.structure.pixel_columns(feature) {
             self.tile.column(column, 0, &mut x);
-            let start = model.plan.counts(0)[column * repetitions + repetition];
+            let leaf = model.structure.leaf_row(column);
+            let start = model.plan.counts(0)[leaf * repetitions + repetition];
             let (counts, scratch) = (&mut counts[start..start + len], &mut self.work.leaf);
-            model.leaves.downward(model.isa, (column, repetition), (&x, width), flow, scratch, counts);
+            model.leaves.downward(model.isa, (leaf, repetition), (&x, width), flow, scratch, counts);
         }
         self.work.column = x;
     }

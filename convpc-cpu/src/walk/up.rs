@@ -106,7 +106,7 @@ impl Walk<'_, '_> {
         let mut x = [0.0; MOST_WIDTH];
         for column in model.structure.pixel_columns(feature) {
             self.tile.column(column, panel * width, &mut x[..width]);
-            let (place, x) = ((column, repetition), &x[..width]);
+            let (place, x) = ((model.structure.leaf_row(column), repetition), &x[..width]);
             model.leaves.upward(model.isa, place, x, self.semiring, &mut self.work.leaf, out);
         }
     }

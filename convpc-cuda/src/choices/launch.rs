@@ -86,6 +86,7 @@ impl Tables {
         Ok(ConvpcDraw {
             random: call.random(),
             parameters: call.model.theta.address(),
+            leaf_rows: call.model.leaf_rows(),
             base: self.base.as_ref().map_or(0, Buffer::address),
             data: call.observed.map_or(0, |(memory, _)| memory.data.address()),
             choices: call.choices.address(),

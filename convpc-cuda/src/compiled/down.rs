@@ -2,7 +2,11 @@
 
 use convpc_core::{Semiring, Structure};
 
-use super::{Arguments, Compiled, Memory, Prepared, Tables, leaves::leaves, output, row_stride, source};
+use super::{
+    Arguments, Compiled, Memory, Prepared, Tables,
+    leaves::{fold, leaves},
+    output, row_stride, source,
+};
 use crate::{
     driver::{Buffer, Queue},
     error::CudaError,
@@ -44,6 +48,7 @@ impl Compiled {
             launches.extend(counts(&mut tables, structure, descent, plan.rows, arguments, way)?);
         }
         launches.push(leaves(&mut tables, structure, plan, memory, way)?);
+        launches.extend(fold(structure, memory, way));
         Ok(Compiled { launches, _tables: tables.kept })
     }
 }

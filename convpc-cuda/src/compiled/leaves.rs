@@ -6,7 +6,7 @@ use super::{Arguments, Memory, Prepared, Tables, Way, row_stride};
 use crate::{
     driver::Buffer,
     error::CudaError,
-    params::ConvpcLeafCounts,
+    params::{self, ConvpcFoldLeaves, ConvpcLeafCounts},
     plan::{Descents, stride},
 };
 
@@ -26,8 +26,9 @@ pub(super) fn leaves(
         parents: tables.upload(&leaves.parents)?,
         theta: memory.model.theta.address(),
         leaves: memory.model.leaves.address(),
+        leaf_rows: memory.model.leaf_rows(),
         sufficient: memory.model.sufficient.as_ref().map_or(0, Buffer::address),
-        counts: way.counts.leaves.address(),
+        counts: way.counts.columns.as_ref().unwrap_or(&way.counts.leaves).address(),
         features: plan.layers.last().map_or(1, |lowest| structure.shape(lowest.layer).features()) as u32,
         channels: shape.channels as u32,
         repetitions: shape.repetitions as u32,
@@ -43,5 +44,25 @@ pub(super) fn leaves(
         arguments: Arguments::Leaves(arguments),
         blocks: leaves.blocks,
         shared_bytes: leaves.shared_bytes,
+    })
+}
+
+/// The launch that brings the counts of columns together, where they share leaves.
+pub(super) fn fold(structure: &Structure, memory: &Memory, way: &Way) -> Option<Prepared> {
+    let (from, to) = (way.counts.columns.as_ref()?, &way.counts.leaves);
+    let values = to.len() / structure.leaf_rows();
+    let arguments = ConvpcFoldLeaves {
+        from: from.address(),
+        to: to.address(),
+        leaf_rows: memory.model.leaf_rows(),
+        values: values as u64,
+        rows: structure.leaf_rows() as u32,
+        columns: structure.variables() as u32,
+    };
+    Some(Prepared {
+        entry: "fold_leaves".into(),
+        arguments: Arguments::Fold(arguments),
+        blocks: to.len().div_ceil(params::CONVPC_THREADS as usize),
+        shared_bytes: 0,
     })
 }

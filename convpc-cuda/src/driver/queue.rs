@@ -26,6 +26,7 @@ arguments!(
     ConvpcCounts,
     ConvpcAddParts,
     ConvpcAddRows,
+    ConvpcFoldLeaves,
     ConvpcLeafCounts,
     ConvpcLeafUpdate,
     ConvpcWeightUpdate,
