@@ -100,6 +100,32 @@ fn a_run_that_goes_on_from_any_checkpoint_ends_with_the_same_bytes() {
     }
 }
 
+#[test]
+fn epochs_without_an_evaluation_change_when_it_is_looked_not_what_is_learned() {
+    let circuit = ConvPc::new(3, 3, 1, Family::categorical(3)).channels(8).depth(2).build(4).unwrap();
+    let data = data(&circuit, 50);
+    for rule in rules() {
+        let options = Options { batch_size: 9, valid_fraction: Some(0.2), epochs: 5, ..Options::new(rule) };
+        let [often, seldom] = [1, 2].map(|evaluate_every| {
+            let options = Options { evaluate_every, final_em_steps: 1, ..options };
+            let trainer = Trainer::new(options, data.view(), None).unwrap();
+            let whole = whole(&Reference, &circuit, &trainer);
+            for (parameters, state) in &whole.checkpoints {
+                let circuit = Circuit::new(circuit.structure().clone(), parameters.clone()).unwrap();
+                assert_same(&run(&Reference, &circuit, &trainer, state.clone(), usize::MAX), &whole, "resumed");
+            }
+            whole
+        });
+        let evaluated = |run: &Run| run.epochs.iter().map(|epoch| epoch.validation).collect::<Vec<_>>();
+        let (every, some) = (evaluated(&often), evaluated(&seldom));
+        // The fifth is the rule's last, the sixth the step of EM.
+        assert_eq!(some[..5], [None, every[1], None, every[3], every[4]], "{rule:?}");
+        assert!(some[5].is_some());
+        let ends = |run: &Run| run.checkpoints.iter().map(|(_, state)| state.epoch).collect::<Vec<_>>();
+        assert_eq!((ends(&often), ends(&seldom)), ((0..=6).collect(), vec![0, 2, 4, 5, 6]), "{rule:?}");
+    }
+}
+
 /// Observers that stop a run leave it at the last checkpoint or after it.
 #[test]
 fn a_run_can_be_stopped_anywhere_and_gone_on_with() {
@@ -264,6 +290,7 @@ fn what_makes_no_run_is_refused() {
         (Options { patience: Some(0), ..options }, "patience is 0"),
         (Options { patience: Some(2), ..options }, "none without validation data"),
         (Options { checkpoint_batches: Some(0), ..options }, "checkpoint_batches is 0"),
+        (Options { evaluate_every: 0, ..options }, "evaluate_every is 0"),
         (Options { valid_fraction: Some(1.0), ..options }, "valid_fraction is 1"),
         (Options { valid_fraction: Some(f64::NAN), ..options }, "valid_fraction is NaN"),
         (Options { step: Schedule::constant(1.5), ..options }, "the step size of mini-batch EM is 1.5"),

@@ -86,6 +86,9 @@ pub(crate) struct RunFlags {
     /// Batches between two checkpoints inside an epoch; there is always one after it.
     #[arg(long, value_name = "BATCHES")]
     checkpoint_batches: Option<usize>,
+    /// Epochs from one scoring of the held-out images and checkpoint to the next [default: 1]
+    #[arg(long, value_name = "EPOCHS")]
+    evaluate_every: Option<usize>,
 }
 
 impl RunFlags {
@@ -135,6 +138,7 @@ impl RunFlags {
             final_em: em::Options { pseudocount, ..default.final_em },
             seed,
             checkpoint_batches: self.checkpoint_batches,
+            evaluate_every: self.evaluate_every.unwrap_or(default.evaluate_every),
             ..default
         })
     }
@@ -206,6 +210,7 @@ impl RunFlags {
             ("--patience", text(self.patience), text(run.patience)),
             ("--final-em-steps", text(self.final_em_steps), text(Some(run.final_em_steps))),
             ("--checkpoint-batches", text(self.checkpoint_batches), text(run.checkpoint_batches)),
+            ("--evaluate-every", text(self.evaluate_every), text(Some(run.evaluate_every))),
             ("--seed", text(seed), text(Some(run.seed))),
         ];
         let disagree = |(flag, given, has): (&str, Option<String>, Option<String>)| {

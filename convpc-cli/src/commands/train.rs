@@ -209,6 +209,7 @@ impl Session<'_> {
                 let line = self.line(&epoch);
                 let mut out = &self.out;
                 self.bar.suspend(|| writeln!(out, "{line}"))?;
+                self.epoch_began = (Instant::now(), 0);
                 self.train.curve.as_deref().map_or(Ok(()), |path| self.draw(path))
             }
             Event::Checkpoint { parameters, state } => {

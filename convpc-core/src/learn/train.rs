@@ -43,6 +43,14 @@ pub struct Options {
     /// Batches between two checkpoints inside an epoch, for rules that take a step a batch; there is always one after each
     /// epoch.
     pub checkpoint_batches: Option<usize>,
+    /// Epochs from one validation and checkpoint to the next, at least 1: both cost as much as several steps, which is long
+    /// where an epoch is short. The last epoch always has them.
+    #[serde(default = "every_epoch")]
+    pub evaluate_every: usize,
+}
+
+fn every_epoch() -> usize {
+    1
 }
 
 impl Options {
@@ -70,6 +78,7 @@ impl Options {
             final_em,
             seed: 0,
             checkpoint_batches: None,
+            evaluate_every: 1,
         }
     }
 
@@ -83,6 +92,7 @@ impl Options {
         positive("batch_size", self.batch_size)?;
         positive("patience", self.patience.unwrap_or(1))?;
         positive("checkpoint_batches", self.checkpoint_batches.unwrap_or(1))?;
+        positive("evaluate_every", self.evaluate_every)?;
         let fraction = self.valid_fraction.unwrap_or(0.5);
         in_range("valid_fraction", fraction, fraction > 0.0 && fraction < 1.0, "a share between 0 and 1")?;
         if let (Rule::MiniBatchEm(_), Schedule { from, to, .. }) = (self.rule, self.step) {
@@ -137,7 +147,7 @@ pub struct Epoch {
     pub impossible_rows: u64,
     /// Mean log-likelihood of the rows, nats: each batch before the step on it; all data before the step for EM.
     pub mean_log_likelihood: f64,
-    /// Mean log-likelihood of the validation data after the epoch, nats.
+    /// Mean log-likelihood of the validation data after the epoch, nats, where they were scored.
     pub validation: Option<f64>,
     /// Whether that is the best so far.
     pub is_best: bool,
@@ -161,8 +171,8 @@ pub enum Event<'a> {
     },
     /// An epoch is over.
     Epoch(Epoch),
-    /// A place from which the run can go on: there is one before the first step, one after each epoch, and more where the
-    /// options ask for them.
+    /// A place from which the run can go on: there is one before the first step, one after each epoch (or every few), and
+    /// more where the options ask for them.
     Checkpoint {
         /// The parameters.
         parameters: &'a Parameters,
@@ -369,13 +379,16 @@ impl<'a> Trainer<'a> {
         step_size: f64,
         observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>> {
-        let mut parameters = settle(executable)?;
-        let validation = self.validate(executable)?;
+        let Options { epochs, patience, final_em_steps, evaluate_every, .. } = self.options;
+        let ended = state.epoch + 1;
+        let due = ended.is_multiple_of(evaluate_every) || ended >= epochs || state.main_epochs.is_some();
+        let mut parameters = due.then(|| settle(executable)).transpose()?;
+        let validation = if due { self.validate(executable)? } else { None };
         let is_best = validation.is_some_and(|score| match &state.best {
             Some(best) => score > best.mean_log_likelihood,
             None => true,
         });
-        if let (true, Some(mean_log_likelihood)) = (is_best, validation) {
+        if let (true, Some(mean_log_likelihood), Some(parameters)) = (is_best, validation, &parameters) {
             state.best = Some(Best { epoch: state.epoch, mean_log_likelihood, parameters: parameters.clone() });
         }
         let Accumulated { rows, impossible_rows, log_likelihood } = std::mem::take(&mut state.seen);
@@ -391,17 +404,18 @@ impl<'a> Trainer<'a> {
             step_size,
         };
         (state.epoch, state.batch) = (state.epoch + 1, 0);
-        let Options { epochs, patience, final_em_steps, .. } = self.options;
         let since_best = state.best.as_ref().map_or(0, |best| state.epoch - 1 - best.epoch);
-        if state.main_epochs.is_none() && (state.epoch >= epochs || patience.is_some_and(|p| since_best >= p)) {
+        let is_enough = state.epoch >= epochs || due && patience.is_some_and(|p| since_best >= p);
+        if state.main_epochs.is_none() && is_enough {
             state.main_epochs = Some(state.epoch);
-            if let (Some(best), 1..) = (&state.best, final_em_steps) {
+            if let (Some(best), 1.., Some(parameters)) = (&state.best, final_em_steps, &mut parameters) {
                 parameters.clone_from(&best.parameters);
-                executable.set_parameters(&parameters)?;
+                executable.set_parameters(parameters)?;
             }
         }
         state.finished = state.main_epochs.is_some_and(|main| state.epoch - main >= final_em_steps);
         let flow = observe(Event::Epoch(epoch));
+        let Some(parameters) = parameters else { return Ok(flow) };
         // Both are reported, whatever the answer to the first.
         let after = observe(Event::Checkpoint { parameters: &parameters, state });
         Ok(if after.is_break() { after } else { flow })
