@@ -241,6 +241,12 @@ fn a_run_stops_when_validation_has_not_been_better_for_long_enough() {
             );
             assert!(run.epochs[main].is_final_em && !run.epochs[main - 1].is_final_em);
         }
+        // Looked at less often it stops at a look, and the final steps are looked at all the same.
+        let trainer = Trainer::new(Options { evaluate_every: 4, ..options }, train.view(), Some(valid.view())).unwrap();
+        let run = whole(&Reference, &circuit, &trainer);
+        let main = run.state.main_epochs.unwrap();
+        assert_eq!((main % 4, run.epochs.len()), (0, main + final_em_steps));
+        assert!(main < 60 && run.epochs[main - 1..].iter().all(|epoch| epoch.validation.is_some()));
     }
 }
 
