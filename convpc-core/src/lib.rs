@@ -27,6 +27,7 @@ mod scope;
 mod shape;
 mod statistics;
 mod structure;
+mod top_down;
 
 pub use backend::{Accumulated, Backend, Executable};
 pub use circuit::Circuit;
@@ -46,3 +47,4 @@ pub use scope::Scope;
 pub use shape::{Padding, Shape};
 pub use statistics::Statistics;
 pub use structure::{Structure, StructureBuilder};
+pub use top_down::top_down;

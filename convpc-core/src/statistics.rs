@@ -1,6 +1,6 @@
-use ndarray::{Array3, ArrayD, Axis, IxDyn};
+use ndarray::{ArrayD, IxDyn};
 
-use crate::{layer::Layer, parameters::Parameters, structure::Structure};
+use crate::{layer::Layer, parameters::Parameters, structure::Structure, top_down::top_down};
 
 /// Expected counts: how often each part of a circuit was used, given the data. EM and gradients are functions of them.
 ///
@@ -49,47 +49,25 @@ impl Statistics {
     /// ```
     pub fn expected(structure: &Structure, parameters: &Parameters) -> Self {
         let mut statistics = Statistics { rows: 1, ..Statistics::zeros(structure) };
-        let zeros = |layer: usize| {
-            let shape = structure.shape(layer);
-            Array3::<f64>::zeros((shape.repetitions, shape.features(), shape.channels))
-        };
-        let last = structure.layers().len() - 1;
-        let mut flow = zeros(last);
-        flow.fill(1.0);
-        for layer in (1..=last).rev() {
-            let mut below = zeros(layer - 1);
-            match structure.edges(layer) {
-                Some(edges) => {
-                    let (weights, counts) = (&parameters.0[layer], &mut statistics.counts[layer]);
-                    let weights = weights.as_slice().expect("standard layout");
-                    let counts = counts.as_slice_mut().expect("standard layout");
-                    for ((r, f, d), &flow) in flow.indexed_iter() {
-                        if flow == 0.0 || structure.is_empty(layer, f) {
-                            continue;
-                        }
-                        for edge in edges.of(f, d, r) {
-                            let share = flow * weights[edge.weight];
-                            below[[edge.repetition, f, edge.channel]] += share;
-                            counts[edge.weight] += share;
-                        }
-                    }
-                }
-                None => {
-                    for feature in 0..structure.shape(layer).features() {
-                        for child in structure.children(layer, feature) {
-                            below.index_axis_mut(Axis(1), child).assign(&flow.index_axis(Axis(1), feature));
-                        }
-                    }
+        let Statistics { counts, .. } = &mut statistics;
+        let used = top_down(structure, |layer, outputs, inputs| {
+            let edges = structure.edges(layer).expect("a sum-like layer");
+            let weights = parameters.slice(layer);
+            let counts = counts[layer].as_slice_mut().expect("standard layout");
+            for ((r, f, d), p) in outputs.indexed_iter() {
+                for edge in edges.of(f, d, r) {
+                    let share = p * weights[edge.weight];
+                    inputs[[edge.repetition, f, edge.channel]] += share;
+                    counts[edge.weight] += share;
                 }
             }
-            flow = below;
-        }
+        });
         let family = &structure.leaf().family;
-        let (repetitions, _, channels) = flow.dim();
-        let theta = parameters.0[0].as_slice().expect("standard layout");
+        let (repetitions, _, channels) = used[0].dim();
+        let theta = parameters.slice(0);
         let counts = statistics.counts[0].as_slice_mut().expect("standard layout");
         let mut t = vec![0.0; family.statistics()];
-        for ((r, pixel, c), &flow) in flow.indexed_iter() {
+        for ((r, pixel, c), &flow) in used[0].indexed_iter() {
             for column in structure.pixel_columns(pixel) {
                 let leaf = (structure.leaf_row(column) * channels + c) * repetitions + r;
                 family.expected(&theta[leaf * family.parameters()..][..family.parameters()], &mut t);

@@ -4,8 +4,8 @@ use std::{
 };
 
 use convpc_core::{
-    Accumulated, Choice, Circuit, Descending, Error, Evaluation, Executable, Mpe, Parameters, Result, Semiring,
-    Statistics, Structure, descend, em, evidence,
+    Accumulated, Choice, Circuit, Descending, Error, Evaluation, Executable, Mpe, OptimizerState, Parameters, Result,
+    Rule, Semiring, Statistics, Structure, descend, em, evidence,
 };
 use ndarray::{Array1, Array2, Array4, ArrayView2, ArrayViewMut2, Axis};
 use rayon::{ThreadPool, prelude::*};
@@ -16,21 +16,22 @@ use crate::{
     shares::{Counts, Share},
     simd::Isa,
     unobserved,
+    update::Full,
     walk::{Cut, Row, Tape, Tile, Walk, Workspace},
 };
 
 pub(crate) struct CpuExecutable {
-    model: Model,
-    pool: Arc<ThreadPool>,
+    pub(crate) model: Model,
+    pub(crate) pool: Arc<ThreadPool>,
     /// Of threads that are not computing.
     workspaces: Mutex<Vec<Workspace>>,
-    seen: Accumulated,
-    counts: Counts,
+    pub(crate) seen: Accumulated,
+    pub(crate) counts: Counts,
 }
 
 impl CpuExecutable {
     pub(crate) fn new(circuit: &Circuit, pool: Arc<ThreadPool>, isa: Isa) -> Self {
-        let model = Model::new(circuit.structure(), circuit.parameters(), isa);
+        let model = pool.install(|| Model::new(circuit.structure(), circuit.parameters(), isa));
         let counts = Counts::default();
         CpuExecutable { model, pool, workspaces: Mutex::default(), seen: Accumulated::default(), counts }
     }
@@ -162,21 +163,6 @@ impl CpuExecutable {
         self.pool.install(|| shares.for_each(down));
         log_likelihood
     }
-
-    fn step_leaves(&mut self, options: &em::Options) {
-        let structure = self.model.structure.clone();
-        let family = &structure.leaf().family;
-        let (parameters, statistics) = (family.parameters(), 1 + family.statistics());
-        let mut theta = std::mem::take(&mut self.model.leaf_tensor);
-        let mut tensor = vec![0.0; theta.len() / parameters * statistics];
-        for (at, count) in self.counts.of_layer(&self.model, 0).into_iter().enumerate() {
-            tensor[self.model.leaves.statistics_offset(at)] = count;
-        }
-        for (theta, t) in theta.chunks_exact_mut(parameters).zip(tensor.chunks_exact(statistics)) {
-            family.maximum_likelihood(theta, t[0], &t[1..], &options.leaf_step());
-        }
-        self.model.set_leaves(theta);
-    }
 }
 
 impl Executable for CpuExecutable {
@@ -201,7 +187,7 @@ impl Executable for CpuExecutable {
 
     fn set_parameters(&mut self, parameters: &Parameters) -> Result<()> {
         let circuit = Circuit::new(self.structure().clone(), parameters.clone())?;
-        self.model.set_parameters(circuit.parameters());
+        self.pool.install(|| self.model.set_parameters(circuit.parameters()));
         self.reset_statistics();
         Ok(())
     }
@@ -280,30 +266,24 @@ impl Executable for CpuExecutable {
 
     fn reset_statistics(&mut self) {
         self.seen = Accumulated::default();
-        self.counts.clear();
+        self.counts.clear(&self.pool);
     }
 
     fn em_step(&mut self, options: &em::Options) -> Result<()> {
         options.check()?;
-        if self.seen.rows == self.seen.impossible_rows {
-            return Err(Error::NoStatistics);
+        self.rows()?;
+        self.step(&Full { step: options.leaf_step() }, [None, None])?;
+        self.reset_statistics();
+        Ok(())
+    }
+
+    fn update(&mut self, rule: &Rule, step: f64, state: &mut OptimizerState) -> Result<()> {
+        match rule {
+            Rule::Em(options) => self.em_step(options)?,
+            Rule::MiniBatchEm(rule) => self.mini_batch_step(rule, step, state)?,
+            Rule::Adam(rule) => self.adam_step(rule, step, state)?,
         }
-        for layer in 0..self.model.sums.len() {
-            let counts = self.counts.of_layer(&self.model, layer);
-            let Some(weights) = &mut self.model.sums[layer] else { continue };
-            let inputs = weights.inputs;
-            self.pool.install(|| {
-                weights.values_mut().par_chunks_exact_mut(inputs).zip(counts.par_chunks_exact(inputs)).for_each(
-                    |(w, n)| {
-                        let total = n.iter().sum::<f64>() + options.pseudocount * inputs as f64;
-                        if total > 0.0 {
-                            w.iter_mut().zip(n).for_each(|(w, n)| *w = ((n + options.pseudocount) / total) as f32);
-                        }
-                    },
-                );
-            });
-        }
-        self.step_leaves(options);
+        state.steps += 1;
         self.reset_statistics();
         Ok(())
     }

@@ -1,8 +1,9 @@
 use convpc_core::{Family, Form, Semiring, Structure};
+use rayon::{prelude::*, slice::ChunksExactMut};
 
 use crate::simd::{
     Isa, MOST_WIDTH,
-    ops::{LocationScale, LocationScaleCounts, Natural, NaturalCounts, Table, TableCounts, Transpose},
+    ops::{LocationScale, LocationScaleCounts, Logarithms, Natural, NaturalCounts, Table, TableCounts, Transpose},
 };
 
 /// Leaf parameters as the loops read them: for each (row of the tensor, repetition) a few rows of `channels` values.
@@ -29,22 +30,90 @@ pub(crate) struct LeafScratch {
     transposed: Vec<f32>,
 }
 
+/// How the parameters of one row of the tensor become rows of coefficients.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layout {
+    family: Family,
+    channels: usize,
+    repetitions: usize,
+    rows: usize,
+}
+
+/// Channels whose coefficients are laid out together: their rows are written by whole lines of the cache.
+pub(crate) const TOGETHER: usize = 16;
+
+impl Layout {
+    /// From `theta`, `[channels][repetitions][parameters]`, to `values`, `[repetitions][rows][channels]`.
+    pub(crate) fn lay(&self, isa: Isa, theta: &[f64], values: &mut [f32], coefficients: &mut Vec<f64>) {
+        let Layout { family, channels, repetitions, rows } = *self;
+        let size = family.parameters();
+        let mut logarithms = Vec::new();
+        for (r, values) in values.chunks_exact_mut(rows * channels).enumerate() {
+            for first in (0..channels).step_by(TOGETHER) {
+                let together = TOGETHER.min(channels - first);
+                logarithms.clear();
+                for c in first..first + together {
+                    let theta = &theta[(c * repetitions + r) * size..][..size];
+                    if let Form::Table { .. } = family.form() {
+                        table(isa, theta, &mut logarithms);
+                    } else {
+                        coefficients.clear();
+                        family.coefficients(theta, coefficients);
+                        logarithms.extend(coefficients.iter().map(|v| *v as f32));
+                    }
+                }
+                for (row, to) in values.chunks_exact_mut(channels).enumerate() {
+                    let from = logarithms[row..].iter().step_by(rows);
+                    to[first..first + together].iter_mut().zip(from).for_each(|(to, v)| *to = *v);
+                }
+            }
+        }
+    }
+}
+
+/// The coefficients of a table: the logarithms of its probabilities, then the largest of them.
+fn table(isa: Isa, p: &[f64], coefficients: &mut Vec<f32>) {
+    let start = coefficients.len();
+    coefficients.extend(p.iter().map(|p| *p as f32));
+    let new = &mut coefficients[start..];
+    let beyond = p.iter().zip(&*new).any(|(p, x)| *x < f32::MIN_POSITIVE && *p > 0.0);
+    if beyond {
+        // What f32 holds only in part, or not at all, has a logarithm all the same.
+        new.iter_mut().zip(p).for_each(|(to, p)| *to = p.ln() as f32);
+    } else {
+        isa.dispatch(Logarithms { x: new });
+    }
+    let mode = new.iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
+    coefficients.push(mode);
+}
+
 impl Leaves {
-    pub(crate) fn new(structure: &Structure, tensor: &[f64]) -> Self {
+    pub(crate) fn new(structure: &Structure, isa: Isa, tensor: &[f64]) -> Self {
         let (family, shape) = (structure.leaf().family, structure.shape(0));
         let (channels, repetitions) = (shape.channels, shape.repetitions);
         let rows = family.coefficient_count();
-        let mut values = vec![0.0; structure.leaf_rows() * repetitions * rows * channels];
-        let mut coefficients = Vec::with_capacity(rows);
-        for (index, p) in tensor.chunks_exact(family.parameters()).enumerate() {
-            let (leaf, c, r) = (index / repetitions / channels, index / repetitions % channels, index % repetitions);
-            let start = (leaf * repetitions + r) * rows * channels + c;
-            coefficients.clear();
-            family.coefficients(p, &mut coefficients);
-            coefficients.iter().enumerate().for_each(|(row, v)| values[start + row * channels] = *v as f32);
-        }
+        let values = vec![0.0; structure.leaf_rows() * repetitions * rows * channels];
         let sufficient = family.sufficient_table().unwrap_or_default().into_iter().map(|v| v as f32).collect();
-        Leaves { family, channels, repetitions, rows, values, sufficient, zeros: vec![0.0; channels] }
+        let mut leaves = Leaves { family, channels, repetitions, rows, values, sufficient, zeros: vec![0.0; channels] };
+        leaves.set(isa, tensor);
+        leaves
+    }
+
+    /// Takes other parameters, rows of the tensor on all threads of the current pool.
+    pub(crate) fn set(&mut self, isa: Isa, tensor: &[f64]) {
+        let theta = self.channels * self.repetitions * self.family.parameters();
+        let (layout, rows) = self.rows_mut();
+        let lay = |coefficients: &mut Vec<f64>, (values, theta): (&mut [f32], &[f64])| {
+            layout.lay(isa, theta, values, coefficients);
+        };
+        rows.zip(tensor.par_chunks_exact(theta)).for_each_init(Vec::new, lay);
+    }
+
+    /// What comes of each row of the tensor, to be laid out anew.
+    pub(crate) fn rows_mut(&mut self) -> (Layout, ChunksExactMut<'_, f32>) {
+        let Leaves { family, channels, repetitions, rows, .. } = *self;
+        let layout = Layout { family, channels, repetitions, rows };
+        (layout, self.values.par_chunks_exact_mut(repetitions * rows * channels))
     }
 
     fn of(&self, leaf: usize, repetition: usize) -> &[f32] {

@@ -15,6 +15,7 @@ mod product;
 mod shares;
 mod simd;
 mod unobserved;
+mod update;
 mod walk;
 mod weights;
 

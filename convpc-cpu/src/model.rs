@@ -26,7 +26,7 @@ impl Model {
         let layers = structure.layers().len();
         let sums: Vec<_> = (0..layers).map(|layer| Weights::new(structure, layer, parameters.slice(layer))).collect();
         let first_sum = sums.iter().position(Option::is_some).unwrap_or(layers);
-        let leaves = Leaves::new(structure, parameters.slice(0));
+        let leaves = Leaves::new(structure, isa, parameters.slice(0));
         let plan = Plan::new(structure, leaves.counts_len(), isa.lanes());
         let (structure, leaf_tensor) = (structure.clone(), parameters.slice(0).to_vec());
         Model { structure, leaf_tensor, leaves, sums, first_sum, plan, isa }
@@ -50,15 +50,16 @@ impl Model {
         children.into_iter().flatten().filter(move |&child| !structure.is_empty(layer - 1, child))
     }
 
-    /// The same circuit with other parameters.
+    /// The same circuit with other parameters, on all threads of the current pool.
     pub(crate) fn set_parameters(&mut self, parameters: &convpc_core::Parameters) {
         let layers = self.structure.layers().len();
         self.sums = (0..layers).map(|layer| Weights::new(&self.structure, layer, parameters.slice(layer))).collect();
-        self.set_leaves(parameters.slice(0).to_vec());
+        self.leaf_tensor.copy_from_slice(parameters.slice(0));
+        self.leaves.set(self.isa, &self.leaf_tensor);
     }
 
-    pub(crate) fn set_leaves(&mut self, tensor: Vec<f64>) {
-        self.leaves = Leaves::new(&self.structure, &tensor);
-        self.leaf_tensor = tensor;
+    /// Values of the counts of one matrix of weights, or at the leaf of one column and repetition.
+    pub(crate) fn counts_len(&self, layer: usize) -> usize {
+        self.sums[layer].as_ref().map_or(self.leaves.counts_len(), |w| w.outputs * w.inputs)
     }
 }

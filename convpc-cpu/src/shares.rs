@@ -7,6 +7,9 @@ use crate::{model::Model, plan::Plan, walk::Tape};
 /// Rows whose counts are added in f32 before they join the float64 ones.
 const ROWS: usize = 4096;
 
+/// Values that one thread sets to zero at a time.
+const PIECE: usize = 1 << 16;
+
 /// A part of the tree that one thread walks.
 #[derive(Debug, Default)]
 pub(crate) struct Share {
@@ -42,9 +45,16 @@ impl Counts {
     }
 
     /// Forgets all counts.
-    pub(crate) fn clear(&mut self) {
-        self.shares.iter_mut().for_each(|share| share.counts.fill(0.0));
+    pub(crate) fn clear(&mut self, pool: &ThreadPool) {
+        if self.rows > 0 {
+            self.empty_shares(pool);
+        }
         self.total.clear();
+    }
+
+    fn empty_shares(&mut self, pool: &ThreadPool) {
+        let empty = |share: &mut Share| share.counts.par_chunks_mut(PIECE).for_each(|piece| piece.fill(0.0));
+        pool.install(|| self.shares.par_iter_mut().for_each(empty));
         self.rows = 0;
     }
 
@@ -52,30 +62,50 @@ impl Counts {
     pub(crate) fn rows_added(&mut self, rows: usize, model: &Model, pool: &ThreadPool) {
         self.rows += rows;
         if self.rows >= ROWS {
-            self.total =
-                pool.install(|| (0..model.sums.len()).into_par_iter().map(|l| self.of_layer(model, l)).collect());
-            self.shares.par_iter_mut().for_each(|share| share.counts.fill(0.0));
-            self.rows = 0;
+            let mut total = std::mem::take(&mut self.total);
+            total.resize(model.sums.len(), Vec::new());
+            for (layer, total) in total.iter_mut().enumerate() {
+                let (matrices, len) = (model.plan.counts(layer).len(), model.counts_len(layer));
+                total.resize(matrices * len, 0.0);
+                let add = |(matrix, to): (usize, &mut [f64])| self.add_recent(model, layer, matrix, to);
+                pool.install(|| total.par_chunks_exact_mut(len).enumerate().for_each(add));
+            }
+            self.total = total;
+            self.empty_shares(pool);
         }
+    }
+
+    /// Adds what the shares hold of a matrix to its counts.
+    fn add_recent(&self, model: &Model, layer: usize, matrix: usize, to: &mut [f64]) {
+        for new in self.recent(&model.plan, layer, matrix, to.len()) {
+            to.iter_mut().zip(new).for_each(|(to, n)| *to += f64::from(*n));
+        }
+    }
+
+    /// The `len` counts of a matrix (for the leaf, of a column and repetition) in the shares that add to it, in order.
+    pub(crate) fn recent(
+        &self,
+        plan: &Plan,
+        layer: usize,
+        matrix: usize,
+        len: usize,
+    ) -> impl Iterator<Item = &[f32]> + use<'_> {
+        let start = plan.counts(layer)[matrix];
+        let shares = if self.shares.is_empty() { 0..0 } else { plan.shares_of(layer, matrix) };
+        shares.map(move |share| &self.shares[share].counts[start..start + len])
+    }
+
+    /// The `len` counts of a matrix that are in float64 already, if any are.
+    pub(crate) fn total(&self, layer: usize, matrix: usize, len: usize) -> Option<&[f64]> {
+        self.total.get(layer).map(|total| &total[matrix * len..][..len])
     }
 
     /// The counts of a layer, in the order of the model's tensors.
     pub(crate) fn of_layer(&self, model: &Model, layer: usize) -> Vec<f64> {
-        let (starts, shares) = (model.plan.counts(layer), &self.shares);
-        let len = match &model.sums[layer] {
-            Some(w) => w.outputs * w.inputs,
-            None => model.leaves.counts_len(),
-        };
-        let mut counts = self.total.get(layer).cloned().unwrap_or_else(|| vec![0.0; starts.len() * len]);
-        if shares.is_empty() {
-            return counts;
-        }
-        for (matrix, (to, &start)) in counts.chunks_exact_mut(len).zip(starts).enumerate() {
-            for share in model.plan.shares_of(layer, matrix) {
-                let new = &shares[share].counts[start..start + len];
-                to.iter_mut().zip(new).for_each(|(to, n)| *to += f64::from(*n));
-            }
-        }
+        let (matrices, len) = (model.plan.counts(layer).len(), model.counts_len(layer));
+        let mut counts = self.total.get(layer).cloned().unwrap_or_else(|| vec![0.0; matrices * len]);
+        let add = |(matrix, to): (usize, &mut [f64])| self.add_recent(model, layer, matrix, to);
+        counts.chunks_exact_mut(len).enumerate().for_each(add);
         counts
     }
 }

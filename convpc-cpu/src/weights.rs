@@ -1,6 +1,7 @@
 use std::{ops::Deref, sync::OnceLock};
 
 use convpc_core::{Structure, WeightMatrices};
+use ndarray::{Array3, s};
 
 use crate::simd::Steps;
 
@@ -34,10 +35,32 @@ impl Weights {
         &self.values
     }
 
-    /// To be replaced.
-    pub(crate) fn values_mut(&mut self) -> &mut [f32] {
+    /// To be replaced; how they lie beside them.
+    pub(crate) fn values_mut(&mut self) -> (WeightMatrices, &mut [f32]) {
         self.steps = OnceLock::new();
-        &mut self.values
+        (self.matrices, &mut self.values)
+    }
+
+    /// Adds to the top-down probabilities of the inputs, given those of the outputs, both `[repetition, feature, channel]`.
+    pub(crate) fn mix(&self, outputs: &Array3<f64>, inputs: &mut Array3<f64>) {
+        for ((r, feature, d), p) in outputs.indexed_iter().filter(|(_, p)| **p > 0.0) {
+            let edges = self.of(feature, r)[d * self.inputs..][..self.inputs].iter();
+            let to = match self.mixes_repetitions() {
+                true => inputs.slice_mut(s![.., feature, d]),
+                false => inputs.slice_mut(s![r, feature, ..]),
+            };
+            to.into_iter().zip(edges).for_each(|(to, w)| *to += p * f64::from(*w));
+        }
+    }
+
+    /// The probabilities of outputs, `[repetition, feature, channel]`, added up over the features that share their weights:
+    /// `[matrix][output]`.
+    pub(crate) fn shared(&self, outputs: &Array3<f64>) -> Vec<f64> {
+        let mut used = vec![0.0; self.groups * self.repetitions * self.outputs];
+        for ((r, feature, d), p) in outputs.indexed_iter() {
+            used[self.matrix(feature, r) * self.outputs + d] += p;
+        }
+        used
     }
 
     /// What draws by the weights.

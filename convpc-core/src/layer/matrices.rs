@@ -62,19 +62,31 @@ impl WeightMatrices {
         self.groups * self.repetitions * self.outputs * self.inputs
     }
 
+    /// The offset of a weight in the circuit's parameter tensor.
+    pub fn offset(&self, (group, repetition): (usize, usize), output: usize, input: usize) -> usize {
+        let WeightMatrices { repetitions, outputs, inputs, kind, .. } = *self;
+        match kind {
+            Kind::Sum => ((group * inputs + input) * outputs + output) * repetitions + repetition,
+            // group = row · kernel + column of the pattern
+            Kind::SumConv { kernel, .. } => {
+                ((output * inputs + input) * kernel * kernel + group) * repetitions + repetition
+            }
+            Kind::Mixing => (group * outputs + output) * inputs + input,
+        }
+    }
+
     /// For every weight, in order, its offset in the circuit's parameter tensor.
     pub fn offsets(&self) -> impl Iterator<Item = usize> + use<> {
-        let WeightMatrices { groups, repetitions, outputs, inputs, kind } = *self;
-        let matrices = (0..groups).flat_map(move |group| (0..repetitions).map(move |r| (group, r)));
-        let rows = matrices.flat_map(move |(group, r)| (0..outputs).map(move |d| (group, r, d)));
-        rows.flat_map(move |(group, r, d)| {
-            (0..inputs).map(move |k| match kind {
-                Kind::Sum => ((group * inputs + k) * outputs + d) * repetitions + r,
-                // group = row · kernel + column of the pattern
-                Kind::SumConv { kernel, .. } => ((d * inputs + k) * kernel * kernel + group) * repetitions + r,
-                Kind::Mixing => (group * outputs + d) * inputs + k,
-            })
-        })
+        let matrices = *self;
+        let WeightMatrices { groups, repetitions, outputs, inputs, .. } = matrices;
+        let numbers = (0..groups).flat_map(move |group| (0..repetitions).map(move |r| (group, r)));
+        let rows = numbers.flat_map(move |matrix| (0..outputs).map(move |d| (matrix, d)));
+        rows.flat_map(move |(matrix, d)| (0..inputs).map(move |k| matrices.offset(matrix, d, k)))
+    }
+
+    /// Whether the weights of a group are neighbours in the circuit's parameter tensor, group after group.
+    pub fn groups_are_apart(&self) -> bool {
+        !matches!(self.kind, Kind::SumConv { .. }) || self.groups == 1
     }
 }
 

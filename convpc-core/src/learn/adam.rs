@@ -50,6 +50,14 @@ impl Adam {
         Ok(())
     }
 
+    /// # Errors
+    /// [`Error::Argument`](crate::Error::Argument) where an option or the step size is out of range.
+    pub fn check_step(&self, step: f64) -> Result<()> {
+        self.check()?;
+        let legal = step >= 0.0 && step.is_finite() && step * self.weight_decay <= 1.0;
+        in_range("the step size of Adam", step, legal, "a finite number of at least 0, at most 1 / weight decay")
+    }
+
     pub(super) fn apply(
         &self,
         structure: &Structure,
@@ -58,9 +66,7 @@ impl Adam {
         step: f64,
         state: &mut OptimizerState,
     ) -> Result<()> {
-        self.check()?;
-        let legal = step >= 0.0 && step.is_finite() && step * self.weight_decay <= 1.0;
-        in_range("the step size of Adam", step, legal, "a finite number of at least 0, at most 1 / weight decay")?;
+        self.check_step(step)?;
         let scale = 1.0 / rows(statistics)?;
         let mut gradient = statistics.gradient(structure, parameters);
         let units = units(structure, parameters);

@@ -60,6 +60,13 @@ impl MiniBatchEm {
         in_range("data_rows", data_rows as f64, data_rows > 0, "at least 1 row")
     }
 
+    /// # Errors
+    /// [`Error::Argument`](crate::Error::Argument) where an option or the step size is out of range.
+    pub fn check_step(&self, step: f64) -> Result<()> {
+        self.check()?;
+        in_range("the step size of mini-batch EM", step, (0.0..=1.0).contains(&step), "a number between 0 and 1")
+    }
+
     /// The full step that this one is a part of. There is no bias correction: it would be repeated at every step.
     pub(super) fn em_options(&self) -> em::Options {
         let MiniBatchEm { pseudocount, minimum_std, .. } = *self;
@@ -74,8 +81,7 @@ impl MiniBatchEm {
         step: f64,
         state: &mut OptimizerState,
     ) -> Result<()> {
-        self.check()?;
-        in_range("the step size of mini-batch EM", step, (0.0..=1.0).contains(&step), "a number between 0 and 1")?;
+        self.check_step(step)?;
         let seen = rows(statistics)?;
         let mut counts: Vec<ArrayD<f64>> = statistics.counts.iter().map(|counts| counts / seen).collect();
         if self.momentum > 0.0 {

@@ -67,7 +67,10 @@ impl Memory {
     }
 
     /// The running counts, zeros at first.
-    pub(crate) fn running(&mut self, structure: &Structure) -> Result<&mut Vec<ArrayD<f64>>> {
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where the memory is that of another rule or circuit.
+    pub fn running(&mut self, structure: &Structure) -> Result<&mut Vec<ArrayD<f64>>> {
         if matches!(self, Memory::None) {
             let zeros = |layer| ArrayD::zeros(IxDyn(&structure.statistics_shape(layer)));
             *self = Memory::Running((0..structure.layers().len()).map(zeros).collect());
@@ -80,7 +83,10 @@ impl Memory {
     }
 
     /// The moments of the gradient, zeros at first.
-    pub(crate) fn moments(&mut self, structure: &Structure) -> Result<(&mut Parameters, &mut Parameters)> {
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where the memory is that of another rule or circuit.
+    pub fn moments(&mut self, structure: &Structure) -> Result<(&mut Parameters, &mut Parameters)> {
         if matches!(self, Memory::None) {
             *self = Memory::Moments { first: Parameters::zeros(structure), second: Parameters::zeros(structure) };
         }

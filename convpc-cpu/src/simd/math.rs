@@ -1,4 +1,4 @@
-//! The exponential of a register.
+//! The exponential and the logarithm of a register.
 //!
 //! The coefficients are minimax fits of the relative error (Remez, 40 digits), rounded to `f32`.
 
@@ -21,6 +21,22 @@ pub const EXP_ULPS: f64 = 1.25;
 
 /// exp(r) = 1 + r + r² p(r) for |r| <= ln 2 / 2, to 2^-28 of its value; the highest power first.
 const EXP: [f32; 5] = [1.381_460_9e-3, 8.368_71e-3, 4.166_839e-2, 1.666_652_1e-1, 4.999_999_4e-1];
+
+/// The bound on the error of [`log`]. Over all `f32` it reaches 0.93 ULP.
+#[cfg(test)]
+pub const LOG_ULPS: f64 = 1.0;
+
+/// log(1 + f) = f - f²/2 + f³ p(f) for f in [-0.25, 0.5), to 2^-27 of its value; the highest power first.
+const LOG: [f32; 8] = [
+    -4.507_486_5e-2,
+    1.046_302_4e-1,
+    -1.316_119e-1,
+    1.447_839_3e-1,
+    -1.664_731_2e-1,
+    1.999_086_1e-1,
+    -2.500_009_5e-1,
+    3.333_345e-1,
+];
 
 /// The exponential, within [`EXP_ULPS`] units in the last place.
 ///
@@ -70,6 +86,29 @@ pub unsafe fn exp_split<L: Lanes>(x: L) -> (L, L) {
     }
 }
 
+/// The natural logarithm, within [`LOG_ULPS`] units in the last place for all positive numbers, subnormal ones included.
+///
+/// log(1) is exactly 0, log(±0) -inf, log(+inf) +inf; log of a negative number or NaN is NaN.
+///
+/// # Safety
+///
+/// As for the methods of [`Lanes`].
+#[inline(always)]
+pub unsafe fn log<L: Lanes>(x: L) -> L {
+    // SAFETY: the caller's contract is the one of `Lanes`.
+    unsafe {
+        // log(x) = e ln 2 + log(1 + f)
+        let (m, e) = x.split_pow2();
+        let f = m.sub(L::splat(1.0));
+        let f2 = f.mul(f);
+        // The small terms first; the two large ones, f and e ln 2, join them last.
+        let y = polynomial(f, &LOG).mul(f).mul(f2);
+        let y = e.mul_add(L::splat(LN_2_LOW), y);
+        let y = f2.mul_add(L::splat(-0.5), y);
+        e.mul_add(L::splat(LN_2_HIGH), f.add(y))
+    }
+}
+
 /// Horner's scheme; the coefficient of the highest power comes first.
 #[inline(always)]
 unsafe fn polynomial<L: Lanes, const N: usize>(x: L, coefficients: &[f32; N]) -> L {
@@ -99,6 +138,7 @@ mod tests {
     #[derive(Clone, Copy)]
     enum Function {
         Exp,
+        Log,
         Split,
     }
 
@@ -119,6 +159,7 @@ mod tests {
                     let x = L::load(x.as_ptr());
                     let y_lanes = match self.function {
                         Function::Exp => exp(x),
+                        Function::Log => log(x),
                         Function::Split => {
                             let (m, k) = exp_split(x);
                             m.scale_pow2(k)
@@ -200,6 +241,30 @@ mod tests {
         let x: Vec<f32> = (0..8700).map(|i| -0.01 * i as f32).collect();
         for isa in every_isa() {
             assert_eq!(evaluate(isa, Function::Split, &x), evaluate(isa, Function::Exp, &x));
+        }
+    }
+
+    #[test]
+    fn log_is_within_its_bound_everywhere() {
+        for isa in every_isa() {
+            let error = worst(isa, Function::Log, |x| {
+                let exact = f64::from(x).ln();
+                if exact.is_finite() { Ok(exact) } else { Err(exact as f32) }
+            });
+            assert!(error < LOG_ULPS);
+        }
+    }
+
+    #[test]
+    fn log_of_special_values() {
+        let x =
+            [1.0, 0.0, -0.0, f32::INFINITY, -1.0, f32::NEG_INFINITY, -f32::from_bits(1), f32::NAN, f32::from_bits(1)];
+        for isa in every_isa() {
+            let y = evaluate(isa, Function::Log, &x);
+            let inf = f32::INFINITY;
+            assert_eq!(y[..4], [0.0, -inf, -inf, inf]);
+            assert!(y[4..8].iter().all(|y| y.is_nan()), "{y:?}");
+            assert!(ulps(y[8], f64::from(x[8]).ln()) < LOG_ULPS);
         }
     }
 

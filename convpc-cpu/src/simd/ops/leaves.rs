@@ -1,6 +1,6 @@
 //! Log-densities of one variable for a panel of rows, and its flow-weighted statistics for a tile of panels.
 
-use crate::simd::{Kernel, Lanes, lanes::MOST_LANES};
+use crate::simd::{Kernel, Lanes, lanes::MOST_LANES, math};
 
 /// `bias[c] − z²/2` with `z = (x − mean[c]) · inv_std[c]`, added to a panel.
 pub struct LocationScale<'a> {
@@ -244,6 +244,24 @@ impl Kernel for TableCounts<'_> {
             for row in [0, 1 + *x as usize] {
                 counts[row * channels..][..channels].iter_mut().zip(flow).for_each(|(count, f)| *count += f);
             }
+        }
+    }
+}
+
+/// `x = log x`, in place.
+pub struct Logarithms<'a> {
+    /// Any number of values.
+    pub x: &'a mut [f32],
+}
+
+impl Kernel for Logarithms<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        for x in self.x.chunks_mut(L::LEN) {
+            // SAFETY: only the chunk's own values are read and written.
+            unsafe { math::log(L::load_first(x.as_ptr(), x.len())).store_first(x.as_mut_ptr(), x.len()) };
         }
     }
 }

@@ -1,0 +1,77 @@
+//! The update rules, on the backend's own tensors: each distribution of the circuit is read, moved and laid out anew in one
+//! pass, on all threads of the pool. What becomes of it does not depend on their number.
+
+mod distributions;
+mod rules;
+
+use convpc_core::{Adam, Blend, Error, Executable, LeafStep, MiniBatchEm, OptimizerState, Result, top_down};
+use ndarray::{Array3, ArrayD};
+
+pub(crate) use self::rules::Full;
+use self::{
+    distributions::{Visit, each},
+    rules::{Ascent, Blending, Slope},
+};
+use crate::executable::CpuExecutable;
+
+impl CpuExecutable {
+    /// Shows every distribution to `visit`, with what is remembered of it; the sum of its answers.
+    pub(crate) fn step<V: Visit>(&mut self, visit: &V, memory: [Option<&mut Vec<ArrayD<f64>>>; 2]) -> Result<f64> {
+        let used = if visit.needs_top_down() { self.top_down() } else { Vec::new() };
+        let (model, counts) = (&mut self.model, &self.counts);
+        self.pool.install(|| each(model, counts, &used, memory, visit))
+    }
+
+    /// The top-down probability of each node, `[repetition, feature, channel]` for each layer.
+    fn top_down(&self) -> Vec<Array3<f64>> {
+        let sums = &self.model.sums;
+        top_down(self.structure(), |layer, outputs, inputs| {
+            sums[layer].as_ref().expect("a sum-like layer").mix(outputs, inputs);
+        })
+    }
+
+    /// The rows that the counts come from; an error where there are none.
+    pub(crate) fn rows(&self) -> Result<f64> {
+        match self.seen.rows - self.seen.impossible_rows {
+            0 => Err(Error::NoStatistics),
+            rows => Ok(rows as f64),
+        }
+    }
+
+    pub(crate) fn mini_batch_step(&mut self, rule: &MiniBatchEm, step: f64, state: &mut OptimizerState) -> Result<()> {
+        rule.check_step(step)?;
+        let rows = self.rows()?;
+        let MiniBatchEm { blend, momentum, pseudocount, minimum_std, data_rows } = *rule;
+        let running = if momentum > 0.0 { Some(state.memory.running(self.structure())?) } else { None };
+        // The pseudocount belongs to the data: the resting point must not depend on the step size.
+        let pseudocount = if blend == Blend::TopDown { step * pseudocount } else { pseudocount };
+        let blending = Blending {
+            blend,
+            step,
+            momentum,
+            bias: 1.0 - momentum.powf(state.steps as f64 + 1.0),
+            rows,
+            scale: data_rows.map_or(rows, |rows| rows as f64),
+            full: LeafStep { pseudocount, minimum_std, bias_correction: false },
+        };
+        self.step(&blending, [running, None])?;
+        Ok(())
+    }
+
+    pub(crate) fn adam_step(&mut self, rule: &Adam, step: f64, state: &mut OptimizerState) -> Result<()> {
+        rule.check_step(step)?;
+        let mut slope = Slope { scale: 1.0 / self.rows()? };
+        let (first, second) = state.memory.moments(self.structure())?;
+        if let Some(clip) = rule.clip {
+            let norm = self.step(&slope, [None, None])?.sqrt();
+            if norm > clip {
+                slope.scale *= clip / norm;
+            }
+        }
+        let t = state.steps as f64 + 1.0;
+        let bias = [rule.beta1, rule.beta2].map(|beta| 1.0 - beta.powf(t));
+        let ascent = Ascent { slope, rule: *rule, step, bias, keep: 1.0 - step * rule.weight_decay };
+        self.step(&ascent, [Some(&mut first.0), Some(&mut second.0)])?;
+        Ok(())
+    }
+}

@@ -1,0 +1,133 @@
+//! What the rules of [`convpc_core::Rule`] do to one distribution.
+
+use convpc_core::{Adam, Blend, LeafStep};
+
+use super::distributions::{Distribution, Visit};
+
+/// The exact EM step.
+pub(crate) struct Full {
+    pub(crate) step: LeafStep,
+}
+
+impl Visit for Full {
+    fn visit(&self, it: Distribution, _: &mut [Vec<f64>; 2]) -> f64 {
+        it.family.maximum_likelihood(it.theta, it.counts[0], &it.counts[1..], &self.step);
+        0.0
+    }
+}
+
+/// [`convpc_core::MiniBatchEm`].
+pub(super) struct Blending {
+    pub(super) blend: Blend,
+    pub(super) step: f64,
+    pub(super) momentum: f64,
+    /// What the running mean is too small by.
+    pub(super) bias: f64,
+    /// Rows that the counts come from.
+    pub(super) rows: f64,
+    /// Rows that the pseudocount belongs to.
+    pub(super) scale: f64,
+    pub(super) full: LeafStep,
+}
+
+impl Visit for Blending {
+    fn needs_top_down(&self) -> bool {
+        self.blend == Blend::TopDown
+    }
+
+    fn visit(&self, it: Distribution, [expected, target]: &mut [Vec<f64>; 2]) -> f64 {
+        let Distribution { family, before, theta, counts, used, memory: [running, _] } = it;
+        let mut per_count = self.scale / self.rows;
+        if !running.is_empty() {
+            // Those of sums begin with their first weight, those of leaves with the flow.
+            let remembered = counts.len() - running.len();
+            for (mean, new) in running.iter_mut().zip(&mut counts[remembered..]) {
+                *mean = self.momentum * *mean + (1.0 - self.momentum) * (*new / self.rows);
+                *new = *mean;
+            }
+            per_count = self.scale / self.bias;
+        }
+        expected.resize(family.statistics(), 0.0);
+        family.expected(before, expected);
+        match self.blend {
+            Blend::TopDown => {
+                let (new, old) = (self.step * per_count, self.scale * (1.0 - self.step) * used);
+                counts[0] = new * counts[0] + old;
+                counts.iter_mut().skip(1).zip(&*expected).for_each(|(n, t)| *n = new * *n + old * t);
+                family.maximum_likelihood(theta, counts[0], &counts[1..], &self.full);
+            }
+            Blend::Parameters => {
+                counts.iter_mut().for_each(|n| *n *= per_count);
+                family.maximum_likelihood(theta, counts[0], &counts[1..], &self.full);
+                target.resize(expected.len(), 0.0);
+                family.expected(theta, target);
+                family.rebase(theta, before, 1.0, target);
+                let step = self.step;
+                target.iter_mut().zip(&*expected).for_each(|(new, old)| *new = (1.0 - step) * old + step * *new);
+                theta.copy_from_slice(before);
+                let exact = LeafStep { pseudocount: 0.0, minimum_std: 0.0, bias_correction: false };
+                family.maximum_likelihood(theta, 1.0, target, &exact);
+            }
+        }
+        // The statistics of a sum, or of a table, do not depend on the parameters.
+        if running.len() == counts.len()
+            && let Some((count, t)) = running.split_first_mut()
+        {
+            family.rebase(before, theta, *count, t);
+        }
+        0.0
+    }
+}
+
+/// The gradient of the mean log-likelihood with respect to the unconstrained parameters in their units: the sum of its squares.
+pub(super) struct Slope {
+    /// What a count is multiplied with.
+    pub(super) scale: f64,
+}
+
+impl Slope {
+    fn of(&self, it: &Distribution, gradient: &mut Vec<f64>, units: &mut Vec<f64>) {
+        gradient.resize(it.before.len(), 0.0);
+        units.resize(it.before.len(), 0.0);
+        it.family.gradient(it.before, it.counts[0], &it.counts[1..], gradient);
+        it.family.units(it.before, units);
+        gradient.iter_mut().zip(units).for_each(|(g, unit)| *g *= *unit * self.scale);
+    }
+}
+
+impl Visit for Slope {
+    fn moves(&self) -> bool {
+        false
+    }
+
+    fn visit(&self, it: Distribution, [gradient, units]: &mut [Vec<f64>; 2]) -> f64 {
+        self.of(&it, gradient, units);
+        gradient.iter().map(|g| g * g).sum()
+    }
+}
+
+/// [`Adam`].
+pub(super) struct Ascent {
+    pub(super) slope: Slope,
+    pub(super) rule: Adam,
+    pub(super) step: f64,
+    /// What the running means are too small by.
+    pub(super) bias: [f64; 2],
+    pub(super) keep: f64,
+}
+
+impl Visit for Ascent {
+    fn visit(&self, it: Distribution, [gradient, units]: &mut [Vec<f64>; 2]) -> f64 {
+        self.slope.of(&it, gradient, units);
+        let Distribution { family, theta, memory: [first, second], .. } = it;
+        let (Adam { beta1, beta2, epsilon, minimum_std, .. }, [bias1, bias2]) = (self.rule, self.bias);
+        let moments = first.iter_mut().zip(second);
+        for ((g, unit), (m, v)) in gradient.iter_mut().zip(&*units).zip(moments) {
+            *m = beta1 * *m + (1.0 - beta1) * *g;
+            *v = beta2 * *v + (1.0 - beta2) * *g * *g;
+            *g = unit * self.step * (*m / bias1) / ((*v / bias2).sqrt() + epsilon);
+        }
+        family.shift(theta, gradient, self.keep, minimum_std);
+        0.0
+    }
+}
