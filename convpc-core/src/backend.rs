@@ -93,14 +93,7 @@ pub trait Executable: Send {
     /// the state is that of another rule or circuit; nothing has changed then. Where a step was so long that it left the legal
     /// parameters, the error is that of [`set_parameters`](Self::set_parameters), and the state is of no more use.
     fn update(&mut self, rule: &Rule, step: f64, state: &mut OptimizerState) -> Result<()> {
-        if let Rule::Em(options) = rule {
-            self.em_step(options)?;
-            state.steps += 1;
-            return Ok(());
-        }
-        let mut parameters = self.parameters()?;
-        rule.apply(self.structure(), &mut parameters, &self.statistics()?, step, state)?;
-        self.set_parameters(&parameters)
+        update_on_host(self, rule, step, state)
     }
 
     /// Waits until all work that was begun is done. Results need no waiting for; how long a step takes is known only then, where
@@ -136,4 +129,25 @@ pub trait Executable: Send {
     fn gradient(&self) -> Result<Parameters> {
         Ok(self.statistics()?.gradient(self.structure(), &self.parameters()?))
     }
+}
+
+/// What [`Executable::update`] does where a backend does no better: in float64 on the host, with the statistics and parameters
+/// brought there and back. For backends that know some rules and not others.
+///
+/// # Errors
+/// As [`Executable::update`].
+pub fn update_on_host<E: Executable + ?Sized>(
+    executable: &mut E,
+    rule: &Rule,
+    step: f64,
+    state: &mut OptimizerState,
+) -> Result<()> {
+    if let Rule::Em(options) = rule {
+        executable.em_step(options)?;
+        state.steps += 1;
+        return Ok(());
+    }
+    let mut parameters = executable.parameters()?;
+    rule.apply(executable.structure(), &mut parameters, &executable.statistics()?, step, state)?;
+    executable.set_parameters(&parameters)
 }

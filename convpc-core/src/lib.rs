@@ -29,7 +29,7 @@ mod statistics;
 mod structure;
 mod top_down;
 
-pub use backend::{Accumulated, Backend, Executable};
+pub use backend::{Accumulated, Backend, Executable, update_on_host};
 pub use circuit::Circuit;
 pub use conv_pc::ConvPc;
 pub use descent::{Choice, Descending, Inputs, descend};

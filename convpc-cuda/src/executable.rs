@@ -4,8 +4,8 @@ use std::{
 };
 
 use convpc_core::{
-    Accumulated, Choice, Circuit, Error, Evaluation, Executable, Mpe, Parameters, Precision, Result, Semiring,
-    Statistics, Structure, em,
+    Accumulated, Choice, Circuit, Error, Evaluation, Executable, Mpe, OptimizerState, Parameters, Precision, Result, Rule,
+    Semiring, Statistics, Structure, em, update_on_host,
 };
 use ndarray::{Array1, Array2, Array4, ArrayView2, Axis, s};
 
@@ -17,6 +17,8 @@ use crate::{
     model::Model,
     plan::{Limits, Purpose},
     session::{Context, Query, Session},
+    top_down::TopDown,
+    update::Step,
 };
 
 pub(crate) struct CudaExecutable {
@@ -114,6 +116,38 @@ impl CudaExecutable {
         Ok(())
     }
 
+    fn step_with(&mut self, learning: &mut Learning, step: Step) -> Result<()> {
+        let CudaExecutable { queue, structure, model, .. } = self;
+        if step.needs_top_down() && learning.top_down.is_none() {
+            learning.top_down = Some(TopDown::new(queue, structure)?);
+        }
+        let top_down = learning.top_down.as_ref().filter(|_| step.needs_top_down());
+        learning.counts.step(queue, structure, model, &learning.seen, step, top_down)
+    }
+
+    /// A step on the statistics, which are forgotten.
+    fn step(&mut self, step: Step) -> Result<()> {
+        step.check()?;
+        let mut learning = self.learning.take().ok_or(Error::NoStatistics)?;
+        let stepped = self.step_with(&mut learning, step);
+        if matches!(stepped, Err(Error::Backend { .. })) {
+            // Some parameters are stepped, others not: all are legal, and the statistics are dropped. What is packed has to
+            // agree with them; recorded launches point to the statistics.
+            let _ = self.model.pack(&self.queue);
+            let _ = self.queue.synchronize();
+            *self.session.get_mut().unwrap_or_else(PoisonError::into_inner) = Session::default();
+            self.circuit = OnceLock::new();
+            return stepped;
+        }
+        if stepped.is_ok() {
+            learning.seen = Accumulated::default();
+            // The truth is on the device now.
+            self.circuit = OnceLock::new();
+        }
+        self.learning = Some(learning);
+        stepped
+    }
+
     /// Fills in what is missing.
     fn complete(&self, mut rows: Array2<f32>, query: Query) -> Result<Array2<f32>> {
         match self.with_session(|session| session.complete(self.context(), query, rows.view_mut()))? {
@@ -202,26 +236,18 @@ impl Executable for CudaExecutable {
     }
 
     fn em_step(&mut self, options: &em::Options) -> Result<()> {
-        options.check()?;
-        let mut learning = self.learning.take().ok_or(Error::NoStatistics)?;
-        let CudaExecutable { queue, structure, model, .. } = self;
-        let stepped = learning.counts.step(queue, structure, model, &learning.seen, options);
-        if matches!(stepped, Err(Error::Backend { .. })) {
-            // Some parameters are stepped, others not: all are legal, and the statistics are dropped. What is packed has to
-            // agree with them; recorded launches point to the statistics.
-            let _ = self.model.pack(&self.queue);
-            let _ = self.queue.synchronize();
-            *self.session.get_mut().unwrap_or_else(PoisonError::into_inner) = Session::default();
-            self.circuit = OnceLock::new();
-            return stepped;
+        self.step(Step::Em(options))
+    }
+
+    fn update(&mut self, rule: &Rule, step: f64, state: &mut OptimizerState) -> Result<()> {
+        match rule {
+            Rule::MiniBatchEm(rule) if rule.momentum == 0.0 => self.step(Step::MiniBatchEm(rule, step))?,
+            Rule::Em(options) => self.em_step(options)?,
+            // What they remember is the caller's, in the host's memory.
+            Rule::MiniBatchEm(_) | Rule::Adam(_) => return update_on_host(self, rule, step, state),
         }
-        if stepped.is_ok() {
-            learning.seen = Accumulated::default();
-            // The truth is on the device now.
-            self.circuit = OnceLock::new();
-        }
-        self.learning = Some(learning);
-        stepped
+        state.steps += 1;
+        Ok(())
     }
 
     fn synchronize(&self) -> Result<()> {

@@ -2,17 +2,19 @@
 
 use convpc_core::{Accumulated, Statistics, Structure};
 
-use crate::{driver::Queue, error::CudaError, statistics::Counts};
+use crate::{driver::Queue, error::CudaError, statistics::Counts, top_down::TopDown};
 
 /// What rows were seen, and their expected counts in device memory.
 pub(crate) struct Learning {
     pub(crate) seen: Accumulated,
     pub(crate) counts: Counts,
+    /// Once a step took them.
+    pub(crate) top_down: Option<TopDown>,
 }
 
 impl Learning {
     pub(crate) fn new(queue: &Queue, structure: &Structure) -> Result<Self, CudaError> {
-        Ok(Learning { seen: Accumulated::default(), counts: Counts::new(queue, structure)? })
+        Ok(Learning { seen: Accumulated::default(), counts: Counts::new(queue, structure)?, top_down: None })
     }
 
     /// Forgets all; the memory stays where it is, since recorded launches point to it.

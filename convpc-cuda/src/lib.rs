@@ -21,6 +21,7 @@ mod params;
 mod plan;
 mod session;
 mod statistics;
+mod top_down;
 mod tree;
 mod update;
 

@@ -29,6 +29,8 @@ pub const CONVPC_FAMILY_BINOMIAL: u32 = 2;
 pub const CONVPC_PRECISION_F32: u32 = 0;
 pub const CONVPC_PRECISION_TF32: u32 = 1;
 pub const CONVPC_PRECISION_BF16: u32 = 2;
+pub const CONVPC_BLEND_COUNTS: u32 = 0;
+pub const CONVPC_BLEND_PARAMETERS: u32 = 1;
 /// Where the inputs of a node come from: a list of features of a layer below, or of data columns.
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
@@ -671,6 +673,106 @@ const _: () = {
     ["Offset of field: ConvpcFoldLeaves::rows"][::core::mem::offset_of!(ConvpcFoldLeaves, rows) - 32usize];
     ["Offset of field: ConvpcFoldLeaves::columns"][::core::mem::offset_of!(ConvpcFoldLeaves, columns) - 36usize];
 };
+/** top_down: from the top-down probabilities of the sums of a layer to those of their inputs; a block a feature and
+repetition.*/
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub struct ConvpcTopDown {
+    /// [repetition][above_features][output]: those of the inputs of the layer above; null: the root's, which is 1.
+    pub above: u64,
+    /// [feature]: its feature in `above`, or CONVPC_NO_FEATURE.
+    pub parents: u64,
+    /// [feature]: which weights.
+    pub groups: u64,
+    /// [group][repetition][output][input]
+    pub linear: u64,
+    /// [input repetition][feature][input channel]
+    pub below: u64,
+    pub features: u32,
+    pub above_features: u32,
+    pub outputs: u32,
+    pub inputs: u32,
+    /// Of the outputs.
+    pub repetitions: u32,
+    /// Whether the inputs are repetitions.
+    pub mixes: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ConvpcTopDown"][::core::mem::size_of::<ConvpcTopDown>() - 64usize];
+    ["Alignment of ConvpcTopDown"][::core::mem::align_of::<ConvpcTopDown>() - 8usize];
+    ["Offset of field: ConvpcTopDown::above"][::core::mem::offset_of!(ConvpcTopDown, above) - 0usize];
+    ["Offset of field: ConvpcTopDown::parents"][::core::mem::offset_of!(ConvpcTopDown, parents) - 8usize];
+    ["Offset of field: ConvpcTopDown::groups"][::core::mem::offset_of!(ConvpcTopDown, groups) - 16usize];
+    ["Offset of field: ConvpcTopDown::linear"][::core::mem::offset_of!(ConvpcTopDown, linear) - 24usize];
+    ["Offset of field: ConvpcTopDown::below"][::core::mem::offset_of!(ConvpcTopDown, below) - 32usize];
+    ["Offset of field: ConvpcTopDown::features"][::core::mem::offset_of!(ConvpcTopDown, features) - 40usize];
+    ["Offset of field: ConvpcTopDown::above_features"]
+        [::core::mem::offset_of!(ConvpcTopDown, above_features) - 44usize];
+    ["Offset of field: ConvpcTopDown::outputs"][::core::mem::offset_of!(ConvpcTopDown, outputs) - 48usize];
+    ["Offset of field: ConvpcTopDown::inputs"][::core::mem::offset_of!(ConvpcTopDown, inputs) - 52usize];
+    ["Offset of field: ConvpcTopDown::repetitions"][::core::mem::offset_of!(ConvpcTopDown, repetitions) - 56usize];
+    ["Offset of field: ConvpcTopDown::mixes"][::core::mem::offset_of!(ConvpcTopDown, mixes) - 60usize];
+};
+/// pool_top_down: top-down probabilities of distributions that several places share are added up.
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub struct ConvpcPoolTopDown {
+    /// [repetition][above_features][channel]; null: all are 1.
+    pub above: u64,
+    /// [place]: its feature in `above`, or CONVPC_NO_FEATURE.
+    pub parents: u64,
+    /// [place]: its row; null: place and row are one.
+    pub rows_of: u64,
+    /// [row][repetition][channel]
+    pub to: u64,
+    pub places: u32,
+    pub above_features: u32,
+    pub rows: u32,
+    pub repetitions: u32,
+    pub channels: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ConvpcPoolTopDown"][::core::mem::size_of::<ConvpcPoolTopDown>() - 56usize];
+    ["Alignment of ConvpcPoolTopDown"][::core::mem::align_of::<ConvpcPoolTopDown>() - 8usize];
+    ["Offset of field: ConvpcPoolTopDown::above"][::core::mem::offset_of!(ConvpcPoolTopDown, above) - 0usize];
+    ["Offset of field: ConvpcPoolTopDown::parents"][::core::mem::offset_of!(ConvpcPoolTopDown, parents) - 8usize];
+    ["Offset of field: ConvpcPoolTopDown::rows_of"][::core::mem::offset_of!(ConvpcPoolTopDown, rows_of) - 16usize];
+    ["Offset of field: ConvpcPoolTopDown::to"][::core::mem::offset_of!(ConvpcPoolTopDown, to) - 24usize];
+    ["Offset of field: ConvpcPoolTopDown::places"][::core::mem::offset_of!(ConvpcPoolTopDown, places) - 32usize];
+    ["Offset of field: ConvpcPoolTopDown::above_features"]
+        [::core::mem::offset_of!(ConvpcPoolTopDown, above_features) - 36usize];
+    ["Offset of field: ConvpcPoolTopDown::rows"][::core::mem::offset_of!(ConvpcPoolTopDown, rows) - 40usize];
+    ["Offset of field: ConvpcPoolTopDown::repetitions"]
+        [::core::mem::offset_of!(ConvpcPoolTopDown, repetitions) - 44usize];
+    ["Offset of field: ConvpcPoolTopDown::channels"][::core::mem::offset_of!(ConvpcPoolTopDown, channels) - 48usize];
+};
+/// How a step's counts, and what was there before, become one.
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub struct ConvpcBlend {
+    /// Of each distribution its top-down probability; null: what was there before has no part (the exact step).
+    pub used: u64,
+    /// What a count is multiplied with.
+    pub counts: f64,
+    /// What the expected count of what was there before is multiplied with.
+    pub expected: f64,
+    /// CONVPC_BLEND_PARAMETERS: the share of the new parameters.
+    pub step: f64,
+    /// CONVPC_BLEND_...
+    pub kind: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ConvpcBlend"][::core::mem::size_of::<ConvpcBlend>() - 40usize];
+    ["Alignment of ConvpcBlend"][::core::mem::align_of::<ConvpcBlend>() - 8usize];
+    ["Offset of field: ConvpcBlend::used"][::core::mem::offset_of!(ConvpcBlend, used) - 0usize];
+    ["Offset of field: ConvpcBlend::counts"][::core::mem::offset_of!(ConvpcBlend, counts) - 8usize];
+    ["Offset of field: ConvpcBlend::expected"][::core::mem::offset_of!(ConvpcBlend, expected) - 16usize];
+    ["Offset of field: ConvpcBlend::step"][::core::mem::offset_of!(ConvpcBlend, step) - 24usize];
+    ["Offset of field: ConvpcBlend::kind"][::core::mem::offset_of!(ConvpcBlend, kind) - 32usize];
+};
 /// step_weights, gradient_weights: a warp takes a row of a sum layer's matrices.
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
@@ -681,6 +783,7 @@ pub struct ConvpcWeightUpdate {
     pub linear: u64,
     /// [row][input], written by gradient_weights.
     pub gradient: u64,
+    pub blend: ConvpcBlend,
     /// Matrices times outputs.
     pub rows: u64,
     pub pseudocount: f64,
@@ -688,15 +791,16 @@ pub struct ConvpcWeightUpdate {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcWeightUpdate"][::core::mem::size_of::<ConvpcWeightUpdate>() - 48usize];
+    ["Size of ConvpcWeightUpdate"][::core::mem::size_of::<ConvpcWeightUpdate>() - 88usize];
     ["Alignment of ConvpcWeightUpdate"][::core::mem::align_of::<ConvpcWeightUpdate>() - 8usize];
     ["Offset of field: ConvpcWeightUpdate::counts"][::core::mem::offset_of!(ConvpcWeightUpdate, counts) - 0usize];
     ["Offset of field: ConvpcWeightUpdate::linear"][::core::mem::offset_of!(ConvpcWeightUpdate, linear) - 8usize];
     ["Offset of field: ConvpcWeightUpdate::gradient"][::core::mem::offset_of!(ConvpcWeightUpdate, gradient) - 16usize];
-    ["Offset of field: ConvpcWeightUpdate::rows"][::core::mem::offset_of!(ConvpcWeightUpdate, rows) - 24usize];
+    ["Offset of field: ConvpcWeightUpdate::blend"][::core::mem::offset_of!(ConvpcWeightUpdate, blend) - 24usize];
+    ["Offset of field: ConvpcWeightUpdate::rows"][::core::mem::offset_of!(ConvpcWeightUpdate, rows) - 64usize];
     ["Offset of field: ConvpcWeightUpdate::pseudocount"]
-        [::core::mem::offset_of!(ConvpcWeightUpdate, pseudocount) - 32usize];
-    ["Offset of field: ConvpcWeightUpdate::inputs"][::core::mem::offset_of!(ConvpcWeightUpdate, inputs) - 40usize];
+        [::core::mem::offset_of!(ConvpcWeightUpdate, pseudocount) - 72usize];
+    ["Offset of field: ConvpcWeightUpdate::inputs"][::core::mem::offset_of!(ConvpcWeightUpdate, inputs) - 80usize];
 };
 /// step_* and gradient_* of the leaf families.
 #[repr(C)]
@@ -712,6 +816,7 @@ pub struct ConvpcLeafUpdate {
     pub gradient: u64,
     /// Binomial: [value], the logarithm of the base measure.
     pub log_base: u64,
+    pub blend: ConvpcBlend,
     pub leaf_count: u64,
     pub pseudocount: f64,
     pub minimum_std: f64,
@@ -724,20 +829,21 @@ pub struct ConvpcLeafUpdate {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcLeafUpdate"][::core::mem::size_of::<ConvpcLeafUpdate>() - 80usize];
+    ["Size of ConvpcLeafUpdate"][::core::mem::size_of::<ConvpcLeafUpdate>() - 120usize];
     ["Alignment of ConvpcLeafUpdate"][::core::mem::align_of::<ConvpcLeafUpdate>() - 8usize];
     ["Offset of field: ConvpcLeafUpdate::counts"][::core::mem::offset_of!(ConvpcLeafUpdate, counts) - 0usize];
     ["Offset of field: ConvpcLeafUpdate::theta"][::core::mem::offset_of!(ConvpcLeafUpdate, theta) - 8usize];
     ["Offset of field: ConvpcLeafUpdate::leaves"][::core::mem::offset_of!(ConvpcLeafUpdate, leaves) - 16usize];
     ["Offset of field: ConvpcLeafUpdate::gradient"][::core::mem::offset_of!(ConvpcLeafUpdate, gradient) - 24usize];
     ["Offset of field: ConvpcLeafUpdate::log_base"][::core::mem::offset_of!(ConvpcLeafUpdate, log_base) - 32usize];
-    ["Offset of field: ConvpcLeafUpdate::leaf_count"][::core::mem::offset_of!(ConvpcLeafUpdate, leaf_count) - 40usize];
+    ["Offset of field: ConvpcLeafUpdate::blend"][::core::mem::offset_of!(ConvpcLeafUpdate, blend) - 40usize];
+    ["Offset of field: ConvpcLeafUpdate::leaf_count"][::core::mem::offset_of!(ConvpcLeafUpdate, leaf_count) - 80usize];
     ["Offset of field: ConvpcLeafUpdate::pseudocount"]
-        [::core::mem::offset_of!(ConvpcLeafUpdate, pseudocount) - 48usize];
+        [::core::mem::offset_of!(ConvpcLeafUpdate, pseudocount) - 88usize];
     ["Offset of field: ConvpcLeafUpdate::minimum_std"]
-        [::core::mem::offset_of!(ConvpcLeafUpdate, minimum_std) - 56usize];
-    ["Offset of field: ConvpcLeafUpdate::trials"][::core::mem::offset_of!(ConvpcLeafUpdate, trials) - 64usize];
-    ["Offset of field: ConvpcLeafUpdate::values"][::core::mem::offset_of!(ConvpcLeafUpdate, values) - 68usize];
+        [::core::mem::offset_of!(ConvpcLeafUpdate, minimum_std) - 96usize];
+    ["Offset of field: ConvpcLeafUpdate::trials"][::core::mem::offset_of!(ConvpcLeafUpdate, trials) - 104usize];
+    ["Offset of field: ConvpcLeafUpdate::values"][::core::mem::offset_of!(ConvpcLeafUpdate, values) - 108usize];
     ["Offset of field: ConvpcLeafUpdate::bias_correction"]
-        [::core::mem::offset_of!(ConvpcLeafUpdate, bias_correction) - 72usize];
+        [::core::mem::offset_of!(ConvpcLeafUpdate, bias_correction) - 112usize];
 };

@@ -1,13 +1,14 @@
-//! EM steps and gradients on the device, from counts that are there to parameters that are there.
+//! Steps and gradients on the device, from counts that are there to parameters that are there.
 
-use convpc_core::{Accumulated, Error, Family, Form, Parameters, Structure, WeightMatrices, em};
+use convpc_core::{Accumulated, Blend, Error, Family, Form, MiniBatchEm, Parameters, Structure, WeightMatrices, em};
 
 use crate::{
     driver::{Buffer, Need, Queue},
     error::CudaError,
     model::{self, Model},
-    params::{self, ConvpcLeafUpdate, ConvpcWeightUpdate},
+    params::{self, ConvpcBlend, ConvpcLeafUpdate, ConvpcWeightUpdate},
     statistics::Counts,
+    top_down::TopDown,
 };
 
 /// Threads and warps of a block.
@@ -48,35 +49,87 @@ impl Leaves {
     }
 }
 
+/// A step on the device.
+#[derive(Clone, Copy)]
+pub(crate) enum Step<'a> {
+    /// [`em::step`].
+    Em(&'a em::Options),
+    /// [`MiniBatchEm`] without momentum, with a step size.
+    MiniBatchEm(&'a MiniBatchEm, f64),
+}
+
+impl Step<'_> {
+    /// An error where an option is out of range.
+    pub(crate) fn check(&self) -> convpc_core::Result<()> {
+        match self {
+            Step::Em(options) => options.check(),
+            Step::MiniBatchEm(rule, step) => rule.check_step(*step),
+        }
+    }
+
+    /// Whether it takes the top-down probabilities.
+    pub(crate) fn needs_top_down(&self) -> bool {
+        matches!(self, Step::MiniBatchEm(MiniBatchEm { blend: Blend::TopDown, .. }, _))
+    }
+
+    /// What the kernels do with counts of so many rows, and the options of the step that it is a part of.
+    fn blend(&self, rows: f64) -> (ConvpcBlend, em::Options) {
+        let whole = ConvpcBlend { counts: 1.0, kind: params::CONVPC_BLEND_COUNTS, ..ConvpcBlend::default() };
+        let (rule, step) = match *self {
+            Step::Em(options) => return (whole, *options),
+            Step::MiniBatchEm(rule, step) => (rule, step),
+        };
+        let scale = rule.data_rows.map_or(rows, |rows| rows as f64);
+        let MiniBatchEm { pseudocount, minimum_std, .. } = *rule;
+        let options = em::Options { pseudocount, minimum_std, bias_correction: false };
+        match rule.blend {
+            Blend::TopDown => {
+                let blend = ConvpcBlend { counts: scale * step / rows, expected: scale * (1.0 - step), ..whole };
+                // The pseudocount belongs to the data: the resting point must not depend on the step size.
+                (blend, em::Options { pseudocount: step * pseudocount, ..options })
+            }
+            Blend::Parameters => {
+                let kind = params::CONVPC_BLEND_PARAMETERS;
+                (ConvpcBlend { counts: scale / rows, step, kind, ..whole }, options)
+            }
+        }
+    }
+}
+
 impl Counts {
-    /// One EM step, as [`em::step`]; the counts are forgotten.
+    /// Takes a step; the counts are forgotten. `top_down` are the probabilities where the step needs them.
     ///
     /// # Errors
-    /// [`Error::NoStatistics`] where no row of positive probability was seen, [`Error::Argument`] where an option is out of
-    /// range; where the device fails.
+    /// [`Error::NoStatistics`] where no row of positive probability was seen; where the device fails.
     pub(crate) fn step(
         &mut self,
         queue: &Queue,
         structure: &Structure,
         model: &mut Model,
         seen: &Accumulated,
-        options: &em::Options,
+        step: Step,
+        top_down: Option<&TopDown>,
     ) -> convpc_core::Result<()> {
-        options.check()?;
         if seen.rows == seen.impossible_rows {
             return Err(Error::NoStatistics);
         }
         let leaves = Leaves::of(structure.leaf().family)?;
+        let (blend, options) = step.blend((seen.rows - seen.impossible_rows) as f64);
+        if let Some(top_down) = top_down {
+            top_down.compute(queue, model)?;
+        }
         for (layer, counts) in self.sums.iter().enumerate() {
             let arguments = weight_update(structure, layer, counts.as_ref(), model);
             let Some(arguments) = arguments else { continue };
-            let arguments = ConvpcWeightUpdate { pseudocount: options.pseudocount, ..arguments };
+            let blend = ConvpcBlend { used: top_down.map_or(0, |top_down| top_down.of_sums(layer)), ..blend };
+            let arguments = ConvpcWeightUpdate { pseudocount: options.pseudocount, blend, ..arguments };
             queue.launch("step_weights", arguments, (arguments.rows as usize).div_ceil(WARPS), 0)?;
         }
-        let em::Options { pseudocount, minimum_std, bias_correction } = *options;
+        let em::Options { pseudocount, minimum_std, bias_correction } = options;
+        let blend = ConvpcBlend { used: top_down.map_or(0, TopDown::of_leaves), ..blend };
         let bias_correction = u32::from(bias_correction);
         let arguments = self.leaf_update(structure, model, leaves);
-        let arguments = ConvpcLeafUpdate { pseudocount, minimum_std, bias_correction, ..arguments };
+        let arguments = ConvpcLeafUpdate { pseudocount, minimum_std, bias_correction, blend, ..arguments };
         let blocks = leaves.blocks(model::leaf_count(structure));
         queue.launch(&format!("step_{}", leaves.name()), arguments, blocks, 0)?;
         model.pack(queue)?;

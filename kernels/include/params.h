@@ -447,6 +447,65 @@ typedef struct ConvpcFoldLeaves {
     uint32_t columns;
 } ConvpcFoldLeaves;
 
+/** top_down: from the top-down probabilities of the sums of a layer to those of their inputs; a block a feature and
+ *  repetition. */
+typedef struct ConvpcTopDown {
+    /** [repetition][above_features][output]: those of the inputs of the layer above; null: the root's, which is 1. */
+    CONVPC_POINTER(const double) above;
+    /** [feature]: its feature in `above`, or CONVPC_NO_FEATURE. */
+    CONVPC_POINTER(const uint32_t) parents;
+    /** [feature]: which weights. */
+    CONVPC_POINTER(const uint32_t) groups;
+    /** [group][repetition][output][input] */
+    CONVPC_POINTER(const float) linear;
+    /** [input repetition][feature][input channel] */
+    CONVPC_POINTER(double) below;
+    uint32_t features;
+    uint32_t above_features;
+    uint32_t outputs;
+    uint32_t inputs;
+    /** Of the outputs. */
+    uint32_t repetitions;
+    /** Whether the inputs are repetitions. */
+    uint32_t mixes;
+} ConvpcTopDown;
+
+/** pool_top_down: top-down probabilities of distributions that several places share are added up. */
+typedef struct ConvpcPoolTopDown {
+    /** [repetition][above_features][channel]; null: all are 1. */
+    CONVPC_POINTER(const double) above;
+    /** [place]: its feature in `above`, or CONVPC_NO_FEATURE. */
+    CONVPC_POINTER(const uint32_t) parents;
+    /** [place]: its row; null: place and row are one. */
+    CONVPC_POINTER(const uint32_t) rows_of;
+    /** [row][repetition][channel] */
+    CONVPC_POINTER(double) to;
+    uint32_t places;
+    uint32_t above_features;
+    uint32_t rows;
+    uint32_t repetitions;
+    uint32_t channels;
+} ConvpcPoolTopDown;
+
+/** How a step's counts, and what was there before, become one. */
+typedef struct ConvpcBlend {
+    /** Of each distribution its top-down probability; null: what was there before has no part (the exact step). */
+    CONVPC_POINTER(const double) used;
+    /** What a count is multiplied with. */
+    double counts;
+    /** What the expected count of what was there before is multiplied with. */
+    double expected;
+    /** CONVPC_BLEND_PARAMETERS: the share of the new parameters. */
+    double step;
+    /** CONVPC_BLEND_... */
+    uint32_t kind;
+} ConvpcBlend;
+
+/** Counts with expected counts. */
+#define CONVPC_BLEND_COUNTS 0
+/** Parameters with parameters. */
+#define CONVPC_BLEND_PARAMETERS 1
+
 /** step_weights, gradient_weights: a warp takes a row of a sum layer's matrices. */
 typedef struct ConvpcWeightUpdate {
     /** [row][input] */
@@ -455,6 +514,7 @@ typedef struct ConvpcWeightUpdate {
     CONVPC_POINTER(float) linear;
     /** [row][input], written by gradient_weights. */
     CONVPC_POINTER(double) gradient;
+    ConvpcBlend blend;
     /** Matrices times outputs. */
     uint64_t rows;
     double pseudocount;
@@ -473,6 +533,7 @@ typedef struct ConvpcLeafUpdate {
     CONVPC_POINTER(double) gradient;
     /** Binomial: [value], the logarithm of the base measure. */
     CONVPC_POINTER(const double) log_base;
+    ConvpcBlend blend;
     uint64_t leaf_count;
     double pseudocount;
     double minimum_std;

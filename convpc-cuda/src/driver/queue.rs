@@ -30,6 +30,8 @@ arguments!(
     ConvpcLeafCounts,
     ConvpcLeafUpdate,
     ConvpcWeightUpdate,
+    ConvpcTopDown,
+    ConvpcPoolTopDown,
     ConvpcChoose,
     ConvpcDraw,
     ConvpcTranspose,
