@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use convpc_core::{Adam, Backend, Blend, ConvPc, Executable, Family, MiniBatchEm, OptimizerState, Rule, em};
+use convpc_core::{Adam, Backend, Blend, ConvPc, Family, MiniBatchEm, OptimizerState, Rule, em};
 use convpc_cpu::Cpu;
 
 /// `cargo test --release -p convpc-cpu --test update_speed -- --ignored --nocapture`, the channels in `CHANNELS`, the threads
