@@ -195,7 +195,7 @@ fn each_leaf<V: Visit>(
         let Scratch { before, counts, squares, visit: own, .. } = scratch;
         let pixel = structure.columns()[column].slot / structure.leaf().colors;
         let remembered = memory.each_ref().map(|memory| memory.len() / (channels * repetitions));
-        let mut sum = Ok(0.0);
+        let (mut sum, mut wrong) = (0.0, None);
         for (first, r) in (0..channels).step_by(TOGETHER).flat_map(|c| (0..repetitions).map(move |r| (c, r))) {
             let together = TOGETHER.min(channels - first);
             counts.clear();
@@ -218,19 +218,23 @@ fn each_leaf<V: Visit>(
                 let memory =
                     [&mut a[leaf * remembered[0]..][..remembered[0]], &mut b[leaf * remembered[1]..][..remembered[1]]];
                 let used = used.map_or(0.0, |used| used[[r, pixel, c]]);
-                let answer = visit.visit(Distribution { family, before, theta, counts, used, memory }, own);
-                sum = sum.map(|sum| sum + answer);
+                sum += visit.visit(Distribution { family, before, theta, counts, used, memory }, own);
                 if let Some(problem) = astray.then(|| family.problem(theta)).flatten() {
                     theta.copy_from_slice(before);
-                    let (variable, channel, repetition) = (column, c, r);
-                    sum = Err(Error::LeafParameters { variable, channel, repetition, family: family.name(), problem });
+                    // The first in the order of the parameters is named.
+                    if wrong.as_ref().is_none_or(|(first, _)| leaf < *first) {
+                        wrong = Some((leaf, problem));
+                    }
                 }
             }
         }
         if visit.moves() {
             layout.lay(tensor, values, squares);
         }
-        sum
+        wrong.map_or(Ok(sum), |(leaf, problem)| {
+            let (variable, channel, repetition) = (column, leaf / repetitions, leaf % repetitions);
+            Err(Error::LeafParameters { variable, channel, repetition, family: family.name(), problem })
+        })
     };
     let cut = cut(memory, structure.variables());
     let tensors = columns.zip(tensor.par_chunks_exact_mut(channels * repetitions * parameters)).zip(cut);
