@@ -91,7 +91,8 @@ pub trait Executable: Send {
     /// # Errors
     /// As [`em_step`](Self::em_step), and [`Error::Argument`](crate::Error::Argument) where the step size is out of range or
     /// the state is that of another rule or circuit; nothing has changed then. Where a step was so long that it left the legal
-    /// parameters, the error is that of [`set_parameters`](Self::set_parameters), and the state is of no more use.
+    /// parameters, the error is that of [`set_parameters`](Self::set_parameters), and the state is of no more use: parameters
+    /// that would be illegal stay, others may have moved.
     fn update(&mut self, rule: &Rule, step: f64, state: &mut OptimizerState) -> Result<()> {
         update_on_host(self, rule, step, state)
     }

@@ -11,24 +11,19 @@ pub(crate) fn normalize<'a>(values: impl ExactSizeIterator<Item = &'a mut f64>) 
 const SMALLEST: f64 = 1e-30;
 
 /// The softmax of `keep · log w + by`, in place. A weight of zero stays, none becomes zero.
-pub(crate) fn shift_logits<'a, 'b>(
-    weights: impl Iterator<Item = &'a mut f64>,
-    by: impl IntoIterator<Item = &'b f64>,
-    keep: f64,
-) {
-    let mut logits: Vec<(&mut f64, f64)> = weights
-        .zip(by)
-        .filter(|(w, _)| **w > 0.0)
-        .map(|(w, by)| {
-            let logit = keep * w.ln() + by;
-            (w, logit)
-        })
-        .collect();
-    let largest = logits.iter().fold(f64::NEG_INFINITY, |a, (_, b)| a.max(*b));
-    let mut sum = 0.0;
-    for (_, logit) in &mut logits {
-        *logit = (*logit - largest).exp();
-        sum += *logit;
+pub(crate) fn shift_logits(weights: &mut [f64], by: &[f64], keep: f64) {
+    // exp(log w + by) = w exp(by): where nothing decays there is no need of logarithms.
+    let decays = keep != 1.0;
+    let mut largest = f64::NEG_INFINITY;
+    for (w, by) in weights.iter_mut().zip(by).filter(|(w, _)| **w > 0.0) {
+        let exponent = if decays { keep * w.ln() + by } else { *by };
+        largest = largest.max(exponent);
     }
-    logits.into_iter().for_each(|(w, share)| *w = (share / sum).max(SMALLEST));
+    let mut sum = 0.0;
+    for (w, by) in weights.iter_mut().zip(by).filter(|(w, _)| **w > 0.0) {
+        let share = if decays { (keep * w.ln() + by - largest).exp() } else { *w * (by - largest).exp() };
+        sum += share;
+        *w = share.max(f64::MIN_POSITIVE);
+    }
+    weights.iter_mut().filter(|w| **w > 0.0).for_each(|w| *w = (*w / sum).max(SMALLEST));
 }

@@ -273,7 +273,6 @@ impl Executable for CpuExecutable {
         options.check()?;
         self.rows()?;
         self.step(&Full { step: options.leaf_step() }, [None, None])?;
-        self.reset_statistics();
         Ok(())
     }
 
@@ -284,7 +283,6 @@ impl Executable for CpuExecutable {
             Rule::Adam(rule) => self.adam_step(rule, step, state)?,
         }
         state.steps += 1;
-        self.reset_statistics();
         Ok(())
     }
 

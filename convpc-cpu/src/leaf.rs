@@ -2,8 +2,10 @@ use convpc_core::{Family, Form, Semiring, Structure};
 use rayon::{prelude::*, slice::ChunksExactMut};
 
 use crate::simd::{
-    Isa, MOST_WIDTH,
-    ops::{LocationScale, LocationScaleCounts, Logarithms, Natural, NaturalCounts, Table, TableCounts, Transpose},
+    Isa, MOST_LANES, MOST_WIDTH,
+    ops::{
+        Largest, LocationScale, LocationScaleCounts, Logarithms, Natural, NaturalCounts, Table, TableCounts, Transpose,
+    },
 };
 
 /// Leaf parameters as the loops read them: for each (row of the tensor, repetition) a few rows of `channels` values.
@@ -30,61 +32,90 @@ pub(crate) struct LeafScratch {
     transposed: Vec<f32>,
 }
 
-/// How the parameters of one row of the tensor become rows of coefficients.
+/// How the parameters of one row of the tensor become rows of coefficients, and the rows of its counts those of each leaf.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layout {
     family: Family,
     channels: usize,
     repetitions: usize,
     rows: usize,
+    isa: Isa,
 }
 
-/// Channels whose coefficients are laid out together: their rows are written by whole lines of the cache.
-pub(crate) const TOGETHER: usize = 16;
+/// Channels that are transposed together: whole registers, and whole lines of the cache.
+pub(crate) const TOGETHER: usize = MOST_LANES;
+
+/// What [`Layout`] transposes with.
+#[derive(Debug, Default)]
+pub(crate) struct Squares {
+    from: Vec<f32>,
+    to: Vec<f32>,
+    coefficients: Vec<f64>,
+}
 
 impl Layout {
     /// From `theta`, `[channels][repetitions][parameters]`, to `values`, `[repetitions][rows][channels]`.
-    pub(crate) fn lay(&self, isa: Isa, theta: &[f64], values: &mut [f32], coefficients: &mut Vec<f64>) {
-        let Layout { family, channels, repetitions, rows } = *self;
-        let size = family.parameters();
-        let mut logarithms = Vec::new();
+    pub(crate) fn lay(&self, theta: &[f64], values: &mut [f32], squares: &mut Squares) {
+        let Layout { family, channels, repetitions, rows, isa } = *self;
+        let (size, width) = (family.parameters(), rows.next_multiple_of(TOGETHER));
+        let Squares { from, to, coefficients } = squares;
+        from.resize(TOGETHER * width, 0.0);
+        to.resize(TOGETHER * width, 0.0);
         for (r, values) in values.chunks_exact_mut(rows * channels).enumerate() {
             for first in (0..channels).step_by(TOGETHER) {
                 let together = TOGETHER.min(channels - first);
-                logarithms.clear();
-                for c in first..first + together {
+                for (c, from) in (first..first + together).zip(from.chunks_exact_mut(width)) {
                     let theta = &theta[(c * repetitions + r) * size..][..size];
                     if let Form::Table { .. } = family.form() {
-                        table(isa, theta, &mut logarithms);
+                        table(isa, theta, &mut from[..rows]);
                     } else {
                         coefficients.clear();
                         family.coefficients(theta, coefficients);
-                        logarithms.extend(coefficients.iter().map(|v| *v as f32));
+                        from.iter_mut().zip(&*coefficients).for_each(|(to, v)| *to = *v as f32);
                     }
                 }
-                for (row, to) in values.chunks_exact_mut(channels).enumerate() {
-                    let from = logarithms[row..].iter().step_by(rows);
-                    to[first..first + together].iter_mut().zip(from).for_each(|(to, v)| *to = *v);
+                isa.dispatch(Transpose { from, to, width });
+                for (values, to) in values.chunks_exact_mut(channels).zip(to.chunks_exact(TOGETHER)) {
+                    values[first..first + together].copy_from_slice(&to[..together]);
                 }
             }
+        }
+    }
+
+    /// Adds counts of [`TOGETHER`] channels from the `first` on, or of those that there are, from `[1 + statistics][channels]`
+    /// to `[channels][1 + statistics]`.
+    pub(crate) fn add_counts(&self, counts: &[f32], first: usize, sum: &mut [f64], squares: &mut Squares) {
+        let Layout { family, channels, isa, .. } = *self;
+        let size = 1 + family.statistics();
+        let (together, width) = (sum.len() / size, size.next_multiple_of(TOGETHER));
+        let Squares { from, to, .. } = squares;
+        from.resize(TOGETHER * width, 0.0);
+        to.resize(TOGETHER * width, 0.0);
+        for (counts, from) in counts.chunks_exact(channels).zip(from.chunks_exact_mut(TOGETHER)) {
+            from[..together].copy_from_slice(&counts[first..first + together]);
+        }
+        isa.dispatch(Transpose { from, to, width: TOGETHER });
+        for (sum, to) in sum.chunks_exact_mut(size).zip(to.chunks_exact(width)) {
+            sum.iter_mut().zip(to).for_each(|(sum, n)| *sum += f64::from(*n));
         }
     }
 }
 
 /// The coefficients of a table: the logarithms of its probabilities, then the largest of them.
-fn table(isa: Isa, p: &[f64], coefficients: &mut Vec<f32>) {
-    let start = coefficients.len();
-    coefficients.extend(p.iter().map(|p| *p as f32));
-    let new = &mut coefficients[start..];
-    let beyond = p.iter().zip(&*new).any(|(p, x)| *x < f32::MIN_POSITIVE && *p > 0.0);
+fn table(isa: Isa, p: &[f64], coefficients: &mut [f32]) {
+    let Some((mode, logarithms)) = coefficients.split_last_mut() else { return };
+    let mut beyond = false;
+    for (to, &p) in logarithms.iter_mut().zip(p) {
+        *to = p as f32;
+        beyond |= p > 0.0 && p < f64::from(f32::MIN_POSITIVE);
+    }
     if beyond {
         // What f32 holds only in part, or not at all, has a logarithm all the same.
-        new.iter_mut().zip(p).for_each(|(to, p)| *to = p.ln() as f32);
+        logarithms.iter_mut().zip(p).for_each(|(to, p)| *to = p.ln() as f32);
     } else {
-        isa.dispatch(Logarithms { x: new });
+        isa.dispatch(Logarithms { x: logarithms });
     }
-    let mode = new.iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
-    coefficients.push(mode);
+    *mode = isa.dispatch(Largest { x: logarithms });
 }
 
 impl Leaves {
@@ -102,17 +133,15 @@ impl Leaves {
     /// Takes other parameters, rows of the tensor on all threads of the current pool.
     pub(crate) fn set(&mut self, isa: Isa, tensor: &[f64]) {
         let theta = self.channels * self.repetitions * self.family.parameters();
-        let (layout, rows) = self.rows_mut();
-        let lay = |coefficients: &mut Vec<f64>, (values, theta): (&mut [f32], &[f64])| {
-            layout.lay(isa, theta, values, coefficients);
-        };
-        rows.zip(tensor.par_chunks_exact(theta)).for_each_init(Vec::new, lay);
+        let (layout, rows) = self.rows_mut(isa);
+        let lay = |squares: &mut Squares, (values, theta): (&mut [f32], &[f64])| layout.lay(theta, values, squares);
+        rows.zip(tensor.par_chunks_exact(theta)).for_each_init(Squares::default, lay);
     }
 
     /// What comes of each row of the tensor, to be laid out anew.
-    pub(crate) fn rows_mut(&mut self) -> (Layout, ChunksExactMut<'_, f32>) {
+    pub(crate) fn rows_mut(&mut self, isa: Isa) -> (Layout, ChunksExactMut<'_, f32>) {
         let Leaves { family, channels, repetitions, rows, .. } = *self;
-        let layout = Layout { family, channels, repetitions, rows };
+        let layout = Layout { family, channels, repetitions, rows, isa };
         (layout, self.values.par_chunks_exact_mut(repetitions * rows * channels))
     }
 

@@ -4,8 +4,8 @@ use std::{
 };
 
 use convpc_core::{
-    Accumulated, Choice, Circuit, Error, Evaluation, Executable, Mpe, OptimizerState, Parameters, Precision, Result, Rule,
-    Semiring, Statistics, Structure, em, update_on_host,
+    Accumulated, Choice, Circuit, Error, Evaluation, Executable, Mpe, OptimizerState, Parameters, Precision, Result,
+    Rule, Semiring, Statistics, Structure, em, update_on_host,
 };
 use ndarray::{Array1, Array2, Array4, ArrayView2, Axis, s};
 

@@ -49,7 +49,7 @@ impl ExponentialFamily for Categorical {
     }
 
     fn problem(&self, p: &[f64]) -> Option<String> {
-        let sum: f64 = p.iter().sum();
+        let sum = ndarray::aview1(p).sum();
         p.iter()
             .find_map(|&p| probability_problem(p))
             .or_else(|| ((sum - 1.0).abs() > 1e-6).then(|| format!("the probabilities sum to {sum}, not to 1")))
@@ -69,7 +69,7 @@ impl ExponentialFamily for Categorical {
     }
 
     fn maximum_likelihood(&self, p: &mut [f64], _count: f64, t: &[f64], step: &LeafStep) {
-        let total = t.iter().sum::<f64>() + step.pseudocount * t.len() as f64;
+        let total = ndarray::aview1(t).sum() + step.pseudocount * t.len() as f64;
         if total > 0.0 {
             p.iter_mut().zip(t).for_each(|(p, t)| *p = (t + step.pseudocount) / total);
         }
@@ -85,7 +85,7 @@ impl ExponentialFamily for Categorical {
     }
 
     fn shift(&self, p: &mut [f64], by: &[f64], keep: f64, _minimum_std: f64) {
-        shift_logits(p.iter_mut(), by, keep);
+        shift_logits(p, by, keep);
     }
 
     /// Inversion of the distribution function.

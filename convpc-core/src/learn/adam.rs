@@ -1,4 +1,4 @@
-use ndarray::Axis;
+use ndarray::{Axis, aview1};
 use serde::{Deserialize, Serialize};
 
 use super::{OptimizerState, in_range, rows};
@@ -102,7 +102,11 @@ impl Adam {
             let (theta, by) = (&mut parameters.0[index], &by.0[index]);
             if let Some(axis) = layer.normalized_axis() {
                 let lanes = theta.lanes_mut(Axis(axis)).into_iter().zip(by.lanes(Axis(axis)));
-                lanes.for_each(|(mut w, by)| shift_logits(w.iter_mut(), by, keep));
+                for (mut w, by) in lanes {
+                    let mut own = w.to_vec();
+                    shift_logits(&mut own, &by.to_vec(), keep);
+                    w.assign(&aview1(&own));
+                }
             }
             if index == 0 {
                 for (mut theta, by) in theta.lanes_mut(Axis(3)).into_iter().zip(by.lanes(Axis(3))) {

@@ -2,12 +2,14 @@
 //!
 //! A sum's weights are those of a categorical distribution over its inputs: sums and leaves go one way.
 
+use std::ops::Range;
+
 use convpc_core::{Error, Family, Result, Structure, WeightMatrices};
 use ndarray::{Array3, ArrayD, Axis};
 use rayon::prelude::*;
 
 use crate::{
-    leaf::{Leaves, TOGETHER},
+    leaf::{Leaves, Squares, TOGETHER},
     model::Model,
     plan::Plan,
     shares::Counts,
@@ -42,6 +44,9 @@ pub(crate) trait Visit: Sync {
         true
     }
 
+    /// Whether it may move a distribution to where it is none.
+    fn goes_astray(&self, family: &Family) -> bool;
+
     /// Visits a distribution; two vectors are for its own use. The answers are added up.
     fn visit(&self, it: Distribution, scratch: &mut [Vec<f64>; 2]) -> f64;
 }
@@ -53,7 +58,7 @@ struct Scratch {
     theta: Vec<f64>,
     counts: Vec<f64>,
     memory: [Vec<f64>; 2],
-    coefficients: Vec<f64>,
+    squares: Squares,
     visit: [Vec<f64>; 2],
 }
 
@@ -137,7 +142,7 @@ fn each_sum<V: Visit>(
             theta.clone_from(before);
             counts.clear();
             counts.resize(1 + inputs, 0.0);
-            at.add_counts(matrix, outputs * inputs, d * inputs..(d + 1) * inputs, 1, &mut counts[1..]);
+            at.add_counts(matrix, outputs * inputs, d * inputs..(d + 1) * inputs, &mut counts[1..]);
             counts[0] = counts[1..].iter().sum();
             let start = matrices.offset((group, r), d, 0) - piece * len;
             let stride = if inputs > 1 { matrices.offset((group, r), d, 1) - piece * len - start } else { 1 };
@@ -153,7 +158,7 @@ fn each_sum<V: Visit>(
                 all.iter_mut().skip(start).step_by(stride).zip(own).for_each(|(to, own)| *to = *own);
             }
             if visit.moves() {
-                if family.problem(theta).is_some() {
+                if visit.goes_astray(&family) && family.problem(theta).is_some() {
                     let (layer, sum) = (at.layer, theta.iter().sum::<f64>());
                     let index = match matrices.groups_are_apart() {
                         true => (group * outputs + d) * repetitions + r,
@@ -183,21 +188,26 @@ fn each_leaf<V: Visit>(
     let (structure, family, shape) = (at.structure, &at.structure.leaf().family, at.structure.shape(0));
     let (channels, repetitions) = (shape.channels, shape.repetitions);
     let (parameters, statistics) = (family.parameters(), 1 + family.statistics());
-    let (layout, rows) = leaves.rows_mut();
+    let astray = visit.moves() && visit.goes_astray(family);
+    let (layout, rows) = leaves.rows_mut(isa);
     let used = used.map(|used| used_by_row(structure, used));
     type Row<'a> = (usize, ((&'a mut [f32], &'a mut [f64]), [&'a mut [f64]; 2]));
     let row = |scratch: &mut Scratch, (row, ((values, tensor), mut memory)): Row| {
-        let Scratch { before, counts, coefficients, visit: own, .. } = scratch;
+        let Scratch { before, counts, squares, visit: own, .. } = scratch;
         let remembered = memory.each_ref().map(|memory| memory.len() / (channels * repetitions));
-        let mut sum = Ok(0.0);
+        let (mut sum, mut wrong) = (0.0, None);
         for (first, r) in (0..channels).step_by(TOGETHER).flat_map(|c| (0..repetitions).map(move |r| (c, r))) {
             let together = TOGETHER.min(channels - first);
             counts.clear();
             counts.resize(together * statistics, 0.0);
-            for s in 0..statistics {
-                let from = s * channels + first;
-                let matrix = row * repetitions + r;
-                at.add_counts(matrix, statistics * channels, from..from + together, statistics, &mut counts[s..]);
+            let (matrix, len) = (row * repetitions + r, statistics * channels);
+            if let Some(total) = at.counts.total(0, matrix, len) {
+                for (c, counts) in (first..).zip(counts.chunks_exact_mut(statistics)) {
+                    counts.iter_mut().zip(total[c..].iter().step_by(channels)).for_each(|(n, total)| *n += total);
+                }
+            }
+            for recent in at.counts.recent(at.plan, 0, matrix, len) {
+                layout.add_counts(recent, first, counts, squares);
             }
             for (c, counts) in (first..).zip(counts.chunks_exact_mut(statistics)) {
                 let leaf = c * repetitions + r;
@@ -208,20 +218,24 @@ fn each_leaf<V: Visit>(
                 let memory =
                     [&mut a[leaf * remembered[0]..][..remembered[0]], &mut b[leaf * remembered[1]..][..remembered[1]]];
                 let used = used.as_ref().map_or(0.0, |used| used[[row, r, c]]);
-                let answer = visit.visit(Distribution { family, before, theta, counts, used, memory }, own);
-                sum = sum.map(|sum| sum + answer);
-                if let Some(problem) = family.problem(theta).filter(|_| visit.moves()) {
+                sum += visit.visit(Distribution { family, before, theta, counts, used, memory }, own);
+                if let Some(problem) = astray.then(|| family.problem(theta)).flatten() {
                     theta.copy_from_slice(before);
-                    let variable = (0..structure.variables()).find(|&column| structure.leaf_row(column) == row);
-                    let (variable, channel, repetition) = (variable.unwrap_or(row), c, r);
-                    sum = Err(Error::LeafParameters { variable, channel, repetition, family: family.name(), problem });
+                    // The first in the order of the parameters is named.
+                    if wrong.as_ref().is_none_or(|(first, _)| leaf < *first) {
+                        wrong = Some((leaf, problem));
+                    }
                 }
             }
         }
         if visit.moves() {
-            layout.lay(isa, tensor, values, coefficients);
+            layout.lay(tensor, values, squares);
         }
-        sum
+        wrong.map_or(Ok(sum), |(leaf, problem)| {
+            let variable = (0..structure.variables()).find(|&column| structure.leaf_row(column) == row);
+            let (variable, channel, repetition) = (variable.unwrap_or(row), leaf / repetitions, leaf % repetitions);
+            Err(Error::LeafParameters { variable, channel, repetition, family: family.name(), problem })
+        })
     };
     let cut = cut(memory, structure.leaf_rows());
     let tensors = rows.zip(tensor.par_chunks_exact_mut(channels * repetitions * parameters)).zip(cut);
@@ -243,13 +257,13 @@ fn used_by_row(structure: &Structure, used: &Array3<f64>) -> Array3<f64> {
 }
 
 impl Place<'_> {
-    /// Adds a part of the counts of a matrix, which has `len` of them, to every `stride`-th value.
-    fn add_counts(&self, matrix: usize, len: usize, part: std::ops::Range<usize>, stride: usize, to: &mut [f64]) {
+    /// Adds a part of the counts of a matrix, which has `len` of them.
+    fn add_counts(&self, matrix: usize, len: usize, part: Range<usize>, to: &mut [f64]) {
         if let Some(total) = self.counts.total(self.layer, matrix, len) {
-            to.iter_mut().step_by(stride).zip(&total[part.clone()]).for_each(|(to, n)| *to += n);
+            to.iter_mut().zip(&total[part.clone()]).for_each(|(to, n)| *to += n);
         }
         for recent in self.counts.recent(self.plan, self.layer, matrix, len) {
-            to.iter_mut().step_by(stride).zip(&recent[part.clone()]).for_each(|(to, n)| *to += f64::from(*n));
+            to.iter_mut().zip(&recent[part.clone()]).for_each(|(to, n)| *to += f64::from(*n));
         }
     }
 }

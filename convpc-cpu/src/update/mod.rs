@@ -15,11 +15,16 @@ use self::{
 use crate::executable::CpuExecutable;
 
 impl CpuExecutable {
-    /// Shows every distribution to `visit`, with what is remembered of it; the sum of its answers.
+    /// Shows every distribution to `visit`, with what is remembered of it; the sum of its answers. Where it moves them the
+    /// statistics are forgotten, which belong to the parameters before, also if some could not be moved.
     pub(crate) fn step<V: Visit>(&mut self, visit: &V, memory: [Option<&mut Vec<ArrayD<f64>>>; 2]) -> Result<f64> {
         let used = if visit.needs_top_down() { self.top_down() } else { Vec::new() };
         let (model, counts) = (&mut self.model, &self.counts);
-        self.pool.install(|| each(model, counts, &used, memory, visit))
+        let sum = self.pool.install(|| each(model, counts, &used, memory, visit));
+        if visit.moves() {
+            self.reset_statistics();
+        }
+        sum
     }
 
     /// The top-down probability of each node, `[repetition, feature, channel]` for each layer.

@@ -1,6 +1,6 @@
 //! What the rules of [`convpc_core::Rule`] do to one distribution.
 
-use convpc_core::{Adam, Blend, LeafStep};
+use convpc_core::{Adam, Blend, Family, Form, LeafStep};
 
 use super::distributions::{Distribution, Visit};
 
@@ -9,7 +9,16 @@ pub(crate) struct Full {
     pub(crate) step: LeafStep,
 }
 
+/// Quotients by their own sum, which tables are, are legal wherever counts are finite.
+fn may_be_no_density(family: &Family) -> bool {
+    !matches!(family.form(), Form::Table { .. })
+}
+
 impl Visit for Full {
+    fn goes_astray(&self, family: &Family) -> bool {
+        may_be_no_density(family)
+    }
+
     fn visit(&self, it: Distribution, _: &mut [Vec<f64>; 2]) -> f64 {
         it.family.maximum_likelihood(it.theta, it.counts[0], &it.counts[1..], &self.step);
         0.0
@@ -31,6 +40,10 @@ pub(super) struct Blending {
 }
 
 impl Visit for Blending {
+    fn goes_astray(&self, family: &Family) -> bool {
+        may_be_no_density(family)
+    }
+
     fn needs_top_down(&self) -> bool {
         self.blend == Blend::TopDown
     }
@@ -100,6 +113,10 @@ impl Visit for Slope {
         false
     }
 
+    fn goes_astray(&self, _: &Family) -> bool {
+        false
+    }
+
     fn visit(&self, it: Distribution, [gradient, units]: &mut [Vec<f64>; 2]) -> f64 {
         self.of(&it, gradient, units);
         gradient.iter().map(|g| g * g).sum()
@@ -117,6 +134,10 @@ pub(super) struct Ascent {
 }
 
 impl Visit for Ascent {
+    fn goes_astray(&self, _: &Family) -> bool {
+        true
+    }
+
     fn visit(&self, it: Distribution, [gradient, units]: &mut [Vec<f64>; 2]) -> f64 {
         self.slope.of(&it, gradient, units);
         let Distribution { family, theta, memory: [first, second], .. } = it;

@@ -265,3 +265,28 @@ impl Kernel for Logarithms<'_> {
         }
     }
 }
+
+/// The largest value; -inf where there is none.
+pub struct Largest<'a> {
+    /// Any number of values.
+    pub x: &'a [f32],
+}
+
+impl Kernel for Largest<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) -> f32 {
+        let (whole, rest) = self.x.split_at(self.x.len() / L::LEN * L::LEN);
+        let mut lanes = [f32::NEG_INFINITY; MOST_LANES];
+        // SAFETY: whole registers are read from `whole`, and no register has more lanes than `lanes`.
+        unsafe {
+            let mut largest = L::splat(f32::NEG_INFINITY);
+            for at in (0..whole.len()).step_by(L::LEN) {
+                largest = L::load(whole.as_ptr().add(at)).max(largest);
+            }
+            largest.store(lanes.as_mut_ptr());
+        }
+        lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, b| a.max(*b))
+    }
+}

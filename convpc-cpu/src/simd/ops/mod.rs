@@ -7,7 +7,7 @@
 mod leaves;
 mod wide;
 
-pub use leaves::{LocationScale, LocationScaleCounts, Logarithms, Natural, NaturalCounts, Table, TableCounts};
+pub use leaves::{Largest, LocationScale, LocationScaleCounts, Logarithms, Natural, NaturalCounts, Table, TableCounts};
 pub use wide::{NormaliseWide, Rescue, RescueFlow, SplitLogarithms, WideMultiply, Widen};
 
 use super::{Kernel, Lanes, lanes::MOST_LANES, math};
