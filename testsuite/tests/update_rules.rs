@@ -347,6 +347,7 @@ fn adam_does_not_mind_the_units_of_the_data() {
 fn every_backend_takes_the_steps_of_the_reference() {
     let rules = [
         (Rule::MiniBatchEm(MiniBatchEm { momentum: 0.7, ..MINI_BATCH }), 0.3),
+        (Rule::MiniBatchEm(MiniBatchEm { pseudocount: 2.0, data_rows: Some(90), ..MINI_BATCH }), 0.3),
         (Rule::MiniBatchEm(MiniBatchEm { blend: Blend::Parameters, data_rows: Some(90), ..MINI_BATCH }), 0.3),
         (Rule::Adam(Adam { weight_decay: 0.1, epsilon: 1e-3, clip: Some(1.0), ..Adam::default() }), 0.05),
     ];
