@@ -67,6 +67,8 @@ enum Command {
     Complete(commands::complete::Complete),
     /// Makes a model of fewer variables.
     Marginalize(commands::edit::Marginalize),
+    /// Makes a model with more channels, each like one that was there, to go on learning with.
+    Grow(commands::edit::Grow),
     /// Prints the layers of a model.
     Info {
         /// The model file.
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
         Command::Sample(sample) => sample.run(&shared),
         Command::Complete(complete) => complete.run(&shared),
         Command::Marginalize(marginalize) => marginalize.run(),
+        Command::Grow(grow) => grow.run(&shared),
         Command::Info { model } => commands::edit::info(&model),
         Command::ImportSpflow(import) => import.run(),
         Command::Bench(bench) => bench.run(&shared),

@@ -96,11 +96,12 @@ fn resuming_with_flags_that_disagree_is_an_error() {
         "--width 8",
         "--colors 3",
         "--use-sum-conv",
+        "--shared-leaves",
     ];
-    insta::assert_snapshot!(bench.fails(1, &format!("{resume} {}", flags.join(" "))), @"error: --resume: the model in m is not what the flags ask for: --leaf normal (the model has categorical), --levels 4 (the model has 3), --channels 5 (the model has 4), --leaf-channels 6 (the model has 4), --depth 3 (the model has 2), --kernel-size 3 (the model has 2), --repetitions 2 (the model has 1), --height 2 (the model has 4), --width 8 (the model has 4), --colors 3 (the model has 1), --use-sum-conv (the model shares no weights); leave these flags out to go on with it, or train anew to another file, without --resume");
+    insta::assert_snapshot!(bench.fails(1, &format!("{resume} {}", flags.join(" "))), @"error: --resume: the model in m is not what the flags ask for: --leaf normal (the model has categorical), --levels 4 (the model has 3), --channels 5 (the model has 4), --leaf-channels 6 (the model has 4), --depth 3 (the model has 2), --kernel-size 3 (the model has 2), --repetitions 2 (the model has 1), --height 2 (the model has 4), --width 8 (the model has 4), --colors 3 (the model has 1), --use-sum-conv (the model shares no weights), --shared-leaves (the model's pixels have leaves of their own); leave these flags out to go on with it, or train anew to another file, without --resume");
     for flag in flags {
         let message = bench.fails(1, &format!("{resume} {flag}"));
-        assert!(message.contains(&format!(": {flag} (the model ")), "{message}");
+        assert!(message.contains(&format!(": {flag} (the model")), "{message}");
     }
     assert_eq!(std::fs::read(bench.path("m")).unwrap(), before);
     write_npy_f32(&bench.path("wide.npy"), Array3::zeros((2, 2, 8)).view().into_dyn()).unwrap();
@@ -113,6 +114,7 @@ fn resuming_with_flags_that_agree_or_with_none_goes_on() {
     let bench = Bench::new();
     for flags in [
         "--leaf categorical --levels 3 --channels 3 --leaf-channels 2 --depth 1 --height 4 --width 4 --colors 1",
+        "--levels 3 --channels 3 --shared-leaves --leaf-init histograms --leaf-noise 0.5 --concentration 2",
         "--leaf binomial --levels 3 --channels 2 --kernel-size 3 --repetitions 2 --use-sum-conv",
         // Levels say nothing about these leaves, a new circuit's either.
         "--leaf normal --levels 3 --channels 2",
@@ -120,6 +122,35 @@ fn resuming_with_flags_that_agree_or_with_none_goes_on() {
         bench.prints(&format!("train --data x.npy --epochs 1 -o m {flags}"));
         bench.prints(&format!("train --data x.npy --epochs 1 -o m --resume {flags}"));
         bench.prints("train --data x.npy --epochs 1 -o m --resume");
+    }
+}
+
+#[test]
+fn a_grown_model_is_the_same_without_noise_and_can_be_learned_on() {
+    let bench = Bench::new();
+    bench.train();
+    let score = |model: &str| number(&bench.prints(&format!("score {model} --data x.npy")), "mean log-likelihood");
+    bench.prints("grow m --factor 3 --noise 0 -o same");
+    assert!((score("same") - score("m")).abs() < 1e-3);
+    bench.prints("grow m --factor 2 --noise 0.5 -o grown");
+    assert!(bench.prints("info grown").contains("2×2×8"));
+    let before = score("grown");
+    bench.prints("train --data x.npy --channels 8 --epochs 3 --resume -o grown");
+    assert!(score("grown") > before);
+    let message = bench.fails(1, "grow m --factor 0 -o none");
+    assert!(message.contains("factor"), "{message}");
+}
+
+#[test]
+fn ways_to_begin_that_do_not_fit_are_errors() {
+    let bench = Bench::new();
+    for (flags, expected) in [
+        ("--leaf normal --leaf-init histograms", "expected a table"),
+        ("--levels 3 --leaf-init rows --leaf-noise 1", "--leaf-noise 1 belongs to histograms"),
+        ("--levels 3 --concentration 0", "concentration"),
+    ] {
+        let message = bench.fails(1, &format!("train --data x.npy -o m {flags}"));
+        assert!(message.contains(expected), "{message}");
     }
 }
 

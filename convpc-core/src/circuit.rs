@@ -39,7 +39,7 @@ impl Circuit {
     pub fn random(structure: impl Into<Arc<Structure>>, seed: u64) -> Result<Self> {
         let structure = structure.into();
         crate::initialize::check_size(&structure)?;
-        let parameters = crate::initialize::random(&structure, seed);
+        let parameters = crate::initialize::random(&structure, 1.0, seed);
         Self::new(structure, parameters)
     }
 

@@ -1,18 +1,99 @@
 //! Parameters to begin learning from.
 
+use std::{f64::consts::TAU, sync::Arc};
+
 use ndarray::{ArrayView2, Axis};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     circuit::Circuit,
     error::{Error, Result},
     evidence,
-    family::LeafStep,
+    family::{Form, LeafStep},
     layer::Layer,
+    learn::in_range,
     normalize::normalize,
     parameters::Parameters,
     rng::{self, Use},
     structure::Structure,
 };
+
+/// How a new circuit begins: its leaves, and the weights of its sums.
+///
+/// ```
+/// use convpc_core::{ConvPc, Family, Initialization, LeafInitialization};
+/// use ndarray::array;
+/// let structure = ConvPc::new(1, 3, 1, Family::categorical(4)).channels(2).structure()?;
+/// let data = array![[0., 1., 3.], [0., f32::NAN, 2.], [1., 1., 3.]];
+/// let begin = Initialization { leaves: LeafInitialization::Histogram { noise: 0.5 }, ..Default::default() };
+/// let circuit = begin.circuit(structure, data.view(), 7)?;
+/// assert!(circuit.leaf_parameters(0, 0, 0)[0] > circuit.leaf_parameters(0, 0, 0)[3]);
+/// # Ok::<(), convpc_core::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Initialization {
+    /// What the leaves begin as.
+    pub leaves: LeafInitialization,
+    /// The weights of each sum are drawn from the symmetric Dirichlet distribution with this concentration, above 0: 1 is
+    /// uniform on the simplex, less gives few large weights, more gives nearly equal ones.
+    pub concentration: f64,
+}
+
+/// What the leaves of a new circuit begin as.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeafInitialization {
+    /// What the family likes to begin with, whatever the data.
+    Random,
+    /// Each channel fitted to a few random rows; see [`fit_leaves`].
+    Rows,
+    /// The histogram of the values of each pixel (of all pixels, where they share leaves), in each channel with log-normal
+    /// noise of this standard deviation on every probability; for families that are tables.
+    Histogram {
+        /// Standard deviation of the noise on logarithms, nats; at least 0.
+        noise: f64,
+    },
+}
+
+impl Default for Initialization {
+    /// Leaves from rows, weights uniform on the simplex.
+    fn default() -> Self {
+        Initialization { leaves: LeafInitialization::Rows, concentration: 1.0 }
+    }
+}
+
+impl Initialization {
+    /// # Errors
+    /// [`Error::Argument`] where a number is out of range.
+    pub fn check(&self) -> Result<()> {
+        let legal = |x: f64| x > 0.0 && x.is_finite();
+        in_range("concentration", self.concentration, legal(self.concentration), "a finite number above 0")?;
+        match self.leaves {
+            LeafInitialization::Histogram { noise } => {
+                in_range("noise", noise, noise == 0.0 || legal(noise), "a finite number of at least 0")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A circuit that begins so; `data` are rows × variables, NaN = missing. The same seed gives the same circuit.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where a number is out of range, or histograms are asked for of a family that is no table; where the
+    /// data do not fit the structure or the parameters do not fit into memory.
+    pub fn circuit(&self, structure: impl Into<Arc<Structure>>, data: ArrayView2<f32>, seed: u64) -> Result<Circuit> {
+        self.check()?;
+        let structure = structure.into();
+        check_size(&structure)?;
+        let circuit = Circuit::new(structure.clone(), random(&structure, self.concentration, seed))?;
+        match self.leaves {
+            LeafInitialization::Random => Ok(circuit),
+            LeafInitialization::Rows => fit_leaves(&circuit, data, seed),
+            LeafInitialization::Histogram { noise } => histograms(&circuit, data, noise, seed),
+        }
+    }
+}
 
 /// A stream of uniforms for one layer.
 fn uniform_stream(seed: u64, layer: usize) -> impl FnMut() -> f64 {
@@ -36,8 +117,32 @@ pub(crate) fn check_size(structure: &Structure) -> Result<()> {
     if fits { Ok(()) } else { Err(Error::TooLarge { what: "the number of parameters" }) }
 }
 
-/// Weights uniform on the simplex, leaves as their family likes to begin.
-pub(crate) fn random(structure: &Structure, seed: u64) -> Parameters {
+/// A draw from the gamma distribution with this shape and scale 1 (Marsaglia and Tsang, 2000; below 1 by Stuart's theorem).
+fn gamma(shape: f64, uniform: &mut dyn FnMut() -> f64) -> f64 {
+    if shape == 1.0 {
+        return -uniform().ln();
+    }
+    if shape < 1.0 {
+        return gamma(shape + 1.0, uniform) * uniform().powf(1.0 / shape);
+    }
+    let d = shape - 1.0 / 3.0;
+    let c = 1.0 / (9.0 * d).sqrt();
+    loop {
+        let x = normal(uniform);
+        let v = (1.0 + c * x).powi(3);
+        if v > 0.0 && uniform().ln() < 0.5 * x * x + d - d * v + d * v.ln() {
+            return d * v;
+        }
+    }
+}
+
+/// A standard normal draw (Box and Muller, 1958).
+pub(crate) fn normal(uniform: &mut dyn FnMut() -> f64) -> f64 {
+    (-2.0 * uniform().ln()).sqrt() * (TAU * uniform()).cos()
+}
+
+/// Weights from the Dirichlet distribution, leaves as their family likes to begin.
+pub(crate) fn random(structure: &Structure, concentration: f64, seed: u64) -> Parameters {
     let mut parameters = Parameters::zeros(structure);
     for (index, (layer, tensor)) in structure.layers().iter().zip(&mut parameters.0).enumerate() {
         let mut uniform = uniform_stream(seed, index);
@@ -47,8 +152,8 @@ pub(crate) fn random(structure: &Structure, seed: u64) -> Parameters {
             }
         }
         if let Some(axis) = layer.normalized_axis() {
-            // Exponential variables divided by their sum are uniform on the simplex.
-            tensor.iter_mut().for_each(|w| *w = -uniform().ln());
+            // Gamma variables divided by their sum are Dirichlet's.
+            tensor.iter_mut().for_each(|w| *w = gamma(concentration, &mut uniform));
             tensor.lanes_mut(Axis(axis)).into_iter().for_each(|mut lane| normalize(lane.iter_mut()));
         }
     }
@@ -111,6 +216,39 @@ pub fn fit_leaves(circuit: &Circuit, data: ArrayView2<f32>, seed: u64) -> Result
     Circuit::new(structure.clone(), parameters)
 }
 
+/// A circuit whose leaves are the histograms of the data with noise.
+fn histograms(circuit: &Circuit, data: ArrayView2<f32>, noise: f64, seed: u64) -> Result<Circuit> {
+    /// Added to the count of each value: one that was not seen is not impossible.
+    const UNSEEN: f64 = 0.1;
+    let structure = circuit.structure();
+    evidence::check(structure, data)?;
+    let family = &structure.leaf().family;
+    let Form::Table { size } = family.form() else {
+        return Err(Error::Argument {
+            what: "the family of leaves that begin as histograms",
+            given: family.name().into(),
+            expected: "a table, as categorical; begin with rows or at random".into(),
+        });
+    };
+    let mut counts = vec![UNSEEN; structure.leaf_rows() * size];
+    for (column, values) in data.columns().into_iter().enumerate() {
+        let counts = &mut counts[structure.leaf_row(column) * size..][..size];
+        values.iter().filter(|x| !x.is_nan()).for_each(|x| counts[*x as usize] += 1.0);
+    }
+    let mut parameters = circuit.parameters().clone();
+    let mut uniform = uniform_stream(seed, 0);
+    let step = LeafStep { pseudocount: 0.0, minimum_std: 0.0, bias_correction: false };
+    let mut noisy = vec![0.0; size];
+    for (mut leaves, counts) in parameters.0[0].outer_iter_mut().zip(counts.chunks_exact(size)) {
+        for mut leaf in leaves.lanes_mut(Axis(2)) {
+            noisy.iter_mut().zip(counts).for_each(|(to, n)| *to = n * (noise * normal(&mut uniform)).exp());
+            let leaf = leaf.as_slice_mut().expect("innermost axis");
+            family.maximum_likelihood(leaf, noisy.iter().sum(), &noisy, &step);
+        }
+    }
+    Circuit::new(structure.clone(), parameters)
+}
+
 #[cfg(test)]
 mod tests {
     use ndarray::Array2;
@@ -123,6 +261,73 @@ mod tests {
         // 2^58 weights can be counted, and are more than a machine has room for.
         let structure = ConvPc::new(2, 2, 1, Family::normal()).channels(1 << 28).depth(1).structure().unwrap();
         assert_eq!(Circuit::random(structure, 1), Err(Error::TooLarge { what: "the number of parameters" }));
+    }
+
+    #[test]
+    fn weights_have_the_moments_of_the_dirichlet_distribution() {
+        let structure = ConvPc::new(1, 2, 1, Family::bernoulli()).channels(400).leaf_channels(5).structure().unwrap();
+        for concentration in [0.2, 1.0, 4.5] {
+            let parameters = random(&structure, concentration, 3);
+            let w = &parameters.0[2];
+            assert_eq!(w.shape()[1..], [5, 400, 1]);
+            let n = w.len() as f64;
+            // Of k = 5 shares: mean 1/k, variance (k − 1) / (k² (k α + 1)).
+            let variance = 4.0 / (25.0 * (5.0 * concentration + 1.0));
+            let second = w.iter().map(|w| (w - 0.2) * (w - 0.2)).sum::<f64>() / n;
+            assert!((second / variance - 1.0).abs() < 0.1, "{concentration}: {second} {variance}");
+            // The third moment of one share, E[w³] = α (α + 1) (α + 2) / (k α (k α + 1) (k α + 2)).
+            let (a, total) = (concentration, 5.0 * concentration);
+            let expected = a * (a + 1.0) * (a + 2.0) / (total * (total + 1.0) * (total + 2.0));
+            let third = w.iter().map(|w| w.powi(3)).sum::<f64>() / n;
+            assert!((third / expected - 1.0).abs() < 0.1, "{concentration}: {third} {expected}");
+        }
+    }
+
+    #[test]
+    fn histograms_are_those_of_the_pixels_times_noise() {
+        // Values 0, 1 and 2 of four; a pixel never seen.
+        let data = Array2::from_shape_fn((90, 3), |(row, v)| [(row % 3) as f32, (row % 2) as f32, f32::NAN][v]);
+        let convpc = ConvPc::new(1, 3, 1, Family::categorical(4)).channels(200).depth(2);
+        let begin = |noise| Initialization { leaves: LeafInitialization::Histogram { noise }, concentration: 1.0 };
+        let of = |convpc: &ConvPc, noise| begin(noise).circuit(convpc.structure().unwrap(), data.view(), 3).unwrap();
+        let exact = of(&convpc, 0.0);
+        let expected = [[30.1, 30.1, 30.1, 0.1].map(|n| n / 90.4), [45.1, 45.1, 0.1, 0.1].map(|n| n / 90.4), [0.25; 4]];
+        for (pixel, expected) in expected.iter().enumerate() {
+            let given = exact.leaf_parameters(pixel, 7, 0);
+            assert!(given.iter().zip(expected).all(|(p, e)| (p - e).abs() < 1e-12), "{given:?}");
+        }
+        let shared = of(&convpc.clone().shared_leaves(true), 0.0);
+        let pooled = [75.1, 75.1, 30.1, 0.1].map(|n| n / 180.4);
+        assert!(shared.leaf_parameters(2, 7, 0).iter().zip(pooled).all(|(p, e)| (p - e).abs() < 1e-12));
+        // The logarithm of the ratio of two values is that of their counts and two independent draws of noise.
+        let noisy = of(&convpc, 0.7);
+        let ratios: Vec<f64> = (0..200).map(|c| noisy.leaf_parameters(0, c, 0)).map(|p| (p[0] / p[1]).ln()).collect();
+        let mean = ratios.iter().sum::<f64>() / 200.0;
+        let std = (ratios.iter().map(|r| (r - mean) * (r - mean)).sum::<f64>() / 200.0).sqrt();
+        assert!(mean.abs() < 0.25 && (std - 0.7 * 2_f64.sqrt()).abs() < 0.15, "{mean} {std}");
+        assert_eq!(noisy, of(&convpc, 0.7), "a function of the seed");
+    }
+
+    #[test]
+    fn what_cannot_begin_so_is_refused() {
+        let data = Array2::zeros((3, 1));
+        let structure = ConvPc::new(1, 1, 1, Family::normal()).channels(2).structure().unwrap();
+        let with = |leaves, concentration| {
+            let begin = Initialization { leaves, concentration };
+            begin.circuit(structure.clone(), data.view(), 1).map_err(|error| error.to_string())
+        };
+        let histogram = |noise| LeafInitialization::Histogram { noise };
+        let refused = [
+            with(LeafInitialization::Rows, 0.0),
+            with(LeafInitialization::Random, f64::NAN),
+            with(histogram(-1.0), 1.0),
+            with(histogram(1.0), 1.0),
+        ];
+        for (given, expected) in refused.into_iter().zip(["concentration", "concentration", "noise", "normal"]) {
+            let error = given.unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+        assert!(with(LeafInitialization::Random, 2.0).is_ok());
     }
 
     #[test]

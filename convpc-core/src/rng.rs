@@ -17,6 +17,8 @@ pub enum Use {
     Shuffle = 3,
     /// Which rows are held out for validation.
     Split = 4,
+    /// Making channels differ that were one.
+    Grow = 5,
 }
 
 /// Two independent uniforms in the open interval (0, 1). `node` numbers the place in the circuit.

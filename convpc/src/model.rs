@@ -227,7 +227,8 @@ pub(crate) fn group(
     tensors.collect()
 }
 
-/// A damaged header may name an image of any size: it must be that of the leaves that are there before it costs memory.
+/// A damaged header may name an image of any size: it must be that of the leaves that are there before it costs memory. Where
+/// pixels share their leaves, what bounds it is [`Structure::new`].
 fn check_variables(path: &Path, layers: &[Layer], file: &SafeTensors) -> Result<(), ModelError> {
     let Some(Layer::Leaf(leaf)) = layers.first() else {
         return Ok(());
@@ -236,14 +237,15 @@ fn check_variables(path: &Path, layers: &[Layer], file: &SafeTensors) -> Result<
     let tensor = view(path, file, name)?;
     // A tensor without data may claim any number of rows.
     let given = if tensor.data().is_empty() { 0 } else { tensor.shape().first().copied().unwrap_or(0) };
-    let expected = match &leaf.kept {
-        Some(columns) => columns.len(),
-        None => leaf.height.saturating_mul(leaf.width).saturating_mul(leaf.colors),
+    let (expected, what) = match &leaf.kept {
+        _ if leaf.shared => (leaf.colors, "colors"),
+        Some(columns) => (columns.len(), "variables"),
+        None => (leaf.height.saturating_mul(leaf.width).saturating_mul(leaf.colors), "variables"),
     };
     if given == expected {
         return Ok(());
     }
-    let problem = format!("has {given} rows, expected one for each of the {expected} variables of the header's leaves");
+    let problem = format!("has {given} rows, expected one for each of the {expected} {what} of the header's leaves");
     Err(wrong_tensor(path, name, problem))
 }
 

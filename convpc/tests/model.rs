@@ -26,7 +26,8 @@ fn saving_and_loading_is_bit_exact() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.safetensors");
     let marginal = circuit().marginalize(&(0..40).collect(), true).unwrap();
-    for circuit in [circuit(), marginal] {
+    let shared = ConvPc::new(3, 4, 2, Family::normal()).channels(2).shared_leaves(true).build(9).unwrap();
+    for circuit in [circuit(), marginal, shared] {
         model::save(&path, &circuit).unwrap();
         assert_eq!(model::load(&path).unwrap(), circuit);
     }

@@ -2,9 +2,8 @@ use std::{error::Error, path::Path};
 
 use clap::{Args, ValueEnum};
 use convpc::{
-    Circuit, ConvPc, Layer,
+    Circuit, ConvPc, Initialization, Layer, LeafInitialization,
     data::{ImageShape, Images},
-    fit_leaves,
 };
 use ndarray::ArrayView2;
 
@@ -39,6 +38,16 @@ pub(crate) struct Architecture {
     /// Share weights between patches.
     #[arg(long)]
     use_sum_conv: bool,
+    /// What the leaves of a new circuit begin as: fitted to a few random images each, histograms of the pixels with noise (categorical leaves), or
+    /// at random [default: histograms for categorical leaves, else rows]
+    #[arg(long, value_enum)]
+    leaf_init: Option<LeafInit>,
+    /// Standard deviation of the noise on the logarithms of histograms [default: 1]
+    #[arg(long, value_name = "NATS")]
+    leaf_noise: Option<f64>,
+    /// Concentration of the Dirichlet distribution that the first weights are drawn from [default: 1]
+    #[arg(long)]
+    concentration: Option<f64>,
     /// Give all pixels the same leaf distributions.
     #[arg(long)]
     shared_leaves: bool,
@@ -51,6 +60,14 @@ pub(crate) struct Architecture {
     /// Variables a pixel.
     #[arg(long)]
     colors: Option<usize>,
+}
+
+/// The names of the ways to begin.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum LeafInit {
+    Rows,
+    Histograms,
+    Random,
 }
 
 impl Architecture {
@@ -69,7 +86,24 @@ impl Architecture {
         if let Some(depth) = self.depth {
             convpc = convpc.depth(depth);
         }
-        Ok(fit_leaves(&convpc.build(seed)?, rows, seed)?)
+        Ok(self.initialization()?.circuit(convpc.structure()?, rows, seed)?)
+    }
+
+    fn initialization(&self) -> Result<Initialization, String> {
+        let is_table = matches!(self.leaf, None | Some(LeafName::Categorical));
+        let leaves = match (self.leaf_init, is_table) {
+            (Some(LeafInit::Histograms), _) | (None, true) => {
+                LeafInitialization::Histogram { noise: self.leaf_noise.unwrap_or(1.0) }
+            }
+            (Some(LeafInit::Rows), _) | (None, false) => LeafInitialization::Rows,
+            (Some(LeafInit::Random), _) => LeafInitialization::Random,
+        };
+        if let (Some(noise), LeafInitialization::Rows | LeafInitialization::Random) = (self.leaf_noise, leaves) {
+            return Err(format!(
+                "--leaf-noise {noise} belongs to histograms; leave it out, or give --leaf-init histograms"
+            ));
+        }
+        Ok(Initialization { leaves, concentration: self.concentration.unwrap_or(1.0) })
     }
 
     fn shape(&self, images: &Images) -> Result<ImageShape, String> {

@@ -9,7 +9,7 @@ use convpc::{
     spflow::{self, Import, LeafKind},
 };
 
-use crate::Outcome;
+use crate::{Outcome, Shared};
 
 pub(crate) fn info(path: &Path) -> Outcome {
     write!(stdout(), "{}", model::load(path)?)?;
@@ -37,6 +37,30 @@ impl Marginalize {
         let circuit = model::load(&self.model)?;
         let scope = variables(&circuit, &self.drop)?;
         model::save(&self.output, &circuit.marginalize(&scope, self.prune)?)?;
+        Ok(())
+    }
+}
+
+/// Arguments of `grow`.
+#[derive(Args)]
+pub(crate) struct Grow {
+    /// The model file.
+    model: PathBuf,
+    /// Channels that come of each.
+    #[arg(long, default_value_t = 2)]
+    factor: usize,
+    /// Standard deviation of the noise on the logarithms of weights and probabilities that parts them.
+    #[arg(long, value_name = "NATS", default_value_t = 0.3)]
+    noise: f64,
+    /// The new model file; `train --resume -o` of it goes on learning.
+    #[arg(short)]
+    output: PathBuf,
+}
+
+impl Grow {
+    pub(crate) fn run(self, shared: &Shared) -> Outcome {
+        let circuit = model::load(&self.model)?;
+        model::save(&self.output, &circuit.grow(self.factor, self.noise, shared.seed())?)?;
         Ok(())
     }
 }

@@ -86,7 +86,7 @@ impl Rule {
 }
 
 /// An error unless the value is legal.
-fn in_range(what: &'static str, value: f64, legal: bool, expected: &str) -> Result<()> {
+pub(crate) fn in_range(what: &'static str, value: f64, legal: bool, expected: &str) -> Result<()> {
     if legal { Ok(()) } else { Err(Error::Argument { what, given: value.to_string(), expected: expected.into() }) }
 }
 

@@ -1,0 +1,195 @@
+use ndarray::{ArrayD, Axis};
+
+use crate::{
+    circuit::Circuit,
+    error::{Error, Result, positive},
+    initialize::normal,
+    layer::{Layer, Leaf, Sum, SumConv},
+    learn::in_range,
+    normalize::normalize,
+    parameters::Parameters,
+    rng::{self, Use},
+    structure::Structure,
+};
+
+impl Circuit {
+    /// A circuit with `factor` times the channels in every layer but those that make the root: each channel becomes `factor`
+    /// like it, which part by log-normal noise of this standard deviation (nats) on weights and probabilities; a mean moves by
+    /// as many standard deviations. Learning goes on from a circuit that knows already what the smaller one knew, which is
+    /// cheaper than learning the large one from the start (Dang et al., 2022, grow circuits so).
+    ///
+    /// Without noise it is the same distribution.
+    ///
+    /// ```
+    /// use convpc_core::{ConvPc, Family};
+    /// let circuit = ConvPc::new(4, 4, 1, Family::bernoulli()).channels(3).build(1)?;
+    /// let grown = circuit.grow(2, 0.3, 7)?;
+    /// assert_eq!(grown.structure().shape(0).channels, 6);
+    /// # Ok::<(), convpc_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Where the factor is 0, the noise is negative or not finite, or the circuit becomes too large.
+    pub fn grow(&self, factor: usize, noise: f64, seed: u64) -> Result<Circuit> {
+        positive("the factor to grow by", factor)?;
+        in_range("noise", noise, noise >= 0.0 && noise.is_finite(), "a finite number of at least 0")?;
+        let old = self.structure();
+        let times =
+            |channels: usize| channels.checked_mul(factor).ok_or(Error::TooLarge { what: "the number of channels" });
+        // The last sum over channels and what follows it speak of the root.
+        let is_sum = |layer: &Layer| matches!(layer, Layer::Sum(_) | Layer::SumConv(_));
+        let top = old.layers().iter().rposition(is_sum).unwrap_or(0);
+        let mut layers = old.layers().to_vec();
+        for layer in &mut layers[..top] {
+            *layer = match layer.clone() {
+                Layer::Leaf(leaf) => Layer::Leaf(Leaf { channels: times(leaf.channels)?, ..leaf }),
+                Layer::Sum(sum) => Layer::Sum(Sum { channels: times(sum.channels)? }),
+                Layer::SumConv(sum) => Layer::SumConv(SumConv { channels: times(sum.channels)?, ..sum }),
+                other => other,
+            };
+        }
+        let structure = Structure::new(layers)?;
+        crate::initialize::check_size(&structure)?;
+        let tensors = self.parameters().0.iter().enumerate().map(|(layer, tensor)| {
+            let mut tensor = tensor.clone();
+            let mut uniform = noise_of_layer(seed, layer);
+            for &(axis, is_input) in axes(&old.layers()[layer]) {
+                if layer < top || (layer == top && is_input) {
+                    tensor = repeated(&tensor, Axis(axis), factor);
+                }
+            }
+            if noise > 0.0 {
+                disturb(&structure, layer, &mut tensor, noise, &mut uniform);
+            }
+            if let Some(axis) = structure.layers()[layer].normalized_axis() {
+                tensor.lanes_mut(Axis(axis)).into_iter().for_each(|mut lane| normalize(lane.iter_mut()));
+            }
+            tensor
+        });
+        let parameters = Parameters(tensors.collect());
+        Circuit::new(structure, parameters)
+    }
+}
+
+/// The axes of a layer's tensor that are channels, and whether they are those of its inputs.
+fn axes(layer: &Layer) -> &'static [(usize, bool)] {
+    match layer {
+        Layer::Leaf(_) => &[(1, false)],
+        Layer::Sum(_) => &[(1, true), (2, false)],
+        Layer::SumConv(_) => &[(0, false), (1, true)],
+        // Its outputs are its inputs' channels.
+        Layer::RepetitionMixing(_) => &[(1, false)],
+        Layer::ProdConv(_) => &[],
+    }
+}
+
+/// Every slice along an axis so many times, one after another.
+fn repeated(tensor: &ArrayD<f64>, axis: Axis, times: usize) -> ArrayD<f64> {
+    let slices: Vec<usize> = (0..tensor.len_of(axis)).flat_map(|slice| std::iter::repeat_n(slice, times)).collect();
+    tensor.select(axis, &slices)
+}
+
+fn noise_of_layer(seed: u64, layer: usize) -> impl FnMut() -> f64 {
+    let mut row = 0;
+    move || {
+        row += 1;
+        rng::uniforms(seed, row, layer as u32, Use::Grow)[0]
+    }
+}
+
+/// Adds noise to the logarithms of weights, and to the unconstrained parameters of leaves.
+fn disturb(
+    structure: &Structure,
+    layer: usize,
+    tensor: &mut ArrayD<f64>,
+    noise: f64,
+    uniform: &mut dyn FnMut() -> f64,
+) {
+    if structure.layers()[layer].normalized_axis().is_some() {
+        tensor.iter_mut().for_each(|w| *w *= (noise * normal(uniform)).exp());
+    }
+    if let Layer::Leaf(leaf) = &structure.layers()[layer] {
+        let size = leaf.family.parameters();
+        let (mut by, mut units) = (vec![0.0; size], vec![0.0; size]);
+        for mut theta in tensor.lanes_mut(Axis(3)) {
+            let theta = theta.as_slice_mut().expect("innermost axis");
+            leaf.family.units(theta, &mut units);
+            by.iter_mut().zip(&units).for_each(|(by, unit)| *by = unit * noise * normal(uniform));
+            leaf.family.shift(theta, &by, 1.0, 0.0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    use crate::{Backend, Circuit, ConvPc, Family, Leaf, ProdConv, Reference, Structure};
+
+    fn circuits() -> Vec<Circuit> {
+        let convpc = |family| ConvPc::new(3, 4, 2, family).channels(3).leaf_channels(2).depth(2);
+        let chain = Structure::builder(Leaf::new(2, 2, 1, Family::bernoulli(), 2).repetitions(2))
+            .sum(3)
+            .repetition_mixing()
+            .prod_conv(ProdConv::new(2, 2))
+            .sum(1)
+            .prod_conv(ProdConv::new(1, 1));
+        let leaf = Structure::builder(Leaf::new(2, 1, 1, Family::normal(), 1)).prod_conv(ProdConv::new(2, 1));
+        let built = [
+            convpc(Family::normal()).build(1),
+            convpc(Family::categorical(3)).use_sum_conv(true).repetitions(2).build(2),
+            convpc(Family::binomial(3)).shared_leaves(true).build(3),
+            Circuit::random(chain.build().unwrap(), 4),
+            Circuit::random(leaf.build().unwrap(), 5),
+        ];
+        built.map(Result::unwrap).to_vec()
+    }
+
+    fn log_likelihood(circuit: &Circuit, data: &Array2<f32>) -> Vec<f64> {
+        Reference.load(circuit).unwrap().log_likelihood(data.view()).unwrap().to_vec()
+    }
+
+    #[test]
+    fn without_noise_it_is_the_same_distribution() {
+        for circuit in circuits() {
+            let mut data = Reference.load(&circuit).unwrap().sample(0..20, 1).unwrap();
+            data.iter_mut().step_by(7).for_each(|x| *x = f32::NAN);
+            for factor in [1, 3] {
+                let grown = circuit.grow(factor, 0.0, 1).unwrap();
+                let layers = circuit.structure().layers().len();
+                // Of the chain that is only leaves all belongs to the root.
+                let leaves = if layers > 2 { factor } else { 1 };
+                let channels = |circuit: &Circuit| circuit.structure().shape(0).channels;
+                assert_eq!(channels(&grown), leaves * channels(&circuit));
+                assert_eq!(grown.structure().shape(layers - 1), circuit.structure().shape(layers - 1));
+                let (before, after) = (log_likelihood(&circuit, &data), log_likelihood(&grown, &data));
+                assert!(before.iter().zip(&after).all(|(a, b)| (a - b).abs() < 1e-9), "{before:?} {after:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn noise_parts_the_channels_and_is_a_function_of_the_seed() {
+        for circuit in circuits().into_iter().take(4) {
+            let grown = circuit.grow(2, 0.3, 7).unwrap();
+            assert_eq!(grown, circuit.grow(2, 0.3, 7).unwrap());
+            assert_ne!(grown, circuit.grow(2, 0.3, 8).unwrap());
+            let [a, b] = [0, 1].map(|channel| grown.leaf_parameters(0, channel, 0).to_vec());
+            let before = circuit.leaf_parameters(0, 0, 0);
+            for like in [&a, &b] {
+                assert!(like.iter().zip(before).all(|(p, before)| (p - before).abs() < 2.0), "{like:?} {before:?}");
+            }
+            assert_ne!(a, b);
+        }
+    }
+
+    #[test]
+    fn what_cannot_grow_is_refused() {
+        let circuit = &circuits()[0];
+        let refused = [(0, 0.1, "factor"), (2, -0.1, "noise"), (2, f64::NAN, "noise"), (usize::MAX, 0.1, "channels")];
+        for (factor, noise, expected) in refused {
+            let error = circuit.grow(factor, noise, 1).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}
