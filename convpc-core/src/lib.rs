@@ -40,6 +40,7 @@ pub use family::{Bernoulli, Binomial, Categorical, ExponentialFamily, Family, Fo
 pub use initialize::{Initialization, LeafInitialization, fit_leaves};
 pub use layer::{Column, Edge, Edges, Layer, Leaf, ProdConv, RepetitionMixing, Sum, SumConv, WeightMatrices};
 pub use learn::{Adam, Blend, Curve, Memory, MiniBatchEm, OptimizerState, Rule, Schedule, em, train};
+pub use normalize::SMALLEST_WEIGHT;
 pub use parameters::Parameters;
 pub use precision::Precision;
 pub use reference::Reference;

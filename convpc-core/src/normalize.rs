@@ -8,22 +8,20 @@ pub(crate) fn normalize<'a>(values: impl ExactSizeIterator<Item = &'a mut f64>) 
 }
 
 /// The smallest weight that learning leaves where there was one: it can come back, and f32 holds it.
-const SMALLEST: f64 = 1e-30;
+pub const SMALLEST_WEIGHT: f64 = 1e-30;
 
 /// The softmax of `keep · log w + by`, in place. A weight of zero stays, none becomes zero.
 pub(crate) fn shift_logits(weights: &mut [f64], by: &[f64], keep: f64) {
-    // exp(log w + by) = w exp(by): where nothing decays there is no need of logarithms.
-    let decays = keep != 1.0;
-    let mut largest = f64::NEG_INFINITY;
-    for (w, by) in weights.iter_mut().zip(by).filter(|(w, _)| **w > 0.0) {
-        let exponent = if decays { keep * w.ln() + by } else { *by };
-        largest = largest.max(exponent);
-    }
+    // exp(keep log w + by) = w exp((keep − 1) log w + by): where nothing decays there is no need of logarithms.
+    let decayed = |w: f64, by: f64| if keep == 1.0 { by } else { (keep - 1.0) * w.ln() + by };
+    let by: Vec<f64> = weights.iter().zip(by).map(|(w, by)| decayed(*w, *by)).collect();
+    let possible = |(w, _): &(&mut f64, &f64)| **w > 0.0;
+    let largest = weights.iter_mut().zip(&by).filter(possible).fold(f64::NEG_INFINITY, |a, (_, b)| a.max(*b));
     let mut sum = 0.0;
-    for (w, by) in weights.iter_mut().zip(by).filter(|(w, _)| **w > 0.0) {
-        let share = if decays { (keep * w.ln() + by - largest).exp() } else { *w * (by - largest).exp() };
+    for (w, by) in weights.iter_mut().zip(&by).filter(possible) {
+        let share = *w * (by - largest).exp();
         sum += share;
         *w = share.max(f64::MIN_POSITIVE);
     }
-    weights.iter_mut().filter(|w| **w > 0.0).for_each(|w| *w = (*w / sum).max(SMALLEST));
+    weights.iter_mut().filter(|w| **w > 0.0).for_each(|w| *w = (*w / sum).max(SMALLEST_WEIGHT));
 }

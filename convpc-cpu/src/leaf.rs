@@ -103,7 +103,14 @@ impl Layout {
 
 /// The coefficients of a table: the logarithms of its probabilities, then the largest of them.
 fn table(isa: Isa, p: &[f64], coefficients: &mut [f32]) {
-    let Some((mode, logarithms)) = coefficients.split_last_mut() else { return };
+    if let Some((mode, logarithms)) = coefficients.split_last_mut() {
+        log_table(isa, p, logarithms);
+        *mode = isa.dispatch(Largest { x: logarithms });
+    }
+}
+
+/// The logarithms of probabilities.
+pub(crate) fn log_table(isa: Isa, p: &[f64], logarithms: &mut [f32]) {
     let mut beyond = false;
     for (to, &p) in logarithms.iter_mut().zip(p) {
         *to = p as f32;
@@ -115,7 +122,6 @@ fn table(isa: Isa, p: &[f64], coefficients: &mut [f32]) {
     } else {
         isa.dispatch(Logarithms { x: logarithms });
     }
-    *mode = isa.dispatch(Largest { x: logarithms });
 }
 
 impl Leaves {

@@ -108,7 +108,7 @@ struct Place<'a> {
 }
 
 /// `pieces` parts of a tensor that may be empty.
-fn cut<'a>(tensors: [&'a mut [f64]; 2], pieces: usize) -> Vec<[&'a mut [f64]; 2]> {
+fn cut(tensors: [&mut [f64]; 2], pieces: usize) -> Vec<[&mut [f64]; 2]> {
     let mut parts = tensors.map(|tensor| {
         let len = tensor.len() / pieces.max(1);
         tensor.chunks_exact_mut(len.max(1))

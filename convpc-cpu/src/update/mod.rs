@@ -75,7 +75,8 @@ impl CpuExecutable {
         }
         let t = state.steps as f64 + 1.0;
         let bias = [rule.beta1, rule.beta2].map(|beta| 1.0 - beta.powf(t));
-        let ascent = Ascent { slope, rule: *rule, step, bias, keep: 1.0 - step * rule.weight_decay };
+        let ascent =
+            Ascent { slope, rule: *rule, step, bias, keep: 1.0 - step * rule.weight_decay, isa: self.model.isa };
         self.step(&ascent, [Some(&mut first.0), Some(&mut second.0)])?;
         Ok(())
     }

@@ -1,8 +1,16 @@
 //! What the rules of [`convpc_core::Rule`] do to one distribution.
 
-use convpc_core::{Adam, Blend, Family, Form, LeafStep};
+use convpc_core::{Adam, Blend, Family, Form, LeafStep, SMALLEST_WEIGHT};
+use ndarray::aview1;
 
 use super::distributions::{Distribution, Visit};
+use crate::{
+    leaf::log_table,
+    simd::{
+        Isa,
+        ops::{Moments, ShiftLogits},
+    },
+};
 
 /// The exact EM step.
 pub(crate) struct Full {
@@ -119,7 +127,7 @@ impl Visit for Slope {
 
     fn visit(&self, it: Distribution, [gradient, units]: &mut [Vec<f64>; 2]) -> f64 {
         self.of(&it, gradient, units);
-        gradient.iter().map(|g| g * g).sum()
+        aview1(gradient).dot(&aview1(gradient))
     }
 }
 
@@ -131,6 +139,7 @@ pub(super) struct Ascent {
     /// What the running means are too small by.
     pub(super) bias: [f64; 2],
     pub(super) keep: f64,
+    pub(super) isa: Isa,
 }
 
 impl Visit for Ascent {
@@ -141,14 +150,30 @@ impl Visit for Ascent {
     fn visit(&self, it: Distribution, [gradient, units]: &mut [Vec<f64>; 2]) -> f64 {
         self.slope.of(&it, gradient, units);
         let Distribution { family, theta, memory: [first, second], .. } = it;
-        let (Adam { beta1, beta2, epsilon, minimum_std, .. }, [bias1, bias2]) = (self.rule, self.bias);
-        let moments = first.iter_mut().zip(second);
-        for ((g, unit), (m, v)) in gradient.iter_mut().zip(&*units).zip(moments) {
-            *m = beta1 * *m + (1.0 - beta1) * *g;
-            *v = beta2 * *v + (1.0 - beta2) * *g * *g;
-            *g = unit * self.step * (*m / bias1) / ((*v / bias2).sqrt() + epsilon);
+        let (Adam { beta1, beta2, epsilon, minimum_std, .. }, bias) = (self.rule, self.bias);
+        let (beta, size) = ([beta1, beta2], self.step);
+        self.isa.dispatch(Moments { g: gradient, first, second, beta, bias, epsilon, size });
+        if let Form::Table { .. } = family.form() {
+            self.shift_logits(theta, gradient);
+        } else {
+            gradient.iter_mut().zip(&*units).for_each(|(g, unit)| *g *= unit);
+            family.shift(theta, gradient, self.keep, minimum_std);
         }
-        family.shift(theta, gradient, self.keep, minimum_std);
         0.0
+    }
+}
+
+impl Ascent {
+    /// Moves a table; the units of logits are one.
+    fn shift_logits(&self, p: &mut [f64], by: &mut [f64]) {
+        let decay = 1.0 - self.keep;
+        if decay > 0.0 {
+            // Times a decay, which is small, the logarithms of f32 are near enough: p^keep = p exp(−decay log p).
+            let mut logarithms = vec![0.0; p.len()];
+            log_table(self.isa, p, &mut logarithms);
+            let shifts = by.iter_mut().zip(&logarithms).filter(|(_, log)| log.is_finite());
+            shifts.for_each(|(by, log)| *by -= decay * f64::from(*log));
+        }
+        self.isa.dispatch(ShiftLogits { w: p, by, least: SMALLEST_WEIGHT });
     }
 }

@@ -4,9 +4,11 @@
 //! linear: what they are relative to is kept apart, an exponent or a logarithm a row. Where values differ from one another
 //! by more than f32 can hold, the panel is wide: a mantissa and an exponent each ([`wide`]).
 
+mod ascent;
 mod leaves;
 mod wide;
 
+pub use ascent::{Moments, ShiftLogits};
 pub use leaves::{Largest, LocationScale, LocationScaleCounts, Logarithms, Natural, NaturalCounts, Table, TableCounts};
 pub use wide::{NormaliseWide, Rescue, RescueFlow, SplitLogarithms, WideMultiply, Widen};
 
