@@ -1,6 +1,8 @@
 //! Checks of flows, expected counts and EM steps, against float64.
 
-use convpc::{Backend, Circuit, Executable, Precision, Reference, Statistics, em};
+use convpc::{
+    Backend, Blend, Circuit, Executable, MiniBatchEm, OptimizerState, Precision, Reference, Rule, Statistics, em,
+};
 use ndarray::{Array2, ArrayView1, Axis, array, concatenate};
 
 use crate::{Subject, assert_close, circuits, upward};
@@ -117,5 +119,27 @@ pub fn single_steps(backend: &dyn Backend, circuit: &Circuit, steps: usize) {
         assert_close(&format!("before {what}"), &before[1..], &before[..1], (1e-5, 1e-3));
         let [a, b] = [&given, &exact].map(|e| e.log_likelihood(data.view()).expect("fitting data"));
         assert_close(&format!("after {what}"), &a, &b, (1e-4, 1e-3));
+    }
+}
+
+/// Steps of mini-batch EM lead from a backend's own counts to where the rule leads in float64.
+///
+/// # Panics
+/// If one leads elsewhere.
+pub fn mini_batch_steps(backend: &dyn Backend, circuit: &Circuit) {
+    let data = circuits::data(circuit, 100);
+    let rule = MiniBatchEm { pseudocount: 0.1, data_rows: Some(1000), ..MiniBatchEm::default() };
+    for rule in [rule, MiniBatchEm { blend: Blend::Parameters, ..rule }].map(Rule::MiniBatchEm) {
+        let mut executable = backend.load(circuit).expect("a circuit");
+        for step in [0.4, 0.1] {
+            executable.accumulate(data.view()).expect("fitting data");
+            let (mut expected, mut state) = (executable.parameters().expect("parameters"), OptimizerState::default());
+            let counts = executable.statistics().expect("counts");
+            rule.apply(circuit.structure(), &mut expected, &counts, step, &mut state).expect("a legal step");
+            executable.update(&rule, step, &mut OptimizerState::default()).expect("a legal step");
+            let given = executable.parameters().expect("parameters");
+            let what = format!("{}, {rule:?}, step {step} of\n{circuit}", backend.name());
+            given.0.iter().zip(&expected.0).for_each(|(a, b)| assert_close(&what, a, b, (2e-6, 2e-7)));
+        }
     }
 }

@@ -76,6 +76,7 @@ fn learning_on_a_gpu() {
         let [a, b] = [&given, &again].map(|e| e.parameters().expect("parameters"));
         assert_eq!(a, b, "the same data give the same bits");
         downward::single_steps(&backend, &circuit, 10);
+        downward::mini_batch_steps(&backend, &circuit);
     }
 }
 

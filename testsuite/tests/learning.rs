@@ -30,6 +30,7 @@ fn steps_are_those_of_float64() {
     for circuit in each_kind::all() {
         for subject in subjects() {
             downward::single_steps(&*subject.backend, &circuit, 3);
+            downward::mini_batch_steps(&*subject.backend, &circuit);
         }
     }
 }

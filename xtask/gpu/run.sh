@@ -120,6 +120,8 @@ PYTHON
   done
   checked ./convpc train --data "$data" --leaf normal --height 8 --width 8 --channels 20 --depth 2 --epochs 1 \
     --backend cuda -o "$WORK/$tool-trained.safetensors"
+  checked ./convpc train --data "$data" --leaf categorical --shared-leaves --algorithm minibatch-em --height 8 --width 8 \
+    --channels 20 --depth 3 --epochs 1 --backend cuda -o "$WORK/$tool-shared.safetensors"
   checked ./convpc sample "$model" -n 5 -o "$WORK/$tool-samples.npy" --backend cuda
   checked ./convpc complete "$model" --data "$data" --mask left --backend cuda -o "$WORK/$tool-completed.npy"
   return "$status"
