@@ -4,8 +4,19 @@ use crate::{
     family::Family,
     layer::{Leaf, ProdConv},
     shape::Padding,
-    structure::Structure,
+    structure::{Structure, StructureBuilder},
 };
+
+/// How a patch of k × k features comes together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Split {
+    /// In one product, as a sum's k² children: a tree over quadrants where k is 2.
+    #[default]
+    Square,
+    /// In two products with a sum between them, first along rows, kernel (1, k), then along columns, kernel (k, 1): a binary tree
+    /// where k is 2. The sums between cost about as much as those above them again.
+    Alternating,
+}
 
 /// The convolutional circuit of an image size: Leaf → ProdConv(bottom) → \[sum → ProdConv(k, k)\] × depth → Sum(1) →
 /// RepetitionMixing if there are repetitions.
@@ -26,7 +37,9 @@ pub struct ConvPc {
     colors: usize,
     family: Family,
     leaf_channels: Option<usize>,
-    channels: usize,
+    channels: Vec<usize>,
+    leaf_sums: Option<usize>,
+    split: Split,
     depth: Option<usize>,
     kernel_size: usize,
     repetitions: usize,
@@ -44,7 +57,9 @@ impl ConvPc {
             colors,
             family: family.into(),
             leaf_channels: None,
-            channels: 16,
+            channels: vec![16],
+            leaf_sums: None,
+            split: Split::Square,
             depth: None,
             kernel_size: 2,
             repetitions: 1,
@@ -55,10 +70,35 @@ impl ConvPc {
 
     /// Channels of every sum layer but the root.
     pub fn channels(self, channels: usize) -> Self {
-        ConvPc { channels, ..self }
+        self.channels_by_level([channels])
     }
 
-    /// Channels of the leaf layer; as many as the sums have unless told otherwise.
+    /// Channels of the sums of each of the `depth` levels, the lowest first; the last number stands for all levels above. Where
+    /// features are few, wide sums cost little.
+    ///
+    /// ```
+    /// use convpc_core::{ConvPc, Family};
+    /// let structure = ConvPc::new(8, 8, 1, Family::bernoulli()).channels_by_level([4, 16]).depth(3).structure()?;
+    /// assert_eq!([2, 4, 6].map(|layer| structure.shape(layer).channels), [4, 16, 16]);
+    /// # Ok::<(), convpc_core::Error>(())
+    /// ```
+    pub fn channels_by_level(self, channels: impl Into<Vec<usize>>) -> Self {
+        ConvPc { channels: channels.into(), ..self }
+    }
+
+    /// Sums with so many channels on each pixel's leaves, below the bottom product: mixtures before and after it. Of use where
+    /// pixels share their leaves and a bottom patch has several pixels; where a patch is a single pixel, the lowest sums are
+    /// mixtures of its leaves already.
+    pub fn leaf_sums(self, channels: usize) -> Self {
+        ConvPc { leaf_sums: Some(channels), ..self }
+    }
+
+    /// How the patches of each level come together; in one product unless told otherwise.
+    pub fn split(self, split: Split) -> Self {
+        ConvPc { split, ..self }
+    }
+
+    /// Channels of the leaf layer; as many as the lowest sums have unless told otherwise.
     pub fn leaf_channels(self, leaf_channels: usize) -> Self {
         ConvPc { leaf_channels: Some(leaf_channels), ..self }
     }
@@ -107,7 +147,11 @@ impl ConvPc {
         let depth = self.chosen_depth();
         positive("height", height)?;
         positive("width", width)?;
-        positive("channels", self.channels)?;
+        if self.channels.is_empty() {
+            return Err(Error::Zero { what: "the number of levels that channels are given for" });
+        }
+        self.channels.iter().try_for_each(|&channels| positive("channels", channels))?;
+        positive("channels of the sums on leaves", self.leaf_sums.unwrap_or(1))?;
         positive("depth", depth)?;
         positive("kernel_size", k)?;
         positive("repetitions", repetitions)?;
@@ -117,13 +161,27 @@ impl ConvPc {
         let side = k.checked_pow(exponent).filter(|&side| side <= 1 << 20).ok_or(too_large)?;
         let bottom = (height.div_ceil(side), width.div_ceil(side));
         let padding = Padding::split(bottom.0 * side - height, bottom.1 * side - width);
-        let leaf_channels = self.leaf_channels.unwrap_or(self.channels);
+        let of_level = |level: usize| self.channels[level.min(self.channels.len() - 1)];
+        let leaf_channels = self.leaf_channels.unwrap_or(of_level(0));
         let leaf = Leaf::new(height, width, self.colors, self.family, leaf_channels).repetitions(repetitions);
         let leaf = leaf.shared(self.shared_leaves);
-        let mut chain = Structure::builder(leaf).prod_conv(ProdConv::new(bottom.0, bottom.1).padding(padding));
-        for _ in 0..depth {
-            chain = if self.use_sum_conv { chain.sum_conv(self.channels, k) } else { chain.sum(self.channels) };
-            chain = chain.prod_conv(ProdConv::new(k, k));
+        let sums = |chain: StructureBuilder, channels: usize| match self.use_sum_conv {
+            true => chain.sum_conv(channels, k),
+            false => chain.sum(channels),
+        };
+        let mut chain = Structure::builder(leaf);
+        if let Some(channels) = self.leaf_sums {
+            chain = sums(chain, channels);
+        }
+        chain = chain.prod_conv(ProdConv::new(bottom.0, bottom.1).padding(padding));
+        for level in 0..depth {
+            chain = sums(chain, of_level(level));
+            chain = match self.split {
+                Split::Square => chain.prod_conv(ProdConv::new(k, k)),
+                Split::Alternating => {
+                    sums(chain.prod_conv(ProdConv::new(1, k)), of_level(level)).prod_conv(ProdConv::new(k, 1))
+                }
+            };
         }
         chain = chain.sum(1);
         if repetitions > 1 {
@@ -136,5 +194,55 @@ impl ConvPc {
     /// [`structure`](Self::structure).
     pub fn build(&self, seed: u64) -> Result<Circuit> {
         Circuit::random(self.structure()?, seed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chain(convpc: &ConvPc) -> Vec<String> {
+        let structure = convpc.structure().unwrap();
+        let layers = structure.layers().iter().enumerate();
+        layers.map(|(index, layer)| format!("{layer} → {}", structure.shape(index))).collect()
+    }
+
+    #[test]
+    fn options_change_the_chain() {
+        let convpc = ConvPc::new(5, 6, 1, Family::bernoulli()).depth(2).leaf_channels(2);
+        let by_level = convpc.clone().channels_by_level([3, 4]).leaf_sums(5).split(Split::Alternating);
+        let expected = [
+            "Leaf bernoulli → 5×6×2",
+            "Sum → 5×6×5",
+            "ProdConv 2×2 pad 1,1,2,1 → 4×4×5",
+            "Sum → 4×4×3",
+            "ProdConv 1×2 → 4×2×3",
+            "Sum → 4×2×3",
+            "ProdConv 2×1 → 2×2×3",
+            "Sum → 2×2×4",
+            "ProdConv 1×2 → 2×1×4",
+            "Sum → 2×1×4",
+            "ProdConv 2×1 → 1×1×4",
+            "Sum → 1×1×1",
+        ];
+        assert_eq!(chain(&by_level), expected);
+        let shared = by_level.use_sum_conv(true).repetitions(2).shared_leaves(true);
+        let kinds = |convpc: &ConvPc| chain(convpc).iter().map(|l| l[..4].to_string()).collect::<Vec<_>>();
+        let sums =
+            ["Leaf", "SumC", "Prod", "SumC", "Prod", "SumC", "Prod", "SumC", "Prod", "SumC", "Prod", "Sum ", "Repe"];
+        assert_eq!(kinds(&shared), sums);
+        assert!(shared.structure().unwrap().leaf().shared);
+        // One number is the same for all levels, and the usual chain is as it was.
+        assert_eq!(chain(&convpc.clone().channels_by_level([3])), chain(&convpc.channels(3)));
+    }
+
+    #[test]
+    fn levels_without_channels_are_refused() {
+        let convpc = ConvPc::new(4, 4, 1, Family::bernoulli());
+        for convpc in
+            [convpc.clone().channels_by_level([]), convpc.clone().channels_by_level([2, 0]), convpc.leaf_sums(0)]
+        {
+            assert!(matches!(convpc.structure(), Err(Error::Zero { .. })), "{:?}", convpc.structure());
+        }
     }
 }

@@ -54,6 +54,15 @@ pub enum LeafInitialization {
         /// Standard deviation of the noise on logarithms, nats; at least 0.
         noise: f64,
     },
+    /// The same, each channel through a Gaussian window around a value of its own: channels are spread evenly over the values.
+    /// A dictionary to begin with where pixels share their leaves; of channels that are all alike learning makes one at best
+    /// by chance.
+    Windows {
+        /// Standard deviation of the noise on logarithms, nats; at least 0.
+        noise: f64,
+        /// Standard deviation of the window, a share of the number of values; above 0.
+        width: f64,
+    },
 }
 
 impl Default for Initialization {
@@ -69,12 +78,13 @@ impl Initialization {
     pub fn check(&self) -> Result<()> {
         let legal = |x: f64| x > 0.0 && x.is_finite();
         in_range("concentration", self.concentration, legal(self.concentration), "a finite number above 0")?;
-        match self.leaves {
-            LeafInitialization::Histogram { noise } => {
-                in_range("noise", noise, noise == 0.0 || legal(noise), "a finite number of at least 0")
-            }
-            _ => Ok(()),
-        }
+        let (noise, width) = match self.leaves {
+            LeafInitialization::Random | LeafInitialization::Rows => return Ok(()),
+            LeafInitialization::Histogram { noise } => (noise, 1.0),
+            LeafInitialization::Windows { noise, width } => (noise, width),
+        };
+        in_range("noise", noise, noise == 0.0 || legal(noise), "a finite number of at least 0")?;
+        in_range("the width of windows", width, legal(width), "a finite number above 0")
     }
 
     /// A circuit that begins so; `data` are rows × variables, NaN = missing. The same seed gives the same circuit.
@@ -90,7 +100,8 @@ impl Initialization {
         match self.leaves {
             LeafInitialization::Random => Ok(circuit),
             LeafInitialization::Rows => fit_leaves(&circuit, data, seed),
-            LeafInitialization::Histogram { noise } => histograms(&circuit, data, noise, seed),
+            LeafInitialization::Histogram { noise } => histograms(&circuit, data, noise, None, seed),
+            LeafInitialization::Windows { noise, width } => histograms(&circuit, data, noise, Some(width), seed),
         }
     }
 }
@@ -216,10 +227,12 @@ pub fn fit_leaves(circuit: &Circuit, data: ArrayView2<f32>, seed: u64) -> Result
     Circuit::new(structure.clone(), parameters)
 }
 
-/// A circuit whose leaves are the histograms of the data with noise.
-fn histograms(circuit: &Circuit, data: ArrayView2<f32>, noise: f64, seed: u64) -> Result<Circuit> {
+/// A circuit whose leaves are the histograms of the data with noise, through windows of this width or as they are.
+fn histograms(circuit: &Circuit, data: ArrayView2<f32>, noise: f64, width: Option<f64>, seed: u64) -> Result<Circuit> {
     /// Added to the count of each value: one that was not seen is not impossible.
     const UNSEEN: f64 = 0.1;
+    /// What a window lets through far from its value.
+    const FAR: f64 = 1e-3;
     let structure = circuit.structure();
     evidence::check(structure, data)?;
     let family = &structure.leaf().family;
@@ -240,8 +253,16 @@ fn histograms(circuit: &Circuit, data: ArrayView2<f32>, noise: f64, seed: u64) -
     let step = LeafStep { pseudocount: 0.0, minimum_std: 0.0, bias_correction: false };
     let mut noisy = vec![0.0; size];
     for (mut leaves, counts) in parameters.0[0].outer_iter_mut().zip(counts.chunks_exact(size)) {
-        for mut leaf in leaves.lanes_mut(Axis(2)) {
+        let lanes = (leaves.shape()[0] * leaves.shape()[1]) as f64;
+        for (number, mut leaf) in leaves.lanes_mut(Axis(2)).into_iter().enumerate() {
             noisy.iter_mut().zip(counts).for_each(|(to, n)| *to = n * (noise * normal(&mut uniform)).exp());
+            if let Some(width) = width {
+                let centre = (number as f64 + 0.5) / lanes - 0.5 / size as f64;
+                for (value, n) in noisy.iter_mut().enumerate() {
+                    let z = (value as f64 / size as f64 - centre) / width;
+                    *n *= FAR + (-0.5 * z * z).exp();
+                }
+            }
             let leaf = leaf.as_slice_mut().expect("innermost axis");
             family.maximum_likelihood(leaf, noisy.iter().sum(), &noisy, &step);
         }
@@ -309,6 +330,21 @@ mod tests {
     }
 
     #[test]
+    fn windows_are_spread_over_the_values() {
+        // Every value as often as any other.
+        let data = Array2::from_shape_fn((40, 2), |(row, _)| (row % 8) as f32);
+        let structure = ConvPc::new(1, 2, 1, Family::categorical(8)).leaf_channels(4).depth(1).structure().unwrap();
+        let leaves = LeafInitialization::Windows { noise: 0.0, width: 0.125 };
+        let circuit = Initialization { leaves, concentration: 1.0 }.circuit(structure, data.view(), 3).unwrap();
+        for (channel, centre) in [0.5, 2.5, 4.5, 6.5].into_iter().enumerate() {
+            let weight = |value: usize| 1e-3 + (-0.5 * (value as f64 - centre) * (value as f64 - centre)).exp();
+            let total: f64 = (0..8).map(weight).sum();
+            let given = circuit.leaf_parameters(1, channel, 0);
+            assert!((0..8).all(|value| (given[value] - weight(value) / total).abs() < 1e-12), "{given:?}");
+        }
+    }
+
+    #[test]
     fn what_cannot_begin_so_is_refused() {
         let data = Array2::zeros((3, 1));
         let structure = ConvPc::new(1, 1, 1, Family::normal()).channels(2).structure().unwrap();
@@ -321,9 +357,11 @@ mod tests {
             with(LeafInitialization::Rows, 0.0),
             with(LeafInitialization::Random, f64::NAN),
             with(histogram(-1.0), 1.0),
+            with(LeafInitialization::Windows { noise: 1.0, width: 0.0 }, 1.0),
             with(histogram(1.0), 1.0),
         ];
-        for (given, expected) in refused.into_iter().zip(["concentration", "concentration", "noise", "normal"]) {
+        for (given, expected) in refused.into_iter().zip(["concentration", "concentration", "noise", "width", "normal"])
+        {
             let error = given.unwrap_err();
             assert!(error.contains(expected), "{error}");
         }

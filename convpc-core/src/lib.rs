@@ -32,7 +32,7 @@ mod top_down;
 
 pub use backend::{Accumulated, Backend, Executable, update_on_host};
 pub use circuit::Circuit;
-pub use conv_pc::ConvPc;
+pub use conv_pc::{ConvPc, Split};
 pub use descent::{Choice, Descending, Inputs, descend};
 pub use error::{Error, Result};
 pub use evaluation::{Evaluation, Mpe, Semiring};

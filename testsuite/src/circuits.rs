@@ -1,6 +1,6 @@
 //! Circuits that between them have every kind of layer, leaf and padding.
 
-use convpc::{Backend, Circuit, ConvPc, Family, Leaf, Padding, Precision, ProdConv, Reference, Structure};
+use convpc::{Backend, Circuit, ConvPc, Family, Leaf, Padding, Precision, ProdConv, Reference, Split, Structure};
 use ndarray::Array2;
 use proptest::prelude::*;
 
@@ -36,6 +36,7 @@ pub fn all() -> Vec<Circuit> {
         base(Family::bernoulli()).channels(64).leaf_channels(3),
         base(Family::categorical(5)).channels(40).repetitions(2),
         base(Family::binomial(9)).channels(33).use_sum_conv(true),
+        base(Family::binomial(4)).channels_by_level([6, 20]).leaf_sums(10).split(Split::Alternating).repetitions(2),
         base(Family::categorical(4)).channels(9).leaf_channels(5).repetitions(2).shared_leaves(true),
         ConvPc::new(4, 3, 2, Family::normal()).channels(10).leaf_channels(6).depth(2).shared_leaves(true),
         ConvPc::new(6, 3, 3, Family::binomial(4)).channels(16).kernel_size(3).depth(1),

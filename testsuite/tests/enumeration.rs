@@ -1,6 +1,6 @@
 //! Small circuits against the sum over all assignments of their variables.
 
-use convpc::{Circuit, ConvPc, Family, Mpe, Semiring};
+use convpc::{Circuit, ConvPc, Family, Mpe, Semiring, Split};
 use ndarray::{Array2, Axis};
 use proptest::prelude::*;
 use statrs::distribution::{ChiSquared, ContinuousCDF};
@@ -15,19 +15,33 @@ fn circuit() -> impl Strategy<Value = Circuit> {
         Just(Family::categorical(3)),
         Just(Family::binomial(2))
     ];
-    let convpc = (image, family, 1..4usize, 1..4usize, 1..3usize, 1..4usize, any::<[bool; 2]>(), any::<u64>());
-    convpc.prop_map(|((height, width, colors), family, channels, kernel, depth, repetitions, [conv, shared], seed)| {
-        ConvPc::new(height, width, colors, family)
-            .channels(channels)
-            .leaf_channels(2)
-            .kernel_size(kernel)
-            .depth(depth)
-            .repetitions(repetitions)
-            .use_sum_conv(conv)
-            .shared_leaves(shared)
-            .build(seed)
-            .unwrap()
-    })
+    let convpc = (image, family, 1..4usize, 1..4usize, 1..3usize, 1..4usize, any::<[bool; 4]>(), any::<u64>());
+    convpc.prop_map(
+        |(
+            (height, width, colors),
+            family,
+            channels,
+            kernel,
+            depth,
+            repetitions,
+            [conv, shared, binary, leaf_sums],
+            seed,
+        )| {
+            let convpc = ConvPc::new(height, width, colors, family);
+            let convpc = if leaf_sums { convpc.leaf_sums(3) } else { convpc };
+            convpc
+                .channels_by_level([channels, 2])
+                .split(if binary { Split::Alternating } else { Split::Square })
+                .leaf_channels(2)
+                .kernel_size(kernel)
+                .depth(depth)
+                .repetitions(repetitions)
+                .use_sum_conv(conv)
+                .shared_leaves(shared)
+                .build(seed)
+                .unwrap()
+        },
+    )
 }
 
 /// Some rows with every other variable, the first half, and all variables missing.

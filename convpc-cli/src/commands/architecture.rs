@@ -2,7 +2,7 @@ use std::{error::Error, path::Path};
 
 use clap::{Args, ValueEnum};
 use convpc::{
-    Circuit, ConvPc, Initialization, Layer, LeafInitialization,
+    Circuit, ConvPc, Initialization, Layer, LeafInitialization, Split,
     data::{ImageShape, Images},
 };
 use ndarray::ArrayView2;
@@ -20,9 +20,16 @@ pub(crate) struct Architecture {
     /// Number of values: K for categorical, n + 1 for binomial [default: 256]
     #[arg(long)]
     levels: Option<usize>,
-    /// Channels of the sums [default: 64]
-    #[arg(long)]
-    channels: Option<usize>,
+    /// Channels of the sums, or of those of each level, the lowest first, the last number for all above: 32,64,128 [default: 64]
+    #[arg(long, value_delimiter = ',')]
+    channels: Option<Vec<usize>>,
+    /// Sums with so many channels on the leaves, below the bottom product.
+    #[arg(long, value_name = "CHANNELS")]
+    leaf_sums: Option<usize>,
+    /// How patches come together: in one product, or in two with a sum between them, along rows and then along columns [default:
+    /// square]
+    #[arg(long, value_enum)]
+    split: Option<SplitName>,
     /// Channels of the leaves; as many as the sums' unless given.
     #[arg(long)]
     leaf_channels: Option<usize>,
@@ -38,13 +45,17 @@ pub(crate) struct Architecture {
     /// Share weights between patches.
     #[arg(long)]
     use_sum_conv: bool,
-    /// What the leaves of a new circuit begin as: fitted to a few random images each, histograms of the pixels with noise (categorical leaves), or
-    /// at random [default: histograms for categorical leaves, else rows]
+    /// What the leaves of a new circuit begin as: fitted to a few random images each, histograms of the pixels with noise, these through a
+    /// window around a value of each channel's own, or at random [default: histograms for categorical leaves, windows if they
+    /// are shared, else rows]
     #[arg(long, value_enum)]
     leaf_init: Option<LeafInit>,
     /// Standard deviation of the noise on the logarithms of histograms [default: 1]
     #[arg(long, value_name = "NATS")]
     leaf_noise: Option<f64>,
+    /// Standard deviation of windows, a share of the number of values [default: 0.1]
+    #[arg(long, value_name = "SHARE")]
+    leaf_window: Option<f64>,
     /// Concentration of the Dirichlet distribution that the first weights are drawn from [default: 1]
     #[arg(long)]
     concentration: Option<f64>,
@@ -62,11 +73,19 @@ pub(crate) struct Architecture {
     colors: Option<usize>,
 }
 
+/// The names of the splits.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum SplitName {
+    Square,
+    Alternating,
+}
+
 /// The names of the ways to begin.
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum LeafInit {
     Rows,
     Histograms,
+    Windows,
     Random,
 }
 
@@ -75,14 +94,19 @@ impl Architecture {
     pub(crate) fn build(&self, images: &Images, rows: ArrayView2<f32>, seed: u64) -> Result<Circuit, Box<dyn Error>> {
         let shape = self.shape(images)?;
         let family = self.leaf.unwrap_or(LeafName::Categorical).family(self.levels);
-        let channels = self.channels.unwrap_or(64);
+        let channels = self.channels.clone().unwrap_or_else(|| vec![64]);
+        let leaf_channels = self.leaf_channels.or(channels.first().copied());
         let mut convpc = ConvPc::new(shape.height, shape.width, shape.colors, family)
-            .channels(channels)
+            .channels_by_level(channels)
+            .split(if self.split == Some(SplitName::Alternating) { Split::Alternating } else { Split::Square })
             .kernel_size(self.kernel_size.unwrap_or(2))
             .repetitions(self.repetitions.unwrap_or(1))
             .use_sum_conv(self.use_sum_conv)
             .shared_leaves(self.shared_leaves)
-            .leaf_channels(self.leaf_channels.unwrap_or(channels));
+            .leaf_channels(leaf_channels.unwrap_or(0));
+        if let Some(channels) = self.leaf_sums {
+            convpc = convpc.leaf_sums(channels);
+        }
         if let Some(depth) = self.depth {
             convpc = convpc.depth(depth);
         }
@@ -91,17 +115,25 @@ impl Architecture {
 
     fn initialization(&self) -> Result<Initialization, String> {
         let is_table = matches!(self.leaf, None | Some(LeafName::Categorical));
-        let leaves = match (self.leaf_init, is_table) {
-            (Some(LeafInit::Histograms), _) | (None, true) => {
-                LeafInitialization::Histogram { noise: self.leaf_noise.unwrap_or(1.0) }
-            }
-            (Some(LeafInit::Rows), _) | (None, false) => LeafInitialization::Rows,
-            (Some(LeafInit::Random), _) => LeafInitialization::Random,
+        let usual = match (is_table, self.shared_leaves) {
+            (false, _) => LeafInit::Rows,
+            (true, false) => LeafInit::Histograms,
+            (true, true) => LeafInit::Windows,
+        };
+        let (noise, width) = (self.leaf_noise.unwrap_or(1.0), self.leaf_window.unwrap_or(0.1));
+        let leaves = match self.leaf_init.unwrap_or(usual) {
+            LeafInit::Rows => LeafInitialization::Rows,
+            LeafInit::Random => LeafInitialization::Random,
+            LeafInit::Histograms => LeafInitialization::Histogram { noise },
+            LeafInit::Windows => LeafInitialization::Windows { noise, width },
         };
         if let (Some(noise), LeafInitialization::Rows | LeafInitialization::Random) = (self.leaf_noise, leaves) {
             return Err(format!(
                 "--leaf-noise {noise} belongs to histograms; leave it out, or give --leaf-init histograms"
             ));
+        }
+        if let (Some(width), false) = (self.leaf_window, matches!(leaves, LeafInitialization::Windows { .. })) {
+            return Err(format!("--leaf-window {width} belongs to windows; leave it out, or give --leaf-init windows"));
         }
         Ok(Initialization { leaves, concentration: self.concentration.unwrap_or(1.0) })
     }
@@ -126,9 +158,13 @@ impl Architecture {
         let (leaf, layers) = (circuit.structure().leaf(), circuit.structure().layers());
         let mut products = Vec::new();
         let mut sums = Vec::new();
+        let mut leaf_sums = None;
         for layer in layers {
+            if let (Layer::ProdConv(_), true) = (layer, products.is_empty()) {
+                leaf_sums = sums.pop().map(|(channels, _): (usize, _)| channels);
+            }
             match layer {
-                Layer::ProdConv(product) => products.push(patch(product.kernel)),
+                Layer::ProdConv(product) => products.push(product.kernel),
                 Layer::Sum(sum) => sums.push((sum.channels, None)),
                 Layer::SumConv(sum) => sums.push((sum.channels, Some(patch((sum.kernel_size, sum.kernel_size))))),
                 Layer::Leaf(_) | Layer::RepetitionMixing(_) => {}
@@ -136,7 +172,14 @@ impl Architecture {
         }
         // The flags speak about neither the root nor the bottom product.
         sums.pop();
-        let kernels = products.iter().skip(1).chain(sums.iter().filter_map(|(_, pattern)| pattern.as_ref()));
+        let above = products.get(1..).unwrap_or_default();
+        let alternating = above.iter().any(|(rows, columns)| rows != columns && (*rows == 1 || *columns == 1));
+        let a_level = if alternating { 2 } else { 1 };
+        // Two halves are one patch.
+        let kernels = above
+            .chunks(a_level)
+            .map(|parts| patch(parts.iter().fold((1, 1), |whole, part| (whole.0 * part.0, whole.1 * part.1))));
+        let kernels = kernels.chain(sums.iter().filter_map(|(_, pattern)| pattern.clone()));
         let number = |given: Option<usize>| given.map(|given| given.to_string());
         let family = self.leaf.and_then(|leaf| Some(leaf.to_possible_value()?.get_name().to_owned()));
         // The other families have no levels to choose, with --resume as without.
@@ -145,9 +188,19 @@ impl Architecture {
         let flags = [
             ("--leaf", family, leaf.family.name().to_owned()),
             ("--levels", number(levels), distinct(leaf.family.cardinality())),
-            ("--channels", number(self.channels), distinct(sums.iter().map(|(channels, _)| channels))),
+            (
+                "--channels",
+                self.channels.as_ref().map(|channels| levels_text(channels.iter().copied())),
+                levels_text(sums.iter().step_by(a_level).map(|(channels, _)| *channels)),
+            ),
+            ("--leaf-sums", number(self.leaf_sums), number(leaf_sums).unwrap_or_else(|| "none".into())),
+            (
+                "--split",
+                self.split.and_then(|split| Some(split.to_possible_value()?.get_name().to_owned())),
+                if alternating { "alternating" } else { "square" }.into(),
+            ),
             ("--leaf-channels", number(self.leaf_channels), leaf.channels.to_string()),
-            ("--depth", number(self.depth), products.len().saturating_sub(1).to_string()),
+            ("--depth", number(self.depth), (above.len() / a_level).to_string()),
             ("--kernel-size", number(self.kernel_size), distinct(kernels)),
             ("--repetitions", number(self.repetitions), leaf.repetitions.to_string()),
             ("--height", number(self.height), leaf.height.to_string()),
@@ -178,6 +231,16 @@ impl Architecture {
 /// The size of a patch as --kernel-size says it, which knows only squares.
 fn patch((rows, columns): (usize, usize)) -> String {
     if rows == columns { rows.to_string() } else { format!("{rows}×{columns}") }
+}
+
+/// Channels level by level, as --channels says them: the last number stands for all above.
+fn levels_text(channels: impl Iterator<Item = usize>) -> String {
+    let mut channels: Vec<usize> = channels.collect();
+    while channels.len() > 1 && channels[channels.len() - 2] == channels[channels.len() - 1] {
+        channels.pop();
+    }
+    let texts: Vec<String> = channels.iter().map(usize::to_string).collect();
+    if texts.is_empty() { "none".to_owned() } else { texts.join(",") }
 }
 
 /// The values that occur, each once; one for every model that `train` made.
