@@ -69,6 +69,8 @@ enum Command {
     Marginalize(commands::edit::Marginalize),
     /// Makes a model with more channels, each like one that was there, to go on learning with.
     Grow(commands::edit::Grow),
+    /// Draws training runs side by side over time.
+    Curve(commands::compare::Curve),
     /// Prints the layers of a model.
     Info {
         /// The model file.
@@ -90,6 +92,7 @@ fn main() -> ExitCode {
         Command::Complete(complete) => complete.run(&shared),
         Command::Marginalize(marginalize) => marginalize.run(),
         Command::Grow(grow) => grow.run(&shared),
+        Command::Curve(curve) => curve.run(),
         Command::Info { model } => commands::edit::info(&model),
         Command::ImportSpflow(import) => import.run(),
         Command::Bench(bench) => bench.run(&shared),

@@ -254,6 +254,11 @@ fn a_run_that_stops_early_leaves_the_best_model() {
     let counts = [[0.0, 0.0, 255.0], [255.0, 0.0, 0.0], [0.0, 0.0, 0.0]].map(count);
     assert!(counts.iter().all(|n| (50..20_000).contains(n)) && count([255.0; 3]) > 100_000, "{counts:?}");
     // Two lines, their axes and words: neither blank nor black.
+    bench.prints("curve first=log.jsonl second=log.jsonl -o both.svg");
+    let both = fs::read_to_string(bench.path("both.svg")).unwrap();
+    assert!(["first", "second", "seconds", "bits per dimension"].iter().all(|text| both.contains(text)), "{both}");
+    assert!(bench.fails("curve log.jsonl -o c.svg").contains("NAME=FILE"));
+    assert!(bench.fails("curve a=none.jsonl -o c.svg").contains("cannot be read"));
     bench.prints(&format!("{BASE} --epochs 2 --valid other.npy --curve curve.svg -o m"));
     let svg = fs::read_to_string(bench.path("curve.svg")).unwrap();
     assert!(["bits per dimension", "epoch", "train", "held out"].iter().all(|word| svg.contains(word)), "{svg}");

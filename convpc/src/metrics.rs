@@ -100,6 +100,23 @@ pub enum MetricsError {
     },
 }
 
+/// The records in a file; a last line that a run could not finish is none.
+///
+/// # Errors
+/// Where the file cannot be read, or is no log.
+pub fn read(path: &Path) -> Result<Vec<Record>, MetricsError> {
+    let text = fs::read_to_string(path).map_err(|e| file_error(path, "read", e))?;
+    let mut records = Vec::new();
+    for (index, line) in text.split_inclusive('\n').enumerate() {
+        match serde_json::from_str::<Record>(line) {
+            Ok(record) => records.push(record),
+            Err(_) if !line.ends_with('\n') => {}
+            Err(source) => return Err(MetricsError::Line { path: path.to_path_buf(), line: index + 1, source }),
+        }
+    }
+    Ok(records)
+}
+
 /// The records of a run, in a file if it has one.
 ///
 /// ```
@@ -138,15 +155,7 @@ impl Log {
     /// Where the file is no log, or cannot be read or written.
     pub fn resume(path: Option<&Path>, epochs: usize) -> Result<Self, MetricsError> {
         let Some(path) = path.filter(|path| path.exists()) else { return Log::create(path) };
-        let text = fs::read_to_string(path).map_err(|e| file_error(path, "read", e))?;
-        let mut records = Vec::new();
-        for (index, line) in text.split_inclusive('\n').enumerate() {
-            match serde_json::from_str::<Record>(line) {
-                Ok(record) => records.push(record),
-                Err(_) if !line.ends_with('\n') => {}
-                Err(source) => return Err(MetricsError::Line { path: path.to_path_buf(), line: index + 1, source }),
-            }
-        }
+        let mut records = read(path)?;
         records.retain(|record| record.epoch <= epochs);
         Log { path: Some(path.to_path_buf()), records }.write()
     }

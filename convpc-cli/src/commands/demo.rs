@@ -81,9 +81,9 @@ impl Demo {
             .map(|rows| rows.split_at(Axis(0), 1).0)
             .collect();
         io::write_picture(&file("completions.png"), &circuit, concatenate(Axis(0), &triples)?.view(), 12)?;
-        let line = |name, k: usize| Line::new(name, curve.iter().map(|point| point[k]).enumerate());
+        let line = |name, k: usize| Line::of_epochs(name, curve.iter().map(|point| point[k]).enumerate());
         let lines = [line("train", 0), line("held out", 1)];
-        curve::draw(&file("curve.svg"), "mean log-likelihood (nats)", &lines)?;
+        curve::draw(&file("curve.svg"), ("epoch", "mean log-likelihood (nats)"), &lines)?;
         writeln!(
             out,
             "\nwrote model.safetensors, samples.png, completions.png and curve.svg to {}",

@@ -2,6 +2,7 @@
 
 pub(crate) mod architecture;
 pub(crate) mod bench;
+pub(crate) mod compare;
 pub(crate) mod complete;
 pub(crate) mod demo;
 pub(crate) mod edit;

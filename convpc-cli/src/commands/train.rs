@@ -258,9 +258,9 @@ impl Session<'_> {
     fn draw(&self, path: &Path) -> Outcome {
         let records = self.log.records();
         let line = |name, value: fn(&Record) -> Option<f64>| {
-            Line::new(name, records.iter().filter_map(|record| Some((record.epoch - 1, value(record)?))))
+            Line::of_epochs(name, records.iter().filter_map(|record| Some((record.epoch - 1, value(record)?))))
         };
         let lines = [line("train", |record| record.train_bits), line("held out", |record| record.valid_bits)];
-        curve::draw(path, "bits per dimension", &lines)
+        curve::draw(path, ("epoch", "bits per dimension"), &lines)
     }
 }
