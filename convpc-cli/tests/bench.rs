@@ -159,3 +159,16 @@ fn a_bench_refuses_what_it_cannot_measure() {
         assert!(output.status.code() == Some(1) && message.contains(expected), "{arguments}: {message}");
     }
 }
+
+#[test]
+fn a_plan_is_printed_in_the_place_of_measuring() {
+    let output = run("--image 4x4 --channels 2 --depth 1 --plan");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        ["4x4x1/sum/2ch/depth1", "tiles of", "shares below the sums of layer 2"].iter().all(|t| text.contains(t)),
+        "{text}"
+    );
+    let output = run("--plan --backend reference");
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("backend cpu"));
+}

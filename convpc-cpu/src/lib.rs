@@ -22,7 +22,7 @@ mod weights;
 use std::sync::Arc;
 
 pub use ceilings::Ceilings;
-use convpc_core::{Backend, Circuit, Error, Executable, Result};
+use convpc_core::{Backend, Circuit, Error, Executable, Result, Structure};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 pub use simd::InstructionSet;
 use simd::Isa;
@@ -65,6 +65,20 @@ impl Cpu {
     /// The CPU with a pool of the caller's.
     pub fn with_pool(pool: Arc<ThreadPool>) -> Self {
         Cpu { pool, isa: Isa::detect() }
+    }
+
+    /// How the work on a circuit is cut on this machine, in words: tiles of rows from the sizes of the caches, the tree into
+    /// shares for threads.
+    ///
+    /// ```
+    /// use convpc_core::{ConvPc, Family};
+    /// let structure = ConvPc::new(28, 28, 1, Family::normal()).channels(64).structure()?;
+    /// println!("{}", convpc_cpu::Cpu::new(Some(1))?.plan(&structure));
+    /// # Ok::<(), convpc_core::Error>(())
+    /// ```
+    pub fn plan(&self, structure: &Structure) -> String {
+        let leaf_counts = (1 + structure.leaf().family.statistics()) * structure.shape(0).channels;
+        plan::Plan::new(structure, leaf_counts, self.isa.lanes(), caches::Caches::detect()).to_string()
     }
 
     /// The same with another instruction set than the widest: for tests and for comparing.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use convpc_core::{Layer, Structure};
 
-use crate::{leaf::Leaves, plan::Plan, simd::Isa, weights::Weights};
+use crate::{caches::Caches, leaf::Leaves, plan::Plan, simd::Isa, weights::Weights};
 
 /// A circuit laid out for the walk.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl Model {
         let sums: Vec<_> = (0..layers).map(|layer| Weights::new(structure, layer, parameters.slice(layer))).collect();
         let first_sum = sums.iter().position(Option::is_some).unwrap_or(layers);
         let leaves = Leaves::new(structure, isa, parameters.slice(0));
-        let plan = Plan::new(structure, leaves.counts_len(), isa.lanes());
+        let plan = Plan::new(structure, leaves.counts_len(), isa.lanes(), Caches::detect());
         let (structure, leaf_tensor) = (structure.clone(), parameters.slice(0).to_vec());
         Model { structure, leaf_tensor, leaves, sums, first_sum, plan, isa }
     }

@@ -54,7 +54,7 @@ struct LayerPlan {
 
 impl Plan {
     /// `leaf_counts`: values of the counts of one (row of the leaf's tensor, repetition).
-    pub(crate) fn new(structure: &Structure, leaf_counts: usize, lanes: usize) -> Self {
+    pub(crate) fn new(structure: &Structure, leaf_counts: usize, lanes: usize, caches: Caches) -> Self {
         let layers = structure.layers().len();
         let sums: Vec<_> = (0..layers).map(|layer| WeightMatrices::new(structure, layer)).collect();
         let nodes = |layer: usize| {
@@ -68,7 +68,6 @@ impl Plan {
         let cut = many.or_else(most).filter(|&layer| nodes(layer).count() > 1);
         let roots: Vec<_> = cut.map(|layer| nodes(layer).collect()).unwrap_or_default();
 
-        let caches = Caches::detect();
         let (width, narrow) = (2 * lanes, lanes);
         let whole = |rows: usize| (rows / width * width).clamp(width, MOST_ROWS / width * width);
         // On the way up each level of the tree has a product that waits for its other factors. On the way down a node has
@@ -222,5 +221,104 @@ impl fmt::Display for Plan {
         }
         let row: usize = self.tape_len.iter().flatten().sum();
         write!(f, ", {} KiB of tape a row", (4 * row).div_ceil(1024))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use convpc_core::{ConvPc, Family};
+
+    use super::*;
+
+    const LANES: usize = 8;
+    const CACHES: Caches = Caches { first: 32 << 10, second: 1 << 20 };
+
+    fn structures() -> Vec<Structure> {
+        let base = |family| ConvPc::new(13, 9, 2, family).channels(12).depth(3);
+        let chains = [
+            base(Family::normal()),
+            base(Family::categorical(5)).repetitions(3).use_sum_conv(true),
+            base(Family::binomial(4)).shared_leaves(true).repetitions(2),
+            ConvPc::new(28, 28, 1, Family::normal()).channels(64).depth(5),
+            ConvPc::new(1, 1, 1, Family::bernoulli()).channels(1).depth(1),
+        ];
+        chains.map(|convpc| convpc.structure().unwrap()).to_vec()
+    }
+
+    fn plan(structure: &Structure, caches: Caches) -> Plan {
+        let leaf_counts = (1 + structure.leaf().family.statistics()) * structure.shape(0).channels;
+        Plan::new(structure, leaf_counts, LANES, caches)
+    }
+
+    #[test]
+    fn a_plan_in_words() {
+        // 1,064 sums of 64 inputs and 64 outputs, and the root, 4 bytes a value.
+        let structure = ConvPc::new(28, 28, 1, Family::normal()).channels(64).depth(5).structure().unwrap();
+        let expected = "caches of a core: 32 KiB, 1024 KiB\n\
+                        panels of 16 rows (8 for few), tiles of 128 on the way up, of 128 for both ways\n\
+                        16 shares below the sums of layer 8, one above, 533 KiB of tape a row";
+        assert_eq!(plan(&structure, CACHES).to_string(), expected);
+    }
+
+    #[test]
+    fn tiles_are_as_large_as_half_the_second_cache_allows() {
+        for structure in structures() {
+            let sums = || (1..structure.layers().len()).filter(|&layer| structure.edges(layer).is_some());
+            let waiting: usize = sums().map(|layer| structure.input_shape(layer).channels).sum();
+            let widest = sums().map(|layer| structure.input_shape(layer).channels).max().unwrap();
+            for second in [64 << 10, 256 << 10, 1 << 20, 8 << 20] {
+                let plan = plan(&structure, Caches { second, ..CACHES });
+                for (tile, values) in [(plan.tile, waiting), (plan.recorded_tile, 5 * widest)] {
+                    let bytes = |rows: usize| 4 * rows * values;
+                    assert!(tile.is_multiple_of(plan.width) && (plan.width..=MOST_ROWS).contains(&tile));
+                    assert!(tile == plan.width || bytes(tile) <= second / 2, "{tile} {values} {second}");
+                    assert!(tile + plan.width > MOST_ROWS || bytes(tile + plan.width) > second / 2, "{tile} {second}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tiles_shrink_with_depth_not_with_the_image() {
+        let tile = |side: usize, depth| {
+            let convpc = ConvPc::new(side, side, 1, Family::normal()).channels(64).depth(depth);
+            plan(&convpc.structure().unwrap(), Caches { second: 256 << 10, ..CACHES }).tile
+        };
+        assert_eq!(tile(32, 5), tile(64, 5));
+        assert!(tile(64, 6) <= tile(64, 3));
+    }
+
+    #[test]
+    fn every_node_has_its_own_part_of_a_tape_and_every_matrix_its_counts() {
+        for structure in structures() {
+            let plan = plan(&structure, CACHES);
+            let mut taken: Vec<Vec<Vec<(usize, usize)>>> = vec![vec![vec![]; structure.layers().len()]; plan.shares()];
+            for layer in 1..structure.layers().len() {
+                let Some(w) = WeightMatrices::new(&structure, layer) else { continue };
+                let shape = structure.shape(layer);
+                for r in 0..w.repetitions {
+                    for f in (0..shape.features()).filter(|&f| !structure.is_empty(layer, f)) {
+                        let (share, start) = plan.node(layer, f, r);
+                        taken[share][layer].push((start, start + node_len(&structure, layer, &w)));
+                        let matrix = w.group(f) * w.repetitions + r;
+                        assert!(plan.shares_of(layer, matrix).contains(&share), "layer {layer}, feature {f}");
+                        let end = plan.counts(layer)[matrix] + w.outputs * w.inputs;
+                        assert!(end <= plan.counts_len[share]);
+                    }
+                }
+            }
+            for (share, layers) in taken.iter_mut().enumerate() {
+                for (layer, parts) in layers.iter_mut().enumerate() {
+                    parts.sort();
+                    // Side by side, and the tape is no longer than that.
+                    assert!(parts.windows(2).all(|pair| pair[0].1 == pair[1].0), "{parts:?}");
+                    let end = parts.last().map_or(0, |(_, end)| *end);
+                    assert_eq!((parts.first().map_or(0, |(start, _)| *start), end), (0, plan.tape_len[share][layer]));
+                }
+            }
+            let leaves = plan.counts(0);
+            assert_eq!(leaves.len(), structure.leaf_rows() * structure.shape(0).repetitions);
+            assert!(leaves.iter().all(|&start| start != usize::MAX));
+        }
     }
 }

@@ -31,6 +31,9 @@ pub(crate) struct Bench {
     /// Repetitions to take the median of; fewer where they take long.
     #[arg(long, default_value = "5", value_parser = at_least_one)]
     runs: usize,
+    /// Prints how the backend cpu cuts the work on the circuits, and measures nothing.
+    #[arg(long, conflicts_with = "json")]
+    plan: bool,
     /// One JSON object a line in the place of the table.
     #[arg(long)]
     json: bool,
@@ -120,6 +123,9 @@ impl Own {
 impl Bench {
     pub(crate) fn run(self, shared: &Shared) -> Outcome {
         let cases = self.cases()?;
+        if self.plan {
+            return print_plans(&cases, shared);
+        }
         let ops = if self.ops.is_empty() { Query::ALL.to_vec() } else { self.ops };
         let mut out = stdout();
         let (backend, machine) = open(shared)?;
@@ -182,6 +188,25 @@ impl Bench {
 }
 
 /// The backend, and what is known of the machine under it.
+/// How the work on each circuit is cut.
+#[cfg(feature = "cpu")]
+fn print_plans(cases: &[Case], shared: &Shared) -> Outcome {
+    if shared.backend != BackendChoice::Cpu {
+        return Err("--plan speaks of the backend cpu; leave --backend out".into());
+    }
+    let cpu = convpc::Cpu::new(shared.threads)?;
+    for case in cases {
+        writeln!(stdout(), "{}\n{}\n", case.name, cpu.plan(case.circuit()?.structure()))?;
+    }
+    Ok(())
+}
+
+/// How the work on each circuit is cut.
+#[cfg(not(feature = "cpu"))]
+fn print_plans(_: &[Case], _: &Shared) -> Outcome {
+    Err("--plan speaks of the backend cpu, which this build lacks".into())
+}
+
 fn open(shared: &Shared) -> convpc::Result<(Box<dyn Backend>, Machine)> {
     let backend = shared.backend()?;
     let threads = match &shared.backend {
