@@ -292,29 +292,27 @@ mod tests {
     fn every_node_has_its_own_part_of_a_tape_and_every_matrix_its_counts() {
         for structure in structures() {
             let plan = plan(&structure, CACHES);
-            let mut taken: Vec<Vec<Vec<(usize, usize)>>> = vec![vec![vec![]; structure.layers().len()]; plan.shares()];
+            let mut taken = Vec::new();
             for layer in 1..structure.layers().len() {
                 let Some(w) = WeightMatrices::new(&structure, layer) else { continue };
                 let shape = structure.shape(layer);
-                for r in 0..w.repetitions {
-                    for f in (0..shape.features()).filter(|&f| !structure.is_empty(layer, f)) {
-                        let (share, start) = plan.node(layer, f, r);
-                        taken[share][layer].push((start, start + node_len(&structure, layer, &w)));
-                        let matrix = w.group(f) * w.repetitions + r;
-                        assert!(plan.shares_of(layer, matrix).contains(&share), "layer {layer}, feature {f}");
-                        let end = plan.counts(layer)[matrix] + w.outputs * w.inputs;
-                        assert!(end <= plan.counts_len[share]);
+                for (r, f) in (0..w.repetitions).flat_map(|r| (0..shape.features()).map(move |f| (r, f))) {
+                    if structure.is_empty(layer, f) {
+                        continue;
                     }
+                    let (share, start) = plan.node(layer, f, r);
+                    taken.push((share, layer, start, start + node_len(&structure, layer, &w)));
+                    let matrix = w.group(f) * w.repetitions + r;
+                    assert!(plan.shares_of(layer, matrix).contains(&share), "layer {layer}, feature {f}");
+                    assert!(plan.counts(layer)[matrix] + w.outputs * w.inputs <= plan.counts_len[share]);
                 }
             }
-            for (share, layers) in taken.iter_mut().enumerate() {
-                for (layer, parts) in layers.iter_mut().enumerate() {
-                    parts.sort();
-                    // Side by side, and the tape is no longer than that.
-                    assert!(parts.windows(2).all(|pair| pair[0].1 == pair[1].0), "{parts:?}");
-                    let end = parts.last().map_or(0, |(_, end)| *end);
-                    assert_eq!((parts.first().map_or(0, |(start, _)| *start), end), (0, plan.tape_len[share][layer]));
-                }
+            taken.sort();
+            for parts in taken.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+                // Side by side, and the tape is no longer than that.
+                let (share, layer, first, _) = parts[0];
+                assert!(parts.windows(2).all(|pair| pair[0].3 == pair[1].2), "{parts:?}");
+                assert_eq!((first, parts[parts.len() - 1].3), (0, plan.tape_len[share][layer]));
             }
             let leaves = plan.counts(0);
             assert_eq!(leaves.len(), structure.leaf_rows() * structure.shape(0).repetitions);
