@@ -4,6 +4,7 @@ mod adam;
 mod batches;
 pub mod em;
 mod mini_batch;
+mod options;
 mod schedule;
 mod state;
 pub mod train;
