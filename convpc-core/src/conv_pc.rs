@@ -239,9 +239,11 @@ mod tests {
     #[test]
     fn levels_without_channels_are_refused() {
         let convpc = ConvPc::new(4, 4, 1, Family::bernoulli());
-        for convpc in
-            [convpc.clone().channels_by_level([]), convpc.clone().channels_by_level([2, 0]), convpc.leaf_sums(0)]
-        {
+        for convpc in [
+            convpc.clone().channels_by_level([]),
+            convpc.clone().channels_by_level([2, 0]).depth(1),
+            convpc.leaf_sums(0),
+        ] {
             assert!(matches!(convpc.structure(), Err(Error::Zero { .. })), "{:?}", convpc.structure());
         }
     }
