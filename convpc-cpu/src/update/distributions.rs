@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use convpc_core::{Error, Family, Result, Structure, WeightMatrices};
-use ndarray::{Array3, ArrayD, Axis};
+use ndarray::{Array3, ArrayD, Axis, aview1};
 use rayon::prelude::*;
 
 use crate::{
@@ -42,6 +42,12 @@ pub(crate) trait Visit: Sync {
     /// Whether it moves parameters.
     fn moves(&self) -> bool {
         true
+    }
+
+    /// The pseudocount, where the new weights of a sum are those of the exact step whatever the old ones were: nothing but counts
+    /// is gathered then, and there is no visit.
+    fn replaces_weights(&self) -> Option<f64> {
+        None
     }
 
     /// Whether it may move a distribution to where it is none.
@@ -135,6 +141,14 @@ fn each_sum<V: Visit>(
             let number = piece * (len / inputs) + output;
             let (matrix, d) = (number / outputs, number % outputs);
             let (group, r) = (matrix / repetitions, matrix % repetitions);
+            let part = d * inputs..(d + 1) * inputs;
+            if let Some(pseudocount) = visit.replaces_weights() {
+                counts.clear();
+                counts.resize(inputs, 0.0);
+                at.add_counts(matrix, outputs * inputs, part, counts);
+                exact_weights(counts, pseudocount, w);
+                continue;
+            }
             // Rounded to f32 they sum to one within 1e-7; here they do to the last bit of float64.
             let total: f64 = w.iter().map(|w| f64::from(*w)).sum();
             before.clear();
@@ -142,7 +156,7 @@ fn each_sum<V: Visit>(
             theta.clone_from(before);
             counts.clear();
             counts.resize(1 + inputs, 0.0);
-            at.add_counts(matrix, outputs * inputs, d * inputs..(d + 1) * inputs, &mut counts[1..]);
+            at.add_counts(matrix, outputs * inputs, part, &mut counts[1..]);
             counts[0] = counts[1..].iter().sum();
             let start = matrices.offset((group, r), d, 0) - piece * len;
             let stride = if inputs > 1 { matrices.offset((group, r), d, 1) - piece * len - start } else { 1 };
@@ -174,6 +188,14 @@ fn each_sum<V: Visit>(
     };
     let pieces = values.par_chunks_exact_mut(len).zip(cut(memory, pieces)).enumerate();
     pieces.map_init(Scratch::default, piece).collect::<Vec<_>>().into_iter().sum()
+}
+
+/// The exact step of a sum's weights; they stay where nothing was counted.
+fn exact_weights(counts: &[f64], pseudocount: f64, w: &mut [f32]) {
+    let total = aview1(counts).sum() + pseudocount * counts.len() as f64;
+    if total > 0.0 {
+        w.iter_mut().zip(counts).for_each(|(w, n)| *w = ((n + pseudocount) / total) as f32);
+    }
 }
 
 fn each_leaf<V: Visit>(

@@ -23,6 +23,10 @@ fn may_be_no_density(family: &Family) -> bool {
 }
 
 impl Visit for Full {
+    fn replaces_weights(&self) -> Option<f64> {
+        Some(self.step.pseudocount)
+    }
+
     fn goes_astray(&self, family: &Family) -> bool {
         may_be_no_density(family)
     }
