@@ -68,7 +68,7 @@ impl Options {
     }
 
     /// # Errors
-    /// [`Error::Zero`] and [`Error::Argument`] where a number is out of range.
+    /// [`Error::Zero`](crate::Error::Zero) and [`Error::Argument`](crate::Error::Argument) where a number is out of range.
     pub fn check(&self) -> Result<()> {
         self.rule.check()?;
         self.step.check()?;
