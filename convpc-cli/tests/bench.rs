@@ -162,10 +162,12 @@ fn a_bench_refuses_what_it_cannot_measure() {
 
 #[test]
 fn a_plan_is_printed_in_the_place_of_measuring() {
-    let output = run("--image 4x4 --channels 2 --depth 1 --plan");
+    let output = run("--image 4x4 --channels 2 --depth 1 --shared-leaves --plan");
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(
-        ["4x4x1/sum/2ch/depth1", "tiles of", "shares below the sums of layer 2"].iter().all(|t| text.contains(t)),
+        ["4x4x1/sum/2ch/depth1/normal/shared", "tiles of", "shares below the sums of layer 2"]
+            .iter()
+            .all(|t| text.contains(t)),
         "{text}"
     );
     let output = run("--plan --backend reference");

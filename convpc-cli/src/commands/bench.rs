@@ -61,6 +61,9 @@ struct Own {
     /// Share weights between patches.
     #[arg(long, visible_alias = "use-sum-conv")]
     sum_conv: bool,
+    /// Give all pixels the same leaf distributions.
+    #[arg(long)]
+    shared_leaves: bool,
     /// Independent copies [default: 1]
     #[arg(long)]
     repetitions: Option<usize>,
@@ -104,7 +107,8 @@ impl Own {
             .channels(channels)
             .kernel_size(kernel_size)
             .repetitions(repetitions)
-            .use_sum_conv(self.sum_conv);
+            .use_sum_conv(self.sum_conv)
+            .shared_leaves(self.shared_leaves);
         if let Some(depth) = self.depth {
             shape = shape.depth(depth);
         }
@@ -116,7 +120,8 @@ impl Own {
         if repetitions != 1 {
             name += &format!("/{repetitions}reps");
         }
-        Case::new(format!("{name}/{}", leaf.family(self.levels).name()), shape, batch)
+        let shared = if self.shared_leaves { "/shared" } else { "" };
+        Case::new(format!("{name}/{}{shared}", leaf.family(self.levels).name()), shape, batch)
     }
 }
 
