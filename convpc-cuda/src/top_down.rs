@@ -23,7 +23,6 @@ struct Level {
     layer: usize,
     matrices: WeightMatrices,
     features: usize,
-    groups: Buffer<u32>,
     /// Of the inputs, `[repetition][feature][channel]`.
     below: Buffer<f64>,
     pool: Pool,
@@ -33,8 +32,10 @@ struct Level {
 struct Pool {
     /// `[place]`: the feature whose inputs it is among, or CONVPC_NO_FEATURE.
     parents: Buffer<u32>,
-    /// `[place]`: its row, where several places have one.
-    rows_of: Option<Buffer<u32>>,
+    /// `[place]`: its row.
+    rows_of: Buffer<u32>,
+    /// Whether several places have one row; else place and row are one.
+    shared: bool,
     rows: usize,
     repetitions: usize,
     channels: usize,
@@ -51,7 +52,6 @@ impl TopDown {
             let Some(matrices) = WeightMatrices::new(structure, layer) else { continue };
             let (shape, input) = (structure.shape(layer), structure.input_shape(layer));
             let groups: Vec<u32> = (0..shape.features()).map(|feature| matrices.group(feature) as u32).collect();
-            let rows_of = (matrices.groups < shape.features()).then(|| queue.upload_new(&groups, Need::Circuit));
             let parents = parents(structure, &sums[index + 1..], shape.features());
             levels.push(Level {
                 layer,
@@ -59,14 +59,14 @@ impl TopDown {
                 features: shape.features(),
                 pool: Pool {
                     parents: queue.upload_new(&parents, Need::Circuit)?,
-                    rows_of: rows_of.transpose()?,
+                    rows_of: queue.upload_new(&groups, Need::Circuit)?,
+                    shared: matrices.groups < shape.features(),
                     rows: matrices.groups,
                     repetitions: matrices.repetitions,
                     channels: matrices.outputs,
                     above_features: sums.get(index + 1).map_or(1, |&above| structure.shape(above).features()),
                     used: queue.allocate(matrices.groups * matrices.repetitions * matrices.outputs, Need::Circuit)?,
                 },
-                groups: queue.upload_new(&groups, Need::Circuit)?,
                 below: queue.allocate(input.repetitions * shape.features() * input.channels, Need::Circuit)?,
             });
         }
@@ -74,7 +74,8 @@ impl TopDown {
         let rows_of: Vec<u32> = (0..columns).map(|column| structure.leaf_row(column) as u32).collect();
         let leaves = Pool {
             parents: queue.upload_new(&parents(structure, &sums, columns), Need::Circuit)?,
-            rows_of: structure.leaf().shared.then(|| queue.upload_new(&rows_of, Need::Circuit)).transpose()?,
+            rows_of: queue.upload_new(&rows_of, Need::Circuit)?,
+            shared: structure.leaf().shared,
             rows: structure.leaf_rows(),
             repetitions: shape.repetitions,
             channels: shape.channels,
@@ -93,7 +94,7 @@ impl TopDown {
             let arguments = ConvpcTopDown {
                 above,
                 parents: level.pool.parents.address(),
-                groups: level.groups.address(),
+                groups: level.pool.rows_of.address(),
                 linear: weights.linear.address(),
                 below: level.below.address(),
                 features: level.features as u32,
@@ -126,7 +127,7 @@ impl Pool {
         let arguments = ConvpcPoolTopDown {
             above,
             parents: self.parents.address(),
-            rows_of: self.rows_of.as_ref().map_or(0, Buffer::address),
+            rows_of: if self.shared { self.rows_of.address() } else { 0 },
             to: self.used.address(),
             places: self.parents.len() as u32,
             above_features: self.above_features as u32,
