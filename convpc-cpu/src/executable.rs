@@ -197,9 +197,13 @@ impl Executable for CpuExecutable {
         let plan = &self.model.plan;
         // Where rows are too few to give each thread a panel.
         let few = data.nrows().div_ceil(plan.narrow) < self.pool.current_num_threads() && plan.cut.is_some();
-        let all = match few {
-            true => self.by_shares(Tile::new(plan, data), Semiring::SumProduct, None),
-            false => self.by_tiles(data),
+        let tile = match data.nrows() {
+            rows if rows <= plan.singly => Some(Tile::singly(data)),
+            _ => few.then(|| Tile::new(plan, data)),
+        };
+        let all = match tile {
+            Some(tile) => self.by_shares(tile, Semiring::SumProduct, None),
+            None => self.by_tiles(data),
         };
         Ok(all.into())
     }

@@ -23,6 +23,8 @@ pub(crate) struct Plan {
     pub(crate) width: usize,
     /// Rows of a panel where there are no more: one register.
     pub(crate) narrow: usize,
+    /// The most rows that go up one by one, lanes being channels.
+    pub(crate) singly: usize,
     /// Rows of a tile whose likelihoods are computed.
     pub(crate) tile: usize,
     /// Rows of a tile that is remembered for the way down.
@@ -77,10 +79,14 @@ impl Plan {
         let node = (1..layers).filter(|l| sums[*l].is_some()).map(channels).max().unwrap_or(1);
         let tile = whole(caches.second / 2 / 4 / waiting.max(1));
         let recorded_tile = whole(caches.second / 2 / 4 / (5 * node));
+        // A panel of few rows costs what a full one does; a row by itself what its channels' registers do and some work besides
+        // for each node, which is measured to be a panel's at 2 rows of 16 channels and at 8 to 16 rows of 64 and 128.
+        let singly = (narrow * node / 128).clamp(1, narrow / 2);
 
         let mut plan = Plan {
             width,
             narrow,
+            singly,
             tile,
             recorded_tile,
             cut,
@@ -212,8 +218,8 @@ impl fmt::Display for Plan {
         writeln!(f, "{}", self.caches)?;
         writeln!(
             f,
-            "panels of {} rows ({} for few), tiles of {} on the way up, of {} for both ways",
-            self.width, self.narrow, self.tile, self.recorded_tile
+            "panels of {} rows ({} for few, up to {} one by one), tiles of {} on the way up, of {} for both ways",
+            self.width, self.narrow, self.singly, self.tile, self.recorded_tile
         )?;
         match self.cut {
             Some(layer) => write!(f, "{} shares below the sums of layer {layer}, one above", self.roots.len())?,
@@ -255,7 +261,7 @@ mod tests {
         // 1,064 sums of 64 inputs and 64 outputs, and the root, 4 bytes a value.
         let structure = ConvPc::new(28, 28, 1, Family::normal()).channels(64).depth(5).structure().unwrap();
         let expected = "caches of a core: 32 KiB, 1024 KiB\n\
-                        panels of 16 rows (8 for few), tiles of 128 on the way up, of 128 for both ways\n\
+                        panels of 16 rows (8 for few, up to 4 one by one), tiles of 128 on the way up, of 128 for both ways\n\
                         16 shares below the sums of layer 8, one above, 533 KiB of tape a row";
         assert_eq!(plan(&structure, CACHES).to_string(), expected);
     }

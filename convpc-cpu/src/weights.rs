@@ -3,7 +3,7 @@ use std::{ops::Deref, sync::OnceLock};
 use convpc_core::{Structure, WeightMatrices};
 use ndarray::{Array3, s};
 
-use crate::simd::Steps;
+use crate::{memory::Aligned, simd::Steps};
 
 /// The weights of a sum-like layer as the SIMD loops read them: f32, linear.
 #[derive(Debug)]
@@ -12,6 +12,8 @@ pub(crate) struct Weights {
     values: Vec<f32>,
     /// Made when something is drawn for the first time.
     steps: OnceLock<Steps>,
+    /// `[matrix][input][output]`, made when a single row is scored for the first time.
+    columns: OnceLock<Aligned>,
 }
 
 impl Deref for Weights {
@@ -27,7 +29,7 @@ impl Weights {
     pub(crate) fn new(structure: &Structure, layer: usize, tensor: &[f64]) -> Option<Self> {
         let matrices = WeightMatrices::new(structure, layer)?;
         let values = matrices.offsets().map(|offset| tensor[offset] as f32).collect();
-        Some(Weights { matrices, values, steps: OnceLock::new() })
+        Some(Weights { matrices, values, steps: OnceLock::new(), columns: OnceLock::new() })
     }
 
     /// `[matrix][output][input]`
@@ -37,7 +39,7 @@ impl Weights {
 
     /// To be replaced; how they lie beside them.
     pub(crate) fn values_mut(&mut self) -> (WeightMatrices, &mut [f32]) {
-        self.steps = OnceLock::new();
+        (self.steps, self.columns) = (OnceLock::new(), OnceLock::new());
         (self.matrices, &mut self.values)
     }
 
@@ -87,5 +89,20 @@ impl Weights {
     pub(crate) fn of(&self, feature: usize, repetition: usize) -> &[f32] {
         let start = self.start(feature, repetition);
         &self.values[start..start + self.outputs * self.inputs]
+    }
+
+    /// The `[inputs][outputs]` weights of a feature.
+    pub(crate) fn columns_of(&self, feature: usize, repetition: usize) -> &[f32] {
+        let len = self.outputs * self.inputs;
+        let columns = self.columns.get_or_init(|| {
+            let mut columns = Aligned::zeros(self.values.len());
+            for (w, to) in self.values.chunks_exact(len).zip(columns.as_mut().chunks_exact_mut(len)) {
+                for (output, w) in w.chunks_exact(self.inputs).enumerate() {
+                    to[output..].iter_mut().step_by(self.outputs).zip(w).for_each(|(to, w)| *to = *w);
+                }
+            }
+            columns
+        });
+        &columns.as_ref()[self.start(feature, repetition)..][..len]
     }
 }

@@ -2,7 +2,7 @@
 
 use convpc_core::{Backend, Circuit, ConvPc, Executable, Family, Mpe, Reference, Semiring, em};
 use convpc_cpu::{Cpu, InstructionSet};
-use ndarray::{Array2, Axis};
+use ndarray::{Array2, Axis, Ix4};
 
 fn circuits() -> Vec<Circuit> {
     let base = |family| ConvPc::new(5, 7, 1, family).channels(6).depth(2);
@@ -134,6 +134,45 @@ fn a_row_does_not_depend_on_its_batch_or_the_threads() {
             let alone = data.view().split_at(Axis(0), row).1.split_at(Axis(0), 1).0;
             assert_eq!(three.log_likelihood(alone).unwrap()[0], all[row]);
             assert_eq!(three.sample_conditional(alone, 9, 100 + row as u64).unwrap().row(0), drawn.row(row));
+        }
+    }
+}
+
+/// Leaves so sharp that the values of a node are further apart than f32 holds, or zero.
+fn sharp(circuit: &Circuit) -> Circuit {
+    let (structure, mut parameters) = circuit.clone().into_parts();
+    let family = structure.leaf().family;
+    let mut leaves = parameters.0[0].view_mut().into_dimensionality::<Ix4>().unwrap();
+    for ((_, c, _, p), value) in leaves.indexed_iter_mut() {
+        match family {
+            Family::Normal(_) if p == 1 => *value *= 0.02,
+            Family::Categorical(_) => *value = f64::from(p == c % family.parameters()),
+            Family::Binomial(_) => *value = if c == 0 { 1e-9 } else { 1.0 - 1e-6 / c as f64 },
+            Family::Bernoulli(_) => *value = (c % 2) as f64,
+            _ => (),
+        }
+    }
+    Circuit::new(structure, parameters).unwrap()
+}
+
+#[test]
+fn rows_by_themselves_are_the_same_to_the_last_bit() {
+    for circuit in circuits().into_iter().flat_map(|circuit| [sharp(&circuit), circuit]) {
+        let mut data = data(&circuit, 40);
+        // Values of other rows, which are far from what each node expects.
+        for row in 1..20 {
+            for column in (row % 3..data.ncols()).step_by(3) {
+                data[[row, column]] = data[[row + 20, column]];
+            }
+        }
+        for cpu in backends() {
+            let executable = cpu.load(&circuit).unwrap();
+            let all = executable.log_likelihood(data.view()).unwrap();
+            for few in [1, 2, 3] {
+                let each = data.axis_chunks_iter(Axis(0), few).map(|rows| executable.log_likelihood(rows).unwrap());
+                let each: Vec<f64> = each.flatten().collect();
+                assert_eq!(each, all.to_vec(), "{few} of {}, {circuit}", cpu.description());
+            }
         }
     }
 }

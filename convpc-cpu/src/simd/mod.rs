@@ -19,6 +19,7 @@ mod ceilings;
 mod gemm;
 mod lanes;
 pub mod math;
+mod matvec;
 pub mod ops;
 mod portable;
 mod random;
@@ -37,6 +38,7 @@ use std::fmt;
 pub use ceilings::{multiply_adds, read};
 pub use gemm::{MatMul, Matrix, Store};
 pub use lanes::{Lanes, MOST_LANES};
+pub use matvec::MatVec;
 pub use random::{box_muller, uniforms};
 pub use steps::Steps;
 

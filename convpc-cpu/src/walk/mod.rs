@@ -40,6 +40,11 @@ impl<'a> Tile<'a> {
         Tile { data, n: data.nrows().next_multiple_of(width), width }
     }
 
+    /// The rows one by one, for the way up of so few that most of a panel's lanes would have nothing to do.
+    pub(crate) fn singly(data: ArrayView2<'a, f32>) -> Self {
+        Tile { data, n: data.nrows(), width: 1 }
+    }
+
     /// The values of a column, from row `first` on.
     fn column(&self, column: usize, first: usize, x: &mut [f32]) {
         let values = self.data.column(column);

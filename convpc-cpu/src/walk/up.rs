@@ -7,7 +7,7 @@ use crate::{
     memory::Aligned,
     product::{Above, Panel, Product, Sums, add, log},
     simd::{
-        Isa, MOST_WIDTH, MatMul, Matrix, Store,
+        Isa, MOST_WIDTH, MatMul, MatVec, Matrix, Store,
         ops::{Exponentials, Normalise, NormaliseWide, PRODUCT_EXPONENT, Rescue, SMALLEST_SUM, SplitLogarithms, Widen},
     },
 };
@@ -169,10 +169,13 @@ impl Walk<'_, '_> {
             let kept = kept.as_mut().map(|sums| &mut sums[panel * outputs * width..][..outputs * width]);
             let mut own = std::mem::take(&mut scratch.sums);
             let sums = kept.unwrap_or_else(|| own.at_least(outputs * width));
-            let store = if self.semiring == Semiring::MaxProduct { Store::Largest } else { Store::Set };
-            let a = Matrix::new(sum.w, inputs, 1);
-            let product = MatMul { m: outputs, n: width, k: inputs, a, b: e, ldb: width, c: sums, ldc: width, store };
-            let least = model.isa.dispatch(product);
+            let least = if width == 1 && self.semiring == Semiring::SumProduct {
+                model.isa.dispatch(MatVec { w: weights.columns_of(feature, repetition), x: e, y: sums })
+            } else {
+                let store = if self.semiring == Semiring::MaxProduct { Store::Largest } else { Store::Set };
+                let (a, b, c) = (Matrix::new(sum.w, inputs, 1), &*e, &mut *sums);
+                model.isa.dispatch(MatMul { m: outputs, n: width, k: inputs, a, b, ldb: width, c, ldc: width, store })
+            };
             if least < SMALLEST_SUM && sum.rescue(model.isa, wide_inputs, self.semiring, e, sums, &mut scratch) {
                 let [mantissas, exponents] = scratch.outputs.each_ref().map(|to| &to.as_ref()[..outputs * width]);
                 above.take(model.isa, panel, mantissas, Some(exponents));

@@ -1,5 +1,6 @@
 //! Log-densities of one variable for a panel of rows, and its flow-weighted statistics for a tile of panels.
 
+use super::{greatest, load};
 use crate::simd::{Kernel, Lanes, lanes::MOST_LANES, math};
 
 /// `bias[c] − z²/2` with `z = (x − mean[c]) · inv_std[c]`, added to a panel.
@@ -25,8 +26,22 @@ impl Kernel for LocationScale<'_> {
     unsafe fn run<L: Lanes>(self) {
         let Self { x, mean, inv_std, bias, missing, out } = self;
         let (n, channels) = (x.len(), mean.len());
-        assert!(n.is_multiple_of(L::LEN) && inv_std.len() == channels && bias.len() == channels);
-        assert!(out.len() == channels * n);
+        assert!(inv_std.len() == channels && bias.len() == channels && out.len() == channels * n);
+        if n == 1 {
+            let coefficients = mean.chunks(L::LEN).zip(inv_std.chunks(L::LEN)).zip(bias.chunks(L::LEN));
+            for (out, ((mean, inv_std), bias)) in out.chunks_mut(L::LEN).zip(coefficients) {
+                // SAFETY: only values of the slices are read and written.
+                unsafe {
+                    let (x, b) = (L::splat(x[0]), load::<L>(bias));
+                    let z = x.sub(load(mean)).mul(load(inv_std));
+                    let y = z.mul(L::splat(-0.5)).mul_add(z, b);
+                    let y = L::select(x.is_nan(), b.mul(L::splat(missing)), y);
+                    load::<L>(out).add(y).store_first(out.as_mut_ptr(), out.len());
+                }
+            }
+            return;
+        }
+        assert!(n.is_multiple_of(L::LEN));
         for c in 0..channels {
             // SAFETY: j + L::LEN <= n and c < channels keep every access inside the slices checked above.
             unsafe {
@@ -116,8 +131,29 @@ impl Kernel for Natural<'_> {
         let Self { sufficient, observed, eta, mode, missing, out } = self;
         let (n, channels) = (observed.len(), mode.len());
         let statistics = eta.len() / channels - 1;
-        assert!(n.is_multiple_of(L::LEN) && eta.len() == (statistics + 1) * channels);
+        assert!(eta.len() == (statistics + 1) * channels);
         assert!(sufficient.len() == (statistics + 1) * n && out.len() == channels * n);
+        if n == 1 {
+            for (first, out) in (0..channels).step_by(L::LEN).zip(out.chunks_mut(L::LEN)) {
+                let count = out.len();
+                let of = |row: usize| &eta[row * channels + first..][..count];
+                // SAFETY: only values of the slices are read and written.
+                unsafe {
+                    let mut y = load::<L>(of(statistics));
+                    for (k, &t) in sufficient[..statistics].iter().enumerate().filter(|(_, t)| **t != 0.0) {
+                        y = L::splat(t).mul_add(load(of(k)), y);
+                    }
+                    if observed[0] == 0.0 {
+                        y = load::<L>(&mode[first..][..count]).mul(L::splat(missing));
+                    } else {
+                        y = y.add(L::splat(sufficient[statistics]));
+                    }
+                    load::<L>(out).add(y).store_first(out.as_mut_ptr(), count);
+                }
+            }
+            return;
+        }
+        assert!(n.is_multiple_of(L::LEN));
         for c in 0..channels {
             for j in (0..n).step_by(L::LEN) {
                 // SAFETY: j + L::LEN <= n, k <= statistics and c < channels keep every access inside the slices.
@@ -197,6 +233,11 @@ impl Kernel for Table<'_> {
     unsafe fn run<L: Lanes>(self) {
         let Self { rows, out } = self;
         let width = rows.len();
+        if let [row] = rows {
+            let row = &row[..out.len()];
+            out.iter_mut().zip(row).for_each(|(out, x)| *out += x);
+            return;
+        }
         assert!(width.is_multiple_of(L::LEN) && out.len().is_multiple_of(width));
         let channels = out.len() / width;
         let whole = channels / L::LEN * L::LEN;
@@ -277,16 +318,7 @@ impl Kernel for Largest<'_> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) -> f32 {
-        let (whole, rest) = self.x.split_at(self.x.len() / L::LEN * L::LEN);
-        let mut lanes = [f32::NEG_INFINITY; MOST_LANES];
-        // SAFETY: whole registers are read from `whole`, and no register has more lanes than `lanes`.
-        unsafe {
-            let mut largest = L::splat(f32::NEG_INFINITY);
-            for at in (0..whole.len()).step_by(L::LEN) {
-                largest = L::load(whole.as_ptr().add(at)).max(largest);
-            }
-            largest.store(lanes.as_mut_ptr());
-        }
-        lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, b| a.max(*b))
+        // SAFETY: the instruction set is the caller's contract.
+        unsafe { greatest::<L>(self.x, f32::NEG_INFINITY) }
     }
 }

@@ -1,7 +1,7 @@
 //! What a sum does around its matrix products, panel by panel.
 //!
-//! A panel is a few rows of a tile, `[channel][width]`, the width one or two registers. The values of a node in it are
-//! linear: what they are relative to is kept apart, an exponent or a logarithm a row. Where values differ from one another
+//! A panel is a few rows of a tile, `[channel][width]`, the width one or two registers, or one: on the way up a single row is
+//! a panel too, whose lanes are channels, and comes out the same to the last bit. The values of a node in it are linear: what they are relative to is kept apart, an exponent or a logarithm a row. Where values differ from one another
 //! by more than f32 can hold, the panel is wide: a mantissa and an exponent each ([`wide`]).
 
 mod ascent;
@@ -47,6 +47,18 @@ impl Kernel for Exponentials<'_> {
     unsafe fn run<L: Lanes>(self) {
         let Self { x, e, max } = self;
         let n = max.len();
+        if n == 1 {
+            assert!(x.len() == e.len());
+            // SAFETY: only values of the slices are read and written.
+            unsafe {
+                let m = greatest::<L>(x, f32::NEG_INFINITY);
+                max[0] = if m == f32::NEG_INFINITY { 0.0 } else { m };
+                for (x, e) in x.chunks(L::LEN).zip(e.chunks_mut(L::LEN)) {
+                    math::exp(load::<L>(x).sub(L::splat(max[0]))).store_first(e.as_mut_ptr(), e.len());
+                }
+            }
+            return;
+        }
         assert!(n.is_multiple_of(L::LEN) && x.len() == e.len() && x.len().is_multiple_of(n));
         for j in (0..n).step_by(L::LEN) {
             // SAFETY: j + L::LEN <= n and at steps by n keep every access inside the slices checked above.
@@ -82,17 +94,26 @@ impl Kernel for Multiply<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) -> bool {
         let Self { p, s, first } = self;
-        assert!(p.len() == s.len() && p.len().is_multiple_of(L::LEN));
-        // SAFETY: at + L::LEN <= p.len() == s.len().
+        assert!(p.len() == s.len());
+        let whole = p.len() / L::LEN * L::LEN;
+        // SAFETY: at + L::LEN <= whole <= p.len() == s.len(), and what is beyond are slices.
         unsafe {
             let scale = L::splat(PRODUCT_SCALE);
             let (mut least, mut greatest) = (L::splat(f32::INFINITY), L::splat(0.0));
-            for at in (0..p.len()).step_by(L::LEN) {
+            for at in (0..whole).step_by(L::LEN) {
                 let before = if first { scale } else { L::load(p.as_ptr().add(at)) };
                 let product = before.mul(L::load(s.as_ptr().add(at)));
                 least = product.min(least);
                 greatest = product.max(greatest);
                 product.store(p.as_mut_ptr().add(at));
+            }
+            if whole < p.len() {
+                let (p, s) = (&mut p[whole..], &s[whole..]);
+                let product = if first { scale } else { load::<L>(p) }.mul(load::<L>(s));
+                // The lanes beyond are zeros, which are neither too small nor too large.
+                least = product.min(least);
+                greatest = product.max(greatest);
+                product.store_first(p.as_mut_ptr(), p.len());
             }
             if L::any(L::splat(GREATEST_PRODUCT).lt(greatest)) {
                 return true;
@@ -117,6 +138,18 @@ impl Kernel for Normalise<'_> {
     unsafe fn run<L: Lanes>(self) {
         let Self { p, exponents } = self;
         let n = exponents.len();
+        if n == 1 {
+            // SAFETY: only values of the slices are read and written.
+            unsafe {
+                let exponent = or_zero(L::splat(greatest::<L>(p, 0.0)).split_pow2().1);
+                exponent.store_first(exponents.as_mut_ptr(), 1);
+                let scale = L::splat(1.0).scale_pow2(L::splat(0.0).sub(exponent));
+                for p in p.chunks_mut(L::LEN) {
+                    load::<L>(p).mul(scale).store_first(p.as_mut_ptr(), p.len());
+                }
+            }
+            return;
+        }
         assert!(n.is_multiple_of(L::LEN) && p.len().is_multiple_of(n));
         for j in (0..n).step_by(L::LEN) {
             // SAFETY: j + L::LEN <= n and at steps by n keep every access inside the slices checked above.
@@ -134,6 +167,29 @@ impl Kernel for Normalise<'_> {
             }
         }
     }
+}
+
+/// A register of the values, zero beyond the last.
+#[inline(always)]
+unsafe fn load<L: Lanes>(from: &[f32]) -> L {
+    // SAFETY: nothing beyond the slice is read; the instruction set is the caller's contract.
+    unsafe { if from.len() >= L::LEN { L::load(from.as_ptr()) } else { L::load_first(from.as_ptr(), from.len()) } }
+}
+
+/// The largest of the values and `least`.
+#[inline(always)]
+unsafe fn greatest<L: Lanes>(x: &[f32], least: f32) -> f32 {
+    let (whole, rest) = x.split_at(x.len() / L::LEN * L::LEN);
+    let mut lanes = [least; MOST_LANES];
+    // SAFETY: whole registers are read from `whole`, and no register has more lanes than `lanes`.
+    unsafe {
+        let mut greatest = L::splat(least);
+        for at in (0..whole.len()).step_by(L::LEN) {
+            greatest = L::load(whole.as_ptr().add(at)).max(greatest);
+        }
+        greatest.store(lanes.as_mut_ptr());
+    }
+    lanes.iter().chain(rest).fold(least, |a, b| if *b > a { *b } else { a })
 }
 
 /// `exponent`, 0 where it is -inf.

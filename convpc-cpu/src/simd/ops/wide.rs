@@ -1,9 +1,9 @@
 //! Values further apart than f32 can hold: a mantissa in [0.75, 1.5) and an exponent each, -inf that of zero.
 //!
 //! The mantissas go through the same multiplications, rounded alike, as the values of a plain panel, so that a row's result
-//! does not depend on whether its panel is wide.
+//! does not depend on whether its panel is wide. Panels of a single row use a lane of a register: they are rare enough.
 
-use super::{LEAST_EXPONENT, SMALLEST_SUM, or_zero};
+use super::{LEAST_EXPONENT, SMALLEST_SUM, load, or_zero};
 use crate::simd::{Kernel, Lanes, math};
 
 /// Splits values into mantissas (in place) and exponents.
@@ -20,14 +20,13 @@ impl Kernel for Widen<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
         let Self { values, exponents } = self;
-        assert!(values.len() == exponents.len() && values.len().is_multiple_of(L::LEN));
-        for at in (0..values.len()).step_by(L::LEN) {
-            // SAFETY: at + L::LEN <= the common length.
+        assert!(values.len() == exponents.len());
+        for (values, exponents) in values.chunks_mut(L::LEN).zip(exponents.chunks_mut(L::LEN)) {
+            // SAFETY: only values of the slices are read and written.
             unsafe {
-                let to = values.as_mut_ptr().add(at);
-                let (m, k) = L::load(to).split_pow2();
-                m.store(to);
-                k.store(exponents.as_mut_ptr().add(at));
+                let (m, k) = load::<L>(values).split_pow2();
+                m.store_first(values.as_mut_ptr(), values.len());
+                k.store_first(exponents.as_mut_ptr(), exponents.len());
             }
         }
     }
@@ -52,16 +51,18 @@ impl Kernel for SplitLogarithms<'_> {
     unsafe fn run<L: Lanes>(self) {
         let Self { x, max, values, exponents } = self;
         let n = max.len();
-        assert!(n.is_multiple_of(L::LEN) && x.len().is_multiple_of(n));
-        assert!(x.len() == values.len() && x.len() == exponents.len());
-        for at in (0..x.len()).step_by(L::LEN) {
-            // SAFETY: at + L::LEN <= the common length, at % n + L::LEN <= n.
-            unsafe {
-                let x = L::load(x.as_ptr().add(at)).sub(L::load(max.as_ptr().add(at % n)));
-                let (m, k) = math::exp_split(x);
-                let (m, e) = m.split_pow2();
-                m.store(values.as_mut_ptr().add(at));
-                k.add(e).store(exponents.as_mut_ptr().add(at));
+        assert!(x.len().is_multiple_of(n) && x.len() == values.len() && x.len() == exponents.len());
+        for j in (0..n).step_by(L::LEN) {
+            let count = L::LEN.min(n - j);
+            for at in (j..x.len()).step_by(n) {
+                // SAFETY: j + count <= n and at steps by n keep every access inside the slices checked above.
+                unsafe {
+                    let x = load::<L>(&x[at..][..count]).sub(load(&max[j..][..count]));
+                    let (m, k) = math::exp_split(x);
+                    let (m, e) = m.split_pow2();
+                    m.store_first(values.as_mut_ptr().add(at), count);
+                    k.add(e).store_first(exponents.as_mut_ptr().add(at), count);
+                }
             }
         }
     }
@@ -85,18 +86,18 @@ impl Kernel for WideMultiply<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
         let Self { p, exponents, s, s_exponents } = self;
-        assert!(p.len() == s.len() && p.len() == exponents.len() && p.len().is_multiple_of(L::LEN));
-        assert!(s_exponents.is_none_or(|k| k.len() == p.len()));
+        assert!(p.len() == s.len() && p.len() == exponents.len() && s_exponents.is_none_or(|k| k.len() == p.len()));
         for at in (0..p.len()).step_by(L::LEN) {
-            // SAFETY: at + L::LEN <= the common length.
+            let part = at..p.len().min(at + L::LEN);
+            let (p, k) = (&mut p[part.clone()], &mut exponents[part.clone()]);
+            // SAFETY: only values of the slices are read and written.
             unsafe {
-                let (to, k) = (p.as_mut_ptr().add(at), exponents.as_mut_ptr().add(at));
-                let (m, mut e) = L::load(to).mul(L::load(s.as_ptr().add(at))).split_pow2();
+                let (m, mut e) = load::<L>(p).mul(load(&s[part.clone()])).split_pow2();
                 if let Some(s_exponents) = s_exponents {
-                    e = e.add(L::load(s_exponents.as_ptr().add(at)));
+                    e = e.add(load(&s_exponents[part]));
                 }
-                m.store(to);
-                L::load(k).add(e).store(k);
+                m.store_first(p.as_mut_ptr(), p.len());
+                load::<L>(k).add(e).store_first(k.as_mut_ptr(), k.len());
             }
         }
     }
@@ -121,21 +122,21 @@ impl Kernel for NormaliseWide<'_> {
     unsafe fn run<L: Lanes>(self) {
         let Self { mantissas, exponents, values, row_exponents } = self;
         let n = row_exponents.len();
-        assert!(n.is_multiple_of(L::LEN) && values.len().is_multiple_of(n));
-        assert!(mantissas.len() == values.len() && exponents.len() == values.len());
+        assert!(values.len().is_multiple_of(n) && mantissas.len() == values.len() && exponents.len() == values.len());
         for j in (0..n).step_by(L::LEN) {
-            // SAFETY: j + L::LEN <= n and at steps by n keep every access inside the slices checked above.
+            let count = L::LEN.min(n - j);
+            // SAFETY: j + count <= n and at steps by n keep every access inside the slices checked above.
             unsafe {
                 let mut greatest = L::splat(f32::NEG_INFINITY);
                 for at in (j..values.len()).step_by(n) {
-                    greatest = L::load(exponents.as_ptr().add(at)).max(greatest);
+                    greatest = load::<L>(&exponents[at..][..count]).max(greatest);
                 }
                 let row = or_zero(greatest);
-                row.store(row_exponents.as_mut_ptr().add(j));
+                row.store_first(row_exponents.as_mut_ptr().add(j), count);
                 for at in (j..values.len()).step_by(n) {
-                    let k = L::load(exponents.as_ptr().add(at)).sub(row);
-                    k.store(exponents.as_mut_ptr().add(at));
-                    scaled(L::load(mantissas.as_ptr().add(at)), k).store(values.as_mut_ptr().add(at));
+                    let k = load::<L>(&exponents[at..][..count]).sub(row);
+                    k.store_first(exponents.as_mut_ptr().add(at), count);
+                    scaled(load(&mantissas[at..][..count]), k).store_first(values.as_mut_ptr().add(at), count);
                 }
             }
         }
@@ -178,27 +179,28 @@ impl Kernel for Rescue<'_> {
     unsafe fn run<L: Lanes>(self) -> bool {
         let Self { w, mantissas, exponents, sum, out, out_exponents, largest } = self;
         let n = sum.len();
-        assert!(n.is_multiple_of(L::LEN) && mantissas.len() == w.len() * n && exponents.len() == w.len() * n);
+        assert!(mantissas.len() == w.len() * n && exponents.len() == w.len() * n);
         assert!(out.len() == n && out_exponents.len() == n);
         let mut wide = false;
         for j in (0..n).step_by(L::LEN) {
-            // SAFETY: j + L::LEN <= n, and inputs have n values for each weight.
+            let count = L::LEN.min(n - j);
+            // SAFETY: j + count <= n, and inputs have n values for each weight.
             unsafe {
-                let given = L::load(sum.as_ptr().add(j));
+                let given = load::<L>(&sum[j..][..count]);
                 let (mut m, mut k) = given.split_pow2();
                 let small = given.lt(L::splat(SMALLEST_SUM));
                 if L::any(small) {
                     let mut greatest = L::splat(f32::NEG_INFINITY);
                     for (c, &w) in w.iter().enumerate().filter(|(_, w)| **w > 0.0) {
                         let (_, k) = L::splat(w).split_pow2();
-                        greatest = L::load(exponents.as_ptr().add(c * n + j)).add(k).max(greatest);
+                        greatest = load::<L>(&exponents[c * n + j..][..count]).add(k).max(greatest);
                     }
                     let row = or_zero(greatest);
                     let mut total = L::splat(0.0);
                     for (c, &w) in w.iter().enumerate().filter(|(_, w)| **w > 0.0) {
                         let (w, k) = L::splat(w).split_pow2();
-                        let k = L::load(exponents.as_ptr().add(c * n + j)).add(k).sub(row);
-                        let term = scaled(L::load(mantissas.as_ptr().add(c * n + j)).mul(w), k);
+                        let k = load::<L>(&exponents[c * n + j..][..count]).add(k).sub(row);
+                        let term = scaled(load::<L>(&mantissas[c * n + j..][..count]).mul(w), k);
                         total = if largest { term.max(total) } else { total.add(term) };
                     }
                     let (total_m, total_k) = total.split_pow2();
@@ -207,8 +209,8 @@ impl Kernel for Rescue<'_> {
                     let zero = k.eq(L::splat(f32::NEG_INFINITY));
                     wide |= L::any(L::select(zero, L::splat(0.0), k).lt(L::splat(-99.0)));
                 }
-                m.store(out.as_mut_ptr().add(j));
-                k.store(out_exponents.as_mut_ptr().add(j));
+                m.store_first(out.as_mut_ptr().add(j), count);
+                k.store_first(out_exponents.as_mut_ptr().add(j), count);
             }
         }
         wide
