@@ -292,3 +292,6 @@ impl Kernel for Scale<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! Log-densities and their statistics.
+
+use super::*;
+
+/// Every fourth value is missing.
+fn observations(count: usize, seed: u32) -> Vec<f32> {
+    let values = uniforms(count, seed).into_iter().enumerate();
+    values.map(|(i, u)| if i % 4 == 3 { f32::NAN } else { 4.0 * u - 2.0 }).collect()
+}
+
+fn coefficients(channels: usize, seed: u32) -> Vec<f32> {
+    uniforms(channels, seed).into_iter().map(|u| u + 0.5).collect()
+}
+
+/// Sums of f32 with terms of either sign.
+fn assert_near(given: f32, expected: f64, what: &str) {
+    assert!((f64::from(given) - expected).abs() <= 2e-5, "{what}: {given} instead of {expected}");
+}
+
+#[test]
+fn densities_of_location_and_scale() {
+    for (isa, channels, width) in panels(true) {
+        for first in 0..4 {
+            // A panel of one row is to be a missing value too.
+            let x = &observations(width + first, 1)[first..];
+            let [mean, inv_std, bias] = [2, 3, 4].map(|seed| coefficients(channels, seed));
+            for missing in [0.0, 1.0] {
+                let mut out = vec![0.25; channels * width];
+                let (mean, inv_std, bias) = (&*mean, &*inv_std, &*bias);
+                isa.dispatch(LocationScale { x, mean, inv_std, bias, missing, out: &mut out });
+                for (at, &out) in out.iter().enumerate() {
+                    let (c, x) = (at / width, f64::from(x[at % width]));
+                    let [mean, inv_std, bias] = [mean, inv_std, bias].map(|of| f64::from(of[c]));
+                    let z = (x - mean) * inv_std;
+                    let density = if x.is_nan() { f64::from(missing) * bias } else { bias - z * z / 2.0 };
+                    assert_near(out, 0.25 + density, "density");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn counts_of_location_and_scale() {
+    for (isa, channels, width) in panels(false) {
+        let x = observations(2 * width, 5);
+        let ([mean, inv_std], flow) =
+            ([2, 3].map(|seed| coefficients(channels, seed)), uniforms(channels * x.len(), 6));
+        let mut counts = vec![1.0; 3 * channels];
+        let kernel =
+            LocationScaleCounts { x: &x, width, mean: &mean, inv_std: &inv_std, flow: &flow, counts: &mut counts };
+        isa.dispatch(kernel);
+        for (at, &count) in counts.iter().enumerate() {
+            let (power, c) = (at / channels, at % channels);
+            let mut expected = 1.0;
+            for (row, &x) in x.iter().enumerate().filter(|(_, x)| !x.is_nan()) {
+                let flow = flow[row / width * channels * width + c * width + row % width];
+                let z = (f64::from(x) - f64::from(mean[c])) * f64::from(inv_std[c]);
+                expected += f64::from(flow) * z.powi(power as i32);
+            }
+            assert!((f64::from(count) - expected).abs() <= 1e-5 * (1.0 + expected.abs()), "{count} {expected}");
+        }
+    }
+}
+
+/// `[statistics + 1][n]` and which values are observed.
+fn sufficient(statistics: usize, n: usize) -> [Vec<f32>; 2] {
+    let observed: Vec<f32> = (0..n).map(|row| f32::from(row % 3 != 2)).collect();
+    let values = uniforms((statistics + 1) * n, 7).into_iter().enumerate();
+    // Statistics that are zero are no reason to look at eta, which may be infinite.
+    let sufficient = values.map(|(at, u)| if at % 5 == 1 || observed[at % n] == 0.0 { 0.0 } else { 3.0 * u });
+    [sufficient.collect(), observed.clone()]
+}
+
+#[test]
+fn densities_of_natural_parameters() {
+    for (isa, channels, width) in panels(true) {
+        for (statistics, first) in [(1, 0), (3, 0), (2, 1), (2, 2)] {
+            let [all, observed] = sufficient(statistics, width + first);
+            let take =
+                |of: &[f32]| of.chunks_exact(width + first).flat_map(|of| of[first..].to_vec()).collect::<Vec<_>>();
+            let (sufficient, observed) = (take(&all), take(&observed));
+            let mut eta = coefficients((statistics + 1) * channels, 8);
+            eta[0] = f32::NEG_INFINITY;
+            let mode = coefficients(channels, 9);
+            for missing in [0.0, 1.0] {
+                let mut out = vec![0.5; channels * width];
+                let (sufficient, observed, eta, mode) = (&*sufficient, &*observed, &*eta, &*mode);
+                isa.dispatch(Natural { sufficient, observed, eta, mode, missing, out: &mut out });
+                for (at, &out) in out.iter().enumerate() {
+                    let (c, row) = (at / width, at % width);
+                    let mut density = f64::from(eta[statistics * channels + c] + sufficient[statistics * width + row]);
+                    for k in (0..statistics).filter(|k| sufficient[k * width + row] != 0.0) {
+                        density += f64::from(eta[k * channels + c]) * f64::from(sufficient[k * width + row]);
+                    }
+                    if observed[row] == 0.0 {
+                        density = f64::from(missing * mode[c]);
+                    }
+                    let expected = 0.5 + density;
+                    assert!(f64::from(out) == expected || (f64::from(out) - expected).abs() < 1e-5, "{out} {expected}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn counts_of_natural_parameters() {
+    for (isa, channels, width) in panels(false) {
+        let (statistics, n) = (2, 2 * width);
+        let ([all, observed], flow) = (sufficient(statistics, n), uniforms(channels * n, 10));
+        let sufficient = &all[..statistics * n];
+        let mut counts = vec![1.0; (1 + statistics) * channels];
+        isa.dispatch(NaturalCounts { sufficient, observed: &observed, width, flow: &flow, counts: &mut counts });
+        for (at, &count) in counts.iter().enumerate() {
+            let (k, c) = (at / channels, at % channels);
+            let factors = if k == 0 { &*observed } else { &sufficient[(k - 1) * n..k * n] };
+            let flow = |row| f64::from(flow[row / width * channels * width + c * width + row % width]);
+            let expected: f64 = (0..n).map(|row| flow(row) * f64::from(factors[row])).sum();
+            assert_close(count, 1.0 + expected, "count");
+        }
+    }
+}
+
+#[test]
+fn tables_are_read_by_rows_and_counted_by_values() {
+    for (isa, channels, width) in panels(true) {
+        let (size, missing) = (5, vec![0.0; channels + 2]);
+        let table: Vec<Vec<f32>> = (0..size).map(|x| uniforms(channels + 2, 30 + x as u32)).collect();
+        let x: Vec<f32> = (0..width).map(|row| if row % 4 == 2 { f32::NAN } else { (row % size) as f32 }).collect();
+        let rows: Vec<&[f32]> = x.iter().map(|x| if x.is_nan() { &*missing } else { &*table[*x as usize] }).collect();
+        let mut out = vec![1.0; channels * width];
+        isa.dispatch(Table { rows: &rows, out: &mut out });
+        for (at, out) in out.into_iter().enumerate() {
+            assert_eq!(out, 1.0 + rows[at % width][at / width]);
+        }
+        let (flow, mut counts) = (uniforms(channels * width, 40), vec![1.0; (1 + size) * channels]);
+        isa.dispatch(TableCounts { x: &x, flow: &flow, counts: &mut counts });
+        for (at, count) in counts.into_iter().enumerate() {
+            let (value, c) = (at / channels, at % channels);
+            let counted = |x: f32| !x.is_nan() && (value == 0 || x as usize == value - 1);
+            let rows = (0..width).filter(|row| counted(x[*row]));
+            assert_close(count, 1.0 + rows.map(|row| f64::from(flow[row * channels + c])).sum::<f64>(), "count");
+        }
+    }
+}
