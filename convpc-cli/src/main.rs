@@ -32,7 +32,7 @@ struct Shared {
     /// What computes: cpu, reference, cuda, cuda:N for GPU number N, or cuda:N,M for several.
     #[arg(long, global = true, default_value_t = BackendChoice::Cpu)]
     backend: BackendChoice,
-    /// What a GPU multiplies: f32, tf32 or bf16.
+    /// What a GPU multiplies: f32, tf32 or bf16; and the cpu where it scores: f32 or bf16.
     #[arg(long, global = true, default_value_t = Precision::F32)]
     precision: Precision,
     /// Threads of the cpu backend; all cores unless given.

@@ -277,8 +277,10 @@ fn a_missing_gpu_is_an_error_and_no_fall_back() {
     let message = bench.fails(1, "demo --backend cuda:99 --out d");
     assert!(message.contains("backend cuda: ") && message.contains("choose "), "{message}");
     assert!(!bench.path("d").join("model.safetensors").exists());
-    let message = bench.fails(1, "demo --precision bf16 --out d");
-    insta::assert_snapshot!(message, @"error: backend cpu: it does not compute in bf16; leave the precision out, or choose the backend cuda");
+    let message = bench.fails(1, "demo --precision tf32 --out d");
+    insta::assert_snapshot!(message, @"error: backend cpu: it does not compute in tf32; leave the precision out, or choose the backend cuda");
+    let message = bench.fails(1, "demo --precision bf16 --backend reference --out d");
+    insta::assert_snapshot!(message, @"error: backend reference: it computes in float64, not in bf16; leave the precision out");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::{
     model::Model,
     product::Sums,
     shares::{Counts, Share},
-    simd::Isa,
+    simd::{Isa, bf16::Bf16},
     unobserved,
     update::Full,
     walk::{Cut, Row, Tape, Tile, Walk, Workspace},
@@ -30,8 +30,8 @@ pub(crate) struct CpuExecutable {
 }
 
 impl CpuExecutable {
-    pub(crate) fn new(circuit: &Circuit, pool: Arc<ThreadPool>, isa: Isa) -> Self {
-        let model = pool.install(|| Model::new(circuit.structure(), circuit.parameters(), isa));
+    pub(crate) fn new(circuit: &Circuit, pool: Arc<ThreadPool>, isa: Isa, bf16: Option<Bf16>) -> Self {
+        let model = pool.install(|| Model::new(circuit.structure(), circuit.parameters(), isa, bf16));
         let counts = Counts::default();
         CpuExecutable { model, pool, workspaces: Mutex::default(), seen: Accumulated::default(), counts }
     }

@@ -4,7 +4,13 @@ use std::sync::Arc;
 
 use convpc_core::{Layer, Structure};
 
-use crate::{caches::Caches, leaf::Leaves, plan::Plan, simd::Isa, weights::Weights};
+use crate::{
+    caches::Caches,
+    leaf::Leaves,
+    plan::Plan,
+    simd::{Isa, bf16::Bf16},
+    weights::Weights,
+};
 
 /// A circuit laid out for the walk.
 #[derive(Debug)]
@@ -19,17 +25,24 @@ pub(crate) struct Model {
     pub(crate) first_sum: usize,
     pub(crate) plan: Plan,
     pub(crate) isa: Isa,
+    /// Where scores are computed from operands of bf16.
+    pub(crate) bf16: Option<Bf16>,
 }
 
 impl Model {
-    pub(crate) fn new(structure: &Arc<Structure>, parameters: &convpc_core::Parameters, isa: Isa) -> Self {
+    pub(crate) fn new(
+        structure: &Arc<Structure>,
+        parameters: &convpc_core::Parameters,
+        isa: Isa,
+        bf16: Option<Bf16>,
+    ) -> Self {
         let layers = structure.layers().len();
         let sums: Vec<_> = (0..layers).map(|layer| Weights::new(structure, layer, parameters.slice(layer))).collect();
         let first_sum = sums.iter().position(Option::is_some).unwrap_or(layers);
         let leaves = Leaves::new(structure, isa, parameters.slice(0));
         let plan = Plan::new(structure, leaves.counts_len(), isa.lanes(), Caches::detect());
         let (structure, leaf_tensor) = (structure.clone(), parameters.slice(0).to_vec());
-        Model { structure, leaf_tensor, leaves, sums, first_sum, plan, isa }
+        Model { structure, leaf_tensor, leaves, sums, first_sum, plan, isa, bf16 }
     }
 
     /// The parameters of the leaf at (data column, channel, repetition).

@@ -3,17 +3,30 @@ use std::{ops::Deref, sync::OnceLock};
 use convpc_core::{Structure, WeightMatrices};
 use ndarray::{Array3, s};
 
-use crate::{memory::Aligned, simd::Steps};
+use crate::{
+    memory::Aligned,
+    simd::{Steps, bf16::pair},
+};
 
 /// The weights of a sum-like layer as the SIMD loops read them: f32, linear.
 #[derive(Debug)]
 pub(crate) struct Weights {
     matrices: WeightMatrices,
     values: Vec<f32>,
-    /// Made when something is drawn for the first time.
+    made: Made,
+}
+
+/// Other forms of the weights, made when they are needed for the first time.
+#[derive(Debug, Default)]
+struct Made {
+    /// What draws.
     steps: OnceLock<Steps>,
-    /// `[matrix][input][output]`, made when a single row is scored for the first time.
+    /// `[matrix][input][output]`, for rows that go up one by one.
     columns: OnceLock<Aligned>,
+    /// `[matrix][output][input / 2]`
+    pairs: OnceLock<Aligned<u32>>,
+    /// `[matrix][input / 2][output]`
+    pair_columns: OnceLock<Aligned<u32>>,
 }
 
 impl Deref for Weights {
@@ -29,7 +42,7 @@ impl Weights {
     pub(crate) fn new(structure: &Structure, layer: usize, tensor: &[f64]) -> Option<Self> {
         let matrices = WeightMatrices::new(structure, layer)?;
         let values = matrices.offsets().map(|offset| tensor[offset] as f32).collect();
-        Some(Weights { matrices, values, steps: OnceLock::new(), columns: OnceLock::new() })
+        Some(Weights { matrices, values, made: Made::default() })
     }
 
     /// `[matrix][output][input]`
@@ -39,7 +52,7 @@ impl Weights {
 
     /// To be replaced; how they lie beside them.
     pub(crate) fn values_mut(&mut self) -> (WeightMatrices, &mut [f32]) {
-        (self.steps, self.columns) = (OnceLock::new(), OnceLock::new());
+        self.made = Made::default();
         (self.matrices, &mut self.values)
     }
 
@@ -67,7 +80,7 @@ impl Weights {
 
     /// What draws by the weights.
     pub(crate) fn steps(&self) -> &Steps {
-        self.steps.get_or_init(|| Steps::new(&self.values, self.inputs))
+        self.made.steps.get_or_init(|| Steps::new(&self.values, self.inputs))
     }
 
     /// The weights of an output among those of all matrices.
@@ -94,15 +107,48 @@ impl Weights {
     /// The `[inputs][outputs]` weights of a feature.
     pub(crate) fn columns_of(&self, feature: usize, repetition: usize) -> &[f32] {
         let len = self.outputs * self.inputs;
-        let columns = self.columns.get_or_init(|| {
-            let mut columns = Aligned::zeros(self.values.len());
-            for (w, to) in self.values.chunks_exact(len).zip(columns.as_mut().chunks_exact_mut(len)) {
-                for (output, w) in w.chunks_exact(self.inputs).enumerate() {
-                    to[output..].iter_mut().step_by(self.outputs).zip(w).for_each(|(to, w)| *to = *w);
-                }
-            }
-            columns
-        });
+        let columns = self.made.columns.get_or_init(|| self.lay(len, |w, to| transpose(w, self.inputs, to)));
         &columns.as_ref()[self.start(feature, repetition)..][..len]
+    }
+
+    /// The `[outputs][inputs / 2]` weights of a feature as pairs of bf16.
+    pub(crate) fn pairs_of(&self, feature: usize, repetition: usize) -> &[u32] {
+        let len = self.outputs * self.inputs.div_ceil(2);
+        let pairs = self.made.pairs.get_or_init(|| self.lay(len, |w, to| self.pair(w, to)));
+        &pairs.as_ref()[self.matrix(feature, repetition) * len..][..len]
+    }
+
+    /// The `[inputs / 2][outputs]` weights of a feature as pairs of bf16.
+    pub(crate) fn pair_columns_of(&self, feature: usize, repetition: usize) -> &[u32] {
+        let rows = self.inputs.div_ceil(2);
+        let len = self.outputs * rows;
+        let lay = |w: &[f32], to: &mut [u32]| {
+            let mut pairs = vec![0; len];
+            self.pair(w, &mut pairs);
+            transpose(&pairs, rows, to);
+        };
+        let columns = self.made.pair_columns.get_or_init(|| self.lay(len, lay));
+        &columns.as_ref()[self.matrix(feature, repetition) * len..][..len]
+    }
+
+    /// Each matrix laid out anew, in `len` values.
+    fn lay<T: Copy + Default>(&self, len: usize, lay: impl Fn(&[f32], &mut [T])) -> Aligned<T> {
+        let matrices = self.values.chunks_exact(self.outputs * self.inputs);
+        let mut all = Aligned::zeros(matrices.len() * len);
+        matrices.zip(all.as_mut().chunks_exact_mut(len)).for_each(|(w, to)| lay(w, to));
+        all
+    }
+
+    fn pair(&self, w: &[f32], to: &mut [u32]) {
+        let pairs = w.chunks_exact(self.inputs).flat_map(|w| w.chunks(2));
+        to.iter_mut().zip(pairs).for_each(|(to, w)| *to = pair(w[0], w.get(1).copied().unwrap_or(0.0)));
+    }
+}
+
+/// From `[rows][columns]` to `[columns][rows]`.
+fn transpose<T: Copy>(from: &[T], columns: usize, to: &mut [T]) {
+    let rows = from.len() / columns;
+    for (row, from) in from.chunks_exact(columns).enumerate() {
+        to[row..].iter_mut().step_by(rows).zip(from).for_each(|(to, x)| *to = *x);
     }
 }

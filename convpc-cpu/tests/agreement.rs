@@ -1,6 +1,6 @@
 //! Every instruction set against the float64 reference, on circuits with all kinds of layers.
 
-use convpc_core::{Backend, Circuit, ConvPc, Executable, Family, Mpe, Reference, Semiring, em};
+use convpc_core::{Backend, Circuit, ConvPc, Executable, Family, Mpe, Precision, Reference, Semiring, em};
 use convpc_cpu::{Cpu, InstructionSet};
 use ndarray::{Array2, Axis, Ix4};
 
@@ -175,6 +175,44 @@ fn rows_by_themselves_are_the_same_to_the_last_bit() {
             }
         }
     }
+}
+
+#[test]
+fn scores_in_bf16_are_within_its_error_and_learning_is_exact() {
+    let bf16 = match Cpu::new(Some(2)).unwrap().with_precision(Precision::Bf16) {
+        Ok(cpu) => cpu,
+        Err(error) => return assert!(error.to_string().contains("leave the precision out"), "{error}"),
+    };
+    assert_eq!((bf16.precision(), bf16.clone().with_precision(Precision::F32).unwrap().precision()), {
+        (Precision::Bf16, Precision::F32)
+    });
+    let mut differ = false;
+    for circuit in circuits() {
+        let data = data(&circuit, 70);
+        let structure = circuit.structure();
+        // The error of one sum is that of its operands; those of a product add up.
+        let sums = (1..structure.layers().len()).filter(|&layer| structure.edges(layer).is_some());
+        let sums: usize = sums.map(|layer| structure.shape(layer).features()).sum();
+        let bound = sums as f64 * Precision::Bf16.error_per_sum();
+        let reference = Reference.load(&circuit).unwrap().log_likelihood(data.view()).unwrap();
+        let exact = Cpu::new(Some(2)).unwrap();
+        let (mut rounded, mut exact) = (bf16.load(&circuit).unwrap(), exact.load(&circuit).unwrap());
+        let given = rounded.log_likelihood(data.view()).unwrap();
+        for (given, expected) in given.iter().zip(&reference) {
+            assert!((given - expected).abs() <= bound, "{given} {expected} {bound}");
+        }
+        differ |= given != exact.log_likelihood(data.view()).unwrap();
+        for few in [1, 2, 17] {
+            let each = data.axis_chunks_iter(Axis(0), few).map(|rows| rounded.log_likelihood(rows).unwrap());
+            assert_eq!(each.flatten().collect::<Vec<f64>>(), given.to_vec(), "{few}, {circuit}");
+        }
+        let learned = |executable: &mut dyn Executable| {
+            executable.accumulate(data.view()).unwrap();
+            executable.statistics().unwrap().counts
+        };
+        assert_eq!(learned(&mut *rounded), learned(&mut *exact));
+    }
+    assert!(differ, "nothing was computed in bf16");
 }
 
 #[test]

@@ -28,22 +28,20 @@ pub enum BackendChoice {
 
 impl BackendChoice {
     /// Opens the backend. `threads` are those of the CPU backend, and of the host where it hands data to a GPU, all
-    /// cores if not given; `precision` is that of a GPU's matrix products.
+    /// cores if not given; `precision` is that of matrix products: a GPU's, or where the CPU scores.
     ///
     /// # Errors
     /// Where the backend was left out of this build, lacks its device, or does not have the precision.
     pub fn open(&self, threads: Option<usize>, precision: Precision) -> Result<Box<dyn Backend>> {
         match self {
             BackendChoice::Cuda { devices } => open_cuda(devices, threads, precision),
-            _ if precision != Precision::F32 => Err(Error::Backend {
+            #[cfg(feature = "cpu")]
+            BackendChoice::Cpu => Ok(Box::new(crate::Cpu::new(threads)?.with_precision(precision)?)),
+            BackendChoice::Reference if precision != Precision::F32 => Err(Error::Backend {
                 backend: self.to_string(),
-                problem: format!(
-                    "it does not compute in {precision}; leave the precision out, or choose the backend cuda"
-                ),
+                problem: format!("it computes in float64, not in {precision}; leave the precision out"),
             }),
             BackendChoice::Reference => Ok(Box::new(Reference)),
-            #[cfg(feature = "cpu")]
-            BackendChoice::Cpu => Ok(Box::new(crate::Cpu::new(threads)?)),
             #[cfg(not(feature = "cpu"))]
             BackendChoice::Cpu => Err(left_out("cpu")),
         }

@@ -5,7 +5,7 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use convpc::{
-    Backend, BackendChoice, ConvPc, Error,
+    Backend, BackendChoice, ConvPc, Error, Precision,
     bench::{Case, Query},
 };
 
@@ -147,6 +147,13 @@ impl Bench {
                 writeln!(out, "{}", Line::HEAD)?;
             }
             for &query in &ops {
+                if shared.backend == BackendChoice::Cpu && shared.precision != Precision::F32 && !query.is_score() {
+                    eprintln!(
+                        "{} {query} is left out: backend cpu: only scores are computed in {}",
+                        case.name, shared.precision
+                    );
+                    continue;
+                }
                 let memory = PeakMemory::watch();
                 // Loaded for each operation, so that none holds what another needed.
                 let measure = || query.measure(&mut *backend.load(&circuit)?, &circuit, case.batch, self.runs);
@@ -192,7 +199,6 @@ impl Bench {
     }
 }
 
-/// The backend, and what is known of the machine under it.
 /// How the work on each circuit is cut.
 #[cfg(feature = "cpu")]
 fn print_plans(cases: &[Case], shared: &Shared) -> Outcome {
@@ -212,6 +218,7 @@ fn print_plans(_: &[Case], _: &Shared) -> Outcome {
     Err("--plan speaks of the backend cpu, which this build lacks".into())
 }
 
+/// The backend, and what is known of the machine under it.
 fn open(shared: &Shared) -> convpc::Result<(Box<dyn Backend>, Machine)> {
     let backend = shared.backend()?;
     let threads = match &shared.backend {
@@ -222,7 +229,7 @@ fn open(shared: &Shared) -> convpc::Result<(Box<dyn Backend>, Machine)> {
     let machine = Machine::new(description, shared.backend.clone(), shared.precision, threads);
     #[cfg(feature = "cpu")]
     if shared.backend == BackendChoice::Cpu {
-        let cpu = convpc::Cpu::new(shared.threads)?;
+        let cpu = convpc::Cpu::new(shared.threads)?.with_precision(shared.precision)?;
         let machine = Machine { threads: cpu.threads(), ceilings: Some(cpu.ceilings()), ..machine };
         return Ok((Box::new(cpu), machine));
     }

@@ -15,6 +15,7 @@
 )]
 #![allow(unreachable_pub, reason = "`pub` marks what the module offers; how far it is seen is the parent's choice")]
 
+pub mod bf16;
 mod ceilings;
 mod gemm;
 mod lanes;

@@ -126,6 +126,8 @@ struct PanelScratch {
     logarithms: Aligned,
     sums: Aligned,
     row: Aligned,
+    /// `[channel / 2][width]`
+    pairs: Aligned<u32>,
     inputs: [Aligned; 2],
     outputs: [Aligned; 2],
 }

@@ -8,8 +8,10 @@ use crate::{
     product::{Above, Panel, Product, Sums, add, log},
     simd::{
         Isa, MOST_WIDTH, MatMul, MatVec, Matrix, Store,
+        bf16::PairProduct,
         ops::{Exponentials, Normalise, NormaliseWide, PRODUCT_EXPONENT, Rescue, SMALLEST_SUM, SplitLogarithms, Widen},
     },
+    weights::Weights,
 };
 
 /// A sum's weights `[outputs][inputs]`.
@@ -169,13 +171,7 @@ impl Walk<'_, '_> {
             let kept = kept.as_mut().map(|sums| &mut sums[panel * outputs * width..][..outputs * width]);
             let mut own = std::mem::take(&mut scratch.sums);
             let sums = kept.unwrap_or_else(|| own.at_least(outputs * width));
-            let least = if width == 1 && self.semiring == Semiring::SumProduct {
-                model.isa.dispatch(MatVec { w: weights.columns_of(feature, repetition), x: e, y: sums })
-            } else {
-                let store = if self.semiring == Semiring::MaxProduct { Store::Largest } else { Store::Set };
-                let (a, b, c) = (Matrix::new(sum.w, inputs, 1), &*e, &mut *sums);
-                model.isa.dispatch(MatMul { m: outputs, n: width, k: inputs, a, b, ldb: width, c, ldc: width, store })
-            };
+            let least = self.multiply(weights, (feature, repetition), e, sums, &mut scratch.pairs);
             if least < SMALLEST_SUM && sum.rescue(model.isa, wide_inputs, self.semiring, e, sums, &mut scratch) {
                 let [mantissas, exponents] = scratch.outputs.each_ref().map(|to| &to.as_ref()[..outputs * width]);
                 above.take(model.isa, panel, mantissas, Some(exponents));
@@ -196,6 +192,35 @@ impl Walk<'_, '_> {
         if let (Some(tape), Some(buffer)) = (self.tape.as_mut(), taped) {
             tape.layers[layer] = buffer;
         }
+    }
+
+    /// The sums of one panel; returns the least of them.
+    fn multiply(
+        &self,
+        weights: &Weights,
+        (feature, repetition): (usize, usize),
+        e: &[f32],
+        sums: &mut [f32],
+        pairs: &mut Aligned<u32>,
+    ) -> f32 {
+        let (isa, width, inputs, outputs) = (self.model.isa, self.tile.width, weights.inputs, weights.outputs);
+        let summed = self.semiring == Semiring::SumProduct;
+        // Flows are to be those of the sums to the last bit: what is recorded is exact.
+        if let (Some(bf16), None, true) = (self.model.bf16, &self.tape, summed) {
+            let pairs = pairs.at_least(inputs.div_ceil(2) * width);
+            bf16.pack(e, width, pairs);
+            let product = match width {
+                1 => PairProduct { a: pairs, b: weights.pair_columns_of(feature, repetition), c: sums, n: outputs },
+                _ => PairProduct { a: weights.pairs_of(feature, repetition), b: pairs, c: sums, n: width },
+            };
+            return bf16.product(product);
+        }
+        if width == 1 && summed {
+            return isa.dispatch(MatVec { w: weights.columns_of(feature, repetition), x: e, y: sums });
+        }
+        let store = if summed { Store::Set } else { Store::Largest };
+        let a = Matrix::new(weights.of(feature, repetition), inputs, 1);
+        isa.dispatch(MatMul { m: outputs, n: width, k: inputs, a, b: e, ldb: width, c: sums, ldc: width, store })
     }
 
     /// `y[c] = log sum_r w[c,r] exp x[c,r]`; few enough to be done in logarithms and float64.

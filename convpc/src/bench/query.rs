@@ -56,6 +56,11 @@ impl Query {
         }
     }
 
+    /// Whether it asks for scores alone.
+    pub fn is_score(self) -> bool {
+        self == Query::LogLikelihood
+    }
+
     /// The arithmetic of the sum layers as a multiple of one forward pass, where it is known.
     pub fn passes(self) -> Option<f64> {
         match self {
