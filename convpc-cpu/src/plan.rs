@@ -285,6 +285,15 @@ mod tests {
     }
 
     #[test]
+    fn more_rows_go_one_by_one_where_channels_are_many() {
+        let singly = |channels| {
+            let convpc = ConvPc::new(8, 8, 1, Family::normal()).channels(channels).depth(3);
+            plan(&convpc.structure().unwrap(), CACHES).singly
+        };
+        assert_eq!([1, 16, 32, 64, 512].map(singly), [1, 1, 2, 4, 4]);
+    }
+
+    #[test]
     fn tiles_shrink_with_depth_not_with_the_image() {
         let tile = |side: usize, depth| {
             let convpc = ConvPc::new(side, side, 1, Family::normal()).channels(64).depth(depth);
