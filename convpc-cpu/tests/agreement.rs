@@ -164,8 +164,8 @@ fn sharp(circuit: &Circuit) -> Circuit {
 
 #[test]
 fn rows_by_themselves_are_the_same_to_the_last_bit() {
-    for circuit in circuits().into_iter().flat_map(|circuit| [sharp(&circuit), circuit]) {
-        let mut data = data(&circuit, 40);
+    for (circuit, of) in circuits().into_iter().flat_map(|c| [(sharp(&c), c.clone()), (c.clone(), c)]) {
+        let mut data = data(&of, 40);
         // Values of other rows, which are far from what each node expects.
         for row in 1..20 {
             for column in (row % 3..data.ncols()).step_by(3) {
