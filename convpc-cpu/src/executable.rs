@@ -29,6 +29,7 @@ pub(crate) struct CpuExecutable {
     pub(crate) counts: Counts,
 }
 
+/// What walks does so on the threads of the current pool.
 impl CpuExecutable {
     pub(crate) fn new(circuit: &Circuit, pool: Arc<ThreadPool>, isa: Isa, bf16: Option<Bf16>) -> Self {
         let model = pool.install(|| Model::new(circuit.structure(), circuit.parameters(), isa, bf16));
@@ -57,7 +58,7 @@ impl CpuExecutable {
             })
         };
         let tiles: Vec<_> = data.axis_chunks_iter(Axis(0), rows).collect();
-        self.pool.install(|| tiles.par_iter().flat_map_iter(walk).collect())
+        tiles.par_iter().flat_map_iter(walk).collect()
     }
 
     /// The log-likelihoods of a tile: threads take shares, one of them the rest.
@@ -79,7 +80,7 @@ impl CpuExecutable {
                 Walk { model, tile, semiring, work, tape, cut: None }.sums(cut, feature, repetition)
             })
         };
-        let sums: Vec<Sums> = self.pool.install(|| plan.roots.par_iter().zip(tapes).map(walk).collect());
+        let sums: Vec<Sums> = plan.roots.par_iter().zip(tapes).map(walk).collect();
         let cut = plan.cut.map(|_| Cut { sums: &sums, flows: &mut [] });
         self.with_workspace(|work| Walk { model, tile, semiring, work, tape: top, cut }.log_likelihood())
     }
@@ -118,7 +119,7 @@ impl CpuExecutable {
             };
             let share = rows.nrows().div_ceil(self.pool.current_num_threads());
             let shares: Vec<_> = (0..).step_by(share).zip(rows.axis_chunks_iter_mut(Axis(0), share)).collect();
-            self.pool.install(|| shares.into_par_iter().for_each(descent));
+            shares.into_par_iter().for_each(descent);
         }
         Ok(data)
     }
@@ -140,7 +141,7 @@ impl CpuExecutable {
                 Walk { model, tile, semiring, work, tape, cut: None }.sums(cut, feature, repetition)
             })
         };
-        let sums: Vec<Sums> = self.pool.install(|| shares.par_iter_mut().zip(&plan.roots).map(up).collect());
+        let sums: Vec<Sums> = shares.par_iter_mut().zip(&plan.roots).map(up).collect();
         let mut flows = vec![Vec::new(); sums.len()];
         let log_likelihood = self.with_workspace(|work| {
             let cut = plan.cut.map(|_| Cut { sums: &sums, flows: &mut flows });
@@ -159,8 +160,7 @@ impl CpuExecutable {
                 Walk { model, tile, semiring, work, tape, cut: None }.downward(cut, feature, repetition, flow, counts);
             });
         };
-        let shares = shares.par_iter_mut().zip(&plan.roots).zip(&flows);
-        self.pool.install(|| shares.for_each(down));
+        shares.par_iter_mut().zip(&plan.roots).zip(&flows).for_each(down);
         log_likelihood
     }
 }
@@ -201,10 +201,10 @@ impl Executable for CpuExecutable {
             rows if rows <= plan.singly => Some(Tile::singly(data)),
             _ => few.then(|| Tile::new(plan, data)),
         };
-        let all = match tile {
+        let all = self.pool.install(|| match tile {
             Some(tile) => self.by_shares(tile, Semiring::SumProduct, None),
             None => self.by_tiles(data),
-        };
+        });
         Ok(all.into())
     }
 
@@ -235,14 +235,18 @@ impl Executable for CpuExecutable {
         evidence::check(self.structure(), data)?;
         let mut counts = std::mem::take(&mut self.counts);
         counts.prepare(&self.model.plan);
-        let mut batch = Accumulated::default();
-        for rows in data.axis_chunks_iter(Axis(0), self.model.plan.recorded_tile) {
-            let log_likelihood = self.accumulate_tile(Tile::new(&self.model.plan, rows), counts.shares_mut());
-            batch.rows += log_likelihood.len() as u64;
-            batch.impossible_rows += log_likelihood.iter().filter(|ll| **ll == f64::NEG_INFINITY).count() as u64;
-            batch.log_likelihood += log_likelihood.iter().sum::<f64>();
-            counts.rows_added(log_likelihood.len(), &self.model, &self.pool);
-        }
+        // One way into the pool for the whole batch: each costs two switches of threads, which small circuits would notice.
+        let batch = self.pool.install(|| {
+            let mut batch = Accumulated::default();
+            for rows in data.axis_chunks_iter(Axis(0), self.model.plan.recorded_tile) {
+                let log_likelihood = self.accumulate_tile(Tile::new(&self.model.plan, rows), counts.shares_mut());
+                batch.rows += log_likelihood.len() as u64;
+                batch.impossible_rows += log_likelihood.iter().filter(|ll| **ll == f64::NEG_INFINITY).count() as u64;
+                batch.log_likelihood += log_likelihood.iter().sum::<f64>();
+                counts.rows_added(log_likelihood.len(), &self.model);
+            }
+            batch
+        });
         self.counts = counts;
         self.seen.rows += batch.rows;
         self.seen.impossible_rows += batch.impossible_rows;
@@ -270,7 +274,8 @@ impl Executable for CpuExecutable {
 
     fn reset_statistics(&mut self) {
         self.seen = Accumulated::default();
-        self.counts.clear(&self.pool);
+        let CpuExecutable { pool, counts, .. } = self;
+        pool.install(|| counts.clear());
     }
 
     fn em_step(&mut self, options: &em::Options) -> Result<()> {
@@ -303,10 +308,12 @@ impl Executable for CpuExecutable {
     }
 
     fn sample_conditional(&self, data: ArrayView2<f32>, seed: u64, first_row: u64) -> Result<Array2<f32>> {
-        self.complete(data.to_owned(), Semiring::SumProduct, Choice::Sample { seed }, first_row)
+        let data = data.to_owned();
+        self.pool.install(|| self.complete(data, Semiring::SumProduct, Choice::Sample { seed }, first_row))
     }
 
     fn mpe(&self, data: ArrayView2<f32>, method: Mpe) -> Result<Array2<f32>> {
-        self.complete(data.to_owned(), method.semiring(), Choice::ArgMax, 0)
+        let data = data.to_owned();
+        self.pool.install(|| self.complete(data, method.semiring(), Choice::ArgMax, 0))
     }
 }

@@ -14,7 +14,10 @@ use crate::caches::Caches;
 const SHARES: usize = 16;
 
 /// The most rows of a tile: from some size on, a weight's way from memory is no longer what counts.
-const MOST_ROWS: usize = 128;
+const MOST_ROWS: usize = 256;
+
+/// Bytes that the tapes of all shares may take, if that leaves them a panel.
+const MOST_TAPE: usize = 512 << 20;
 
 /// The sum layers of a circuit, cut into shares; see the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +81,9 @@ impl Plan {
         let waiting: usize = (1..layers).filter(|l| sums[*l].is_some()).map(channels).sum();
         let node = (1..layers).filter(|l| sums[*l].is_some()).map(channels).max().unwrap_or(1);
         let tile = whole(caches.second / 2 / 4 / waiting.max(1));
-        let recorded_tile = whole(caches.second / 2 / 4 / (5 * node));
+        let taped = |layer: usize| sums[layer].map_or(0, |w| nodes(layer).count() * node_len(structure, layer, &w));
+        let tape: usize = (1..layers).map(taped).sum();
+        let recorded_tile = whole((caches.second / 2 / 4 / (5 * node)).min(MOST_TAPE / 4 / tape.max(1)));
         // A panel of few rows costs what a full one does; a row by itself what its channels' registers do and some work besides
         // for each node, which is measured to be a panel's at 2 rows of 16 channels and at 8 to 16 rows of 64 and 128.
         let singly = (narrow * node / 128).clamp(1, narrow / 2);
@@ -261,7 +266,7 @@ mod tests {
         // 1,064 sums of 64 inputs and 64 outputs, and the root, 4 bytes a value.
         let structure = ConvPc::new(28, 28, 1, Family::normal()).channels(64).depth(5).structure().unwrap();
         let expected = "caches of a core: 32 KiB, 1024 KiB\n\
-                        panels of 16 rows (8 for few, up to 4 one by one), tiles of 128 on the way up, of 128 for both ways\n\
+                        panels of 16 rows (8 for few, up to 4 one by one), tiles of 256 on the way up, of 256 for both ways\n\
                         16 shares below the sums of layer 8, one above, 533 KiB of tape a row";
         assert_eq!(plan(&structure, CACHES).to_string(), expected);
     }
@@ -274,6 +279,8 @@ mod tests {
             let widest = sums().map(|layer| structure.input_shape(layer).channels).max().unwrap();
             for second in [64 << 10, 256 << 10, 1 << 20, 8 << 20] {
                 let plan = plan(&structure, Caches { second, ..CACHES });
+                let tape: usize = plan.tape_len.iter().flatten().sum();
+                assert!(4 * tape * plan.recorded_tile <= MOST_TAPE, "small enough not to count here");
                 for (tile, values) in [(plan.tile, waiting), (plan.recorded_tile, 5 * widest)] {
                     let bytes = |rows: usize| 4 * rows * values;
                     assert!(tile.is_multiple_of(plan.width) && (plan.width..=MOST_ROWS).contains(&tile));
@@ -281,6 +288,17 @@ mod tests {
                     assert!(tile + plan.width > MOST_ROWS || bytes(tile + plan.width) > second / 2, "{tile} {second}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn tapes_are_bounded() {
+        for (side, tile) in [(28, 256), (64, 192), (128, 48), (256, 16)] {
+            let structure = ConvPc::new(side, side, 1, Family::normal()).channels(64).structure().unwrap();
+            let plan = plan(&structure, Caches { second: 8 << 20, ..CACHES });
+            let bytes: usize = plan.tape_len.iter().flatten().map(|len| 4 * len * plan.recorded_tile).sum();
+            assert_eq!(plan.recorded_tile, tile, "{side}, {bytes}");
+            assert!(bytes <= MOST_TAPE || tile == plan.width);
         }
     }
 

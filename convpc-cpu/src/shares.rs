@@ -1,6 +1,6 @@
-//! What the shares of a circuit keep while statistics are gathered.
+//! What the shares of a circuit keep while statistics are gathered; all threads of the current pool help.
 
-use rayon::{ThreadPool, prelude::*};
+use rayon::prelude::*;
 
 use crate::{model::Model, plan::Plan, walk::Tape};
 
@@ -45,21 +45,21 @@ impl Counts {
     }
 
     /// Forgets all counts.
-    pub(crate) fn clear(&mut self, pool: &ThreadPool) {
+    pub(crate) fn clear(&mut self) {
         if self.rows > 0 {
-            self.empty_shares(pool);
+            self.empty_shares();
         }
         self.total.clear();
     }
 
-    fn empty_shares(&mut self, pool: &ThreadPool) {
+    fn empty_shares(&mut self) {
         let empty = |share: &mut Share| share.counts.par_chunks_mut(PIECE).for_each(|piece| piece.fill(0.0));
-        pool.install(|| self.shares.par_iter_mut().for_each(empty));
+        self.shares.par_iter_mut().for_each(empty);
         self.rows = 0;
     }
 
     /// Says that rows were added; moves the counts to float64 where they are many.
-    pub(crate) fn rows_added(&mut self, rows: usize, model: &Model, pool: &ThreadPool) {
+    pub(crate) fn rows_added(&mut self, rows: usize, model: &Model) {
         self.rows += rows;
         if self.rows >= ROWS {
             let mut total = std::mem::take(&mut self.total);
@@ -68,10 +68,10 @@ impl Counts {
                 let (matrices, len) = (model.plan.counts(layer).len(), model.counts_len(layer));
                 total.resize(matrices * len, 0.0);
                 let add = |(matrix, to): (usize, &mut [f64])| self.add_recent(model, layer, matrix, to);
-                pool.install(|| total.par_chunks_exact_mut(len).enumerate().for_each(add));
+                total.par_chunks_exact_mut(len).enumerate().for_each(add);
             }
             self.total = total;
-            self.empty_shares(pool);
+            self.empty_shares();
         }
     }
 
