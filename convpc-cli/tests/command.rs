@@ -146,6 +146,20 @@ fn a_grown_model_is_the_same_without_noise_and_can_be_learned_on() {
 }
 
 #[test]
+fn a_pruned_model_is_the_same_unless_weights_are_left_out() {
+    let bench = Bench::new();
+    bench.train();
+    let score = |model: &str| number(&bench.prints(&format!("score {model} --data x.npy")), "mean log-likelihood");
+    bench.prints("prune m -o same");
+    assert!((score("same") - score("m")).abs() < 1e-3);
+    bench.prints("prune m --below 1 -o small");
+    assert!(bench.prints("info small").contains("2×2×1"), "{}", bench.prints("info small"));
+    assert!(score("small") < score("m"));
+    let message = bench.fails(1, "prune m --below 2 -o none");
+    assert!(message.contains("a number from 0 to 1"), "{message}");
+}
+
+#[test]
 fn ways_to_begin_that_do_not_fit_are_errors() {
     let bench = Bench::new();
     for (flags, expected) in [

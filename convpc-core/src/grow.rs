@@ -4,7 +4,7 @@ use crate::{
     circuit::Circuit,
     error::{Error, Result, positive},
     initialize::normal,
-    layer::{Layer, Leaf, Sum, SumConv},
+    layer::Layer,
     learn::in_range,
     normalize::normalize,
     parameters::Parameters,
@@ -40,20 +40,15 @@ impl Circuit {
         let is_sum = |layer: &Layer| matches!(layer, Layer::Sum(_) | Layer::SumConv(_));
         let top = old.layers().iter().rposition(is_sum).unwrap_or(0);
         let mut layers = old.layers().to_vec();
-        for layer in &mut layers[..top] {
-            *layer = match layer.clone() {
-                Layer::Leaf(leaf) => Layer::Leaf(Leaf { channels: times(leaf.channels)?, ..leaf }),
-                Layer::Sum(sum) => Layer::Sum(Sum { channels: times(sum.channels)? }),
-                Layer::SumConv(sum) => Layer::SumConv(SumConv { channels: times(sum.channels)?, ..sum }),
-                other => other,
-            };
+        for (layer, at) in layers[..top].iter_mut().zip(0..) {
+            *layer = layer.clone().with_channels(times(old.shape(at).channels)?);
         }
         let structure = Structure::new(layers)?;
         crate::initialize::check_size(&structure)?;
         let tensors = self.parameters().0.iter().enumerate().map(|(layer, tensor)| {
             let mut tensor = tensor.clone();
             let mut uniform = noise_of_layer(seed, layer);
-            for &(axis, is_input) in axes(&old.layers()[layer]) {
+            for &(axis, is_input) in old.layers()[layer].channel_axes() {
                 if layer < top || (layer == top && is_input) {
                     tensor = repeated(&tensor, Axis(axis), factor);
                 }
@@ -68,18 +63,6 @@ impl Circuit {
         });
         let parameters = Parameters(tensors.collect());
         Circuit::new(structure, parameters)
-    }
-}
-
-/// The axes of a layer's tensor that are channels, and whether they are those of its inputs.
-fn axes(layer: &Layer) -> &'static [(usize, bool)] {
-    match layer {
-        Layer::Leaf(_) => &[(1, false)],
-        Layer::Sum(_) => &[(1, true), (2, false)],
-        Layer::SumConv(_) => &[(0, false), (1, true)],
-        // Its outputs are its inputs' channels.
-        Layer::RepetitionMixing(_) => &[(1, false)],
-        Layer::ProdConv(_) => &[],
     }
 }
 

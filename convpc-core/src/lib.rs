@@ -21,6 +21,7 @@ mod marginalize;
 mod normalize;
 mod parameters;
 mod precision;
+mod prune;
 mod reference;
 mod replicas;
 pub mod rng;

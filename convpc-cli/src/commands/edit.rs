@@ -65,6 +65,27 @@ impl Grow {
     }
 }
 
+/// Arguments of `prune`.
+#[derive(Args)]
+pub(crate) struct Prune {
+    /// The model file.
+    model: PathBuf,
+    /// Weights below this become zero before, the largest of a sum never; with 0 the distribution stays what it was.
+    #[arg(long, value_name = "WEIGHT", default_value_t = 0.0)]
+    below: f64,
+    /// The new model file.
+    #[arg(short)]
+    output: PathBuf,
+}
+
+impl Prune {
+    pub(crate) fn run(self) -> Outcome {
+        let circuit = model::load(&self.model)?;
+        model::save(&self.output, &circuit.prune(self.below)?)?;
+        Ok(())
+    }
+}
+
 /// Whether the pixel in a row and column of a height × width image is in the named part; `None` for an unknown name.
 pub(crate) fn part(name: &str, (row, column): (usize, usize), (height, width): (usize, usize)) -> Option<bool> {
     Some(match name {

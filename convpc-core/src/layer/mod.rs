@@ -76,6 +76,28 @@ impl Layer {
         }
     }
 
+    /// The same layer with so many channels; products and mixtures of repetitions have those of their inputs.
+    pub(crate) fn with_channels(self, channels: usize) -> Self {
+        match self {
+            Layer::Leaf(leaf) => Layer::Leaf(Leaf { channels, ..leaf }),
+            Layer::Sum(_) => Layer::Sum(Sum { channels }),
+            Layer::SumConv(sum) => Layer::SumConv(SumConv { channels, ..sum }),
+            Layer::ProdConv(_) | Layer::RepetitionMixing(_) => self,
+        }
+    }
+
+    /// The axes of the parameter tensor that are channels, and whether they are those of the inputs.
+    pub(crate) fn channel_axes(&self) -> &'static [(usize, bool)] {
+        match self {
+            Layer::Leaf(_) => &[(1, false)],
+            Layer::Sum(_) => &[(1, true), (2, false)],
+            Layer::SumConv(_) => &[(0, false), (1, true)],
+            // Its outputs are its inputs' channels.
+            Layer::RepetitionMixing(_) => &[(1, false)],
+            Layer::ProdConv(_) => &[],
+        }
+    }
+
     /// How outputs of a sum-like layer are connected to its inputs; `None` for leaves and products.
     pub fn edges(&self, input: Shape) -> Option<Edges> {
         match self {
