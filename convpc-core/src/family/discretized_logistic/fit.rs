@@ -41,7 +41,7 @@ pub(super) fn fit(p: &mut [f64], counts: &[f64], pseudocount: f64, bounds: &Boun
     for _ in 0..MOST_STEPS {
         let step = here.best_step(at, &corners);
         let promised = here.gain(step);
-        if !(promised > PRECISION * total) {
+        if promised.is_nan() || promised <= PRECISION * total {
             break;
         }
         let shorter = (0..50).map(|halvings| 0.5_f64.powi(halvings)).find_map(|share| {

@@ -61,12 +61,12 @@ fn masses_are_differences_of_the_distribution_function_and_sum_to_one() {
 fn tails_keep_their_digits_where_the_distribution_function_has_none() {
     for (mean, scale) in [(20.0, 0.05), (20.0, 1.0), (235.0, 0.3)] {
         let logs = table(256, [mean, scale]);
-        for x in 1..255 {
+        for (x, log) in logs.iter().enumerate().skip(1).take(254) {
             let nearer: f64 = if x as f64 > mean { x as f64 - 0.5 - mean } else { mean - x as f64 - 0.5 };
             let d = nearer / scale;
             if d > 40.0 {
                 let expected = -d + (1.0 - (-1.0 / scale).exp()).ln();
-                assert!((logs[x] / expected - 1.0).abs() < 1e-13, "{x}: {} instead of {expected}", logs[x]);
+                assert!((log / expected - 1.0).abs() < 1e-13, "{x}: {log} instead of {expected}");
             }
         }
     }
