@@ -15,8 +15,11 @@ pub(super) struct Bounds {
     pub(super) scale: [f64; 2],
 }
 
-/// Steps end when they promise less than this, nats a count.
-const PRECISION: f64 = 1e-12;
+/// The last step is one that promises less than this, nats a count: it leaves an error of about 1e-10 in mean and scale.
+const LAST: f64 = 1e-10;
+
+/// A step that promises less than this is none.
+const NOTHING: f64 = 1e-22;
 
 /// More than are ever needed: from a start far away some ten.
 const MOST_STEPS: usize = 60;
@@ -41,18 +44,21 @@ pub(super) fn fit(p: &mut [f64], counts: &[f64], pseudocount: f64, bounds: &Boun
     for _ in 0..MOST_STEPS {
         let step = here.best_step(at, &corners);
         let promised = here.gain(step);
-        if promised.is_nan() || promised <= PRECISION * total {
+        if promised.is_nan() || promised <= NOTHING * total {
             break;
         }
         let shorter = (0..50).map(|halvings| 0.5_f64.powi(halvings)).find_map(|share| {
             let next = [at[0] + share * step[0], at[1] + share * step[1]];
             let there = likelihood.model(next);
-            // A twentieth of what the slope promises.
-            let enough = here.value + 0.05 * share * here.slope(step);
+            // A twentieth of what the slope promises, but for rounding.
+            let enough = here.value + 0.05 * share * here.slope(step) - 4.0 * f64::EPSILON * here.value.abs();
             (there.value >= enough).then_some((next, there))
         });
         let Some(found) = shorter else { break };
         (at, here) = found;
+        if promised < LAST * total {
+            break;
+        }
     }
     p[0] = (origin + at[1] / at[0]).clamp(mean[0], mean[1]);
     p[1] = (1.0 / at[0]).clamp(scale[0], scale[1]);

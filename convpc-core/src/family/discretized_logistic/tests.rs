@@ -120,11 +120,11 @@ fn a_step_is_the_maximum_of_what_is_legal() {
                     let mut moved = p;
                     family.shift(&mut moved, &[by * p[1], scaled], 1.0, 0.0);
                     let there = likelihood(&counts, pseudocount, moved);
-                    assert!(there <= found + 1e-11, "{p:?} {found} and {moved:?} {there}");
+                    assert!(there <= found + 1e-9, "{p:?} {found} and {moved:?} {there}");
                 }
             }
             let largest = best.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            assert!(best.iter().all(|found| largest - found < 1e-10), "{best:?} of {counts:?}");
+            assert!(best.iter().all(|found| largest - found < 1e-9), "{best:?} of {counts:?}");
         }
     }
 }
