@@ -1,8 +1,12 @@
+mod boundaries;
 mod fit;
 
 use serde::{Deserialize, Serialize};
 
-use self::fit::{Bounds, fit};
+use self::{
+    boundaries::each_boundary,
+    fit::{Bounds, fit},
+};
 use super::{ExponentialFamily, Form, LeafStep};
 use crate::error::{Error, Result};
 
@@ -113,16 +117,15 @@ impl ExponentialFamily for DiscretizedLogistic {
 
     /// The log-density of each value: the table.
     fn natural(&self, p: &[f64], eta: &mut [f64]) {
-        let (inverse, last) = (1.0 / p[1], self.levels - 1);
+        let last = self.levels - 1;
         eta.fill(Self::log_width(p[1]));
         (eta[0], eta[last]) = (0.0, 0.0);
         // A boundary belongs to the values on both sides: log σ(−t) = log σ(t) − t.
-        for k in 1..self.levels {
-            let t = (k as f64 - 0.5 - p[0]) * inverse;
-            let tail = (-t.abs()).exp().ln_1p();
-            eta[k - 1] += t.min(0.0) - tail;
-            eta[k] += (-t).min(0.0) - tail;
-        }
+        each_boundary(self.levels, p[0], p[1], |k, t, below, above| {
+            let tail = (-below.min(above)).ln_1p();
+            eta[k - 1] += t.min(0.0) + tail;
+            eta[k] += tail - t.max(0.0);
+        });
     }
 
     fn log_density(&self, p: &[f64], x: f64) -> f64 {
@@ -139,24 +142,26 @@ impl ExponentialFamily for DiscretizedLogistic {
 
     /// With respect to the mean and the logarithm of the scale.
     fn gradient(&self, p: &[f64], _count: f64, t: &[f64], gradient: &mut [f64]) {
-        let inverse = 1.0 / p[1];
-        let (mut mean, mut log_scale) = (0.0, 0.0);
-        for (k, pair) in t.windows(2).enumerate() {
-            let at = (k as f64 + 0.5 - p[0]) * inverse;
-            let above = 1.0 / (1.0 + (-at).exp());
-            // The derivative by the boundary: pair[0] log σ(t) + pair[1] log σ(−t).
-            let slope = pair[0] * (1.0 - above) - pair[1] * above;
+        let (inverse, mut mean, mut log_scale) = (1.0 / p[1], 0.0, 0.0);
+        each_boundary(self.levels, p[0], p[1], |k, at, below, above| {
+            // The derivative by the boundary: t[k − 1] log σ(at) + t[k] log σ(−at).
+            let slope = t[k - 1] * above - t[k] * below;
             mean -= slope * inverse;
             log_scale -= slope * at;
-        }
+        });
         let between: f64 = t[1..t.len() - 1].iter().sum();
         gradient[0] = mean;
         gradient[1] = log_scale - between * inverse / inverse.exp_m1();
     }
 
     fn expected(&self, p: &[f64], t: &mut [f64]) {
-        self.natural(p, t);
-        t.iter_mut().for_each(|t| *t = t.exp());
+        let last = self.levels - 1;
+        t.fill(-(-1.0 / p[1]).exp_m1());
+        (t[0], t[last]) = (1.0, 1.0);
+        each_boundary(self.levels, p[0], p[1], |k, _, below, above| {
+            t[k - 1] *= below;
+            t[k] *= above;
+        });
     }
 
     /// A mean moves in scales.
