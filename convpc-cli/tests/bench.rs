@@ -81,6 +81,7 @@ fn a_bench_measures_the_circuits_and_the_operations_that_were_asked_for() {
         ("--leaf bernoulli --repetitions 2", "4x6x3/sum/2ch/depth3/2reps/bernoulli"),
         ("--leaf categorical --levels 3 --sum-conv", "4x6x3/sumconv/2ch/depth3/categorical"),
         ("--leaf binomial --levels 3 --kernel-size 3", "4x6x3/sum/2ch/depth2/kernel3/binomial"),
+        ("--leaf discretized-logistic --levels 5", "4x6x3/sum/2ch/depth3/discretized-logistic"),
     ] {
         let (measured, _) = lines(&format!("--image 4x6x3 --channels 2 --batch 2 --runs 1 {leaf}"));
         assert_eq!(measured.iter().filter(|line| line["circuit"] == name).count(), 5, "{measured:?}");

@@ -118,6 +118,8 @@ fn resuming_with_flags_that_agree_or_with_none_goes_on() {
         "--leaf categorical --levels 3 --channels 3 --leaf-channels 2 --depth 1 --height 4 --width 4 --colors 1",
         "--levels 3 --channels 3 --shared-leaves --leaf-init histograms --leaf-noise 0.5 --concentration 2",
         "--levels 3 --channels 3 --shared-leaves --leaf-noise 0.5 --leaf-window 0.3",
+        "--leaf discretized-logistic --levels 3 --channels 2",
+        "--leaf discretized-logistic --levels 3 --channels 2 --shared-leaves --leaf-init histograms",
         "--leaf binomial --levels 3 --channels 2 --kernel-size 3 --repetitions 2 --use-sum-conv",
         "--levels 3 --channels 3,5 --leaf-sums 4 --split alternating --depth 2 --kernel-size 2",
         // Levels say nothing about these leaves, a new circuit's either.

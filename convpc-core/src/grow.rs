@@ -3,7 +3,7 @@ use ndarray::{ArrayD, Axis};
 use crate::{
     circuit::Circuit,
     error::{Error, Result, positive},
-    initialize::normal,
+    initialize::{disturb_leaf, normal},
     layer::Layer,
     learn::in_range,
     normalize::normalize,
@@ -92,13 +92,8 @@ fn disturb(
         tensor.iter_mut().for_each(|w| *w *= (noise * normal(uniform)).exp());
     }
     if let Layer::Leaf(leaf) = &structure.layers()[layer] {
-        let size = leaf.family.parameters();
-        let (mut by, mut units) = (vec![0.0; size], vec![0.0; size]);
         for mut theta in tensor.lanes_mut(Axis(3)) {
-            let theta = theta.as_slice_mut().expect("innermost axis");
-            leaf.family.units(theta, &mut units);
-            by.iter_mut().zip(&units).for_each(|(by, unit)| *by = unit * noise * normal(uniform));
-            leaf.family.shift(theta, &by, 1.0, 0.0);
+            disturb_leaf(&leaf.family, theta.as_slice_mut().expect("innermost axis"), noise, uniform);
         }
     }
 }
@@ -122,6 +117,7 @@ mod tests {
             convpc(Family::normal()).build(1),
             convpc(Family::categorical(3)).use_sum_conv(true).repetitions(2).build(2),
             convpc(Family::binomial(3)).shared_leaves(true).build(3),
+            convpc(Family::discretized_logistic(5)).build(6),
             Circuit::random(chain.build().unwrap(), 4),
             Circuit::random(leaf.build().unwrap(), 5),
         ];
@@ -153,7 +149,7 @@ mod tests {
 
     #[test]
     fn noise_parts_the_channels_and_is_a_function_of_the_seed() {
-        for circuit in circuits().into_iter().take(4) {
+        for circuit in circuits().into_iter().take(5) {
             let grown = circuit.grow(2, 0.3, 7).unwrap();
             assert_eq!(grown, circuit.grow(2, 0.3, 7).unwrap());
             assert_ne!(grown, circuit.grow(2, 0.3, 8).unwrap());

@@ -9,7 +9,7 @@ use crate::{
     circuit::Circuit,
     error::{Error, Result},
     evidence,
-    family::{Form, LeafStep},
+    family::{Family, Form, LeafStep},
     layer::Layer,
     learn::in_range,
     normalize::normalize,
@@ -49,7 +49,9 @@ pub enum LeafInitialization {
     /// Each channel fitted to a few random rows; see [`fit_leaves`].
     Rows,
     /// The histogram of the values of each pixel (of all pixels, where they share leaves), in each channel with log-normal
-    /// noise of this standard deviation on every probability; for families that are tables.
+    /// noise of this standard deviation on every probability; for families that are tables. Where fewer parameters make the
+    /// table, they are fitted to the histogram, and the noise is on them: a mean moves by as many scales, a scale by as many
+    /// nats.
     Histogram {
         /// Standard deviation of the noise on logarithms, nats; at least 0.
         noise: f64,
@@ -152,6 +154,14 @@ pub(crate) fn normal(uniform: &mut dyn FnMut() -> f64) -> f64 {
     (-2.0 * uniform().ln()).sqrt() * (TAU * uniform()).cos()
 }
 
+/// Moves a leaf's unconstrained parameters by normal noise of this standard deviation, in their units.
+pub(crate) fn disturb_leaf(family: &Family, theta: &mut [f64], noise: f64, uniform: &mut dyn FnMut() -> f64) {
+    let (mut by, mut units) = (vec![0.0; theta.len()], vec![0.0; theta.len()]);
+    family.units(theta, &mut units);
+    by.iter_mut().zip(&units).for_each(|(by, unit)| *by = unit * noise * normal(uniform));
+    family.shift(theta, &by, 1.0, 0.0);
+}
+
 /// Weights from the Dirichlet distribution, leaves as their family likes to begin.
 pub(crate) fn random(structure: &Structure, concentration: f64, seed: u64) -> Parameters {
     let mut parameters = Parameters::zeros(structure);
@@ -186,7 +196,12 @@ pub fn fit_leaves(circuit: &Circuit, data: ArrayView2<f32>, seed: u64) -> Result
     let structure = circuit.structure();
     evidence::check(structure, data)?;
     let (shape, family) = (structure.shape(0), &structure.leaf().family);
-    let step = LeafStep { pseudocount: 0.1, minimum_std: 1e-3, bias_correction: false };
+    // A tenth of a count for each value where each is by itself; one for all where neighbouring ones are alike.
+    let (table, pseudocount) = match family.form() {
+        Form::Table { size, free } => (true, if free { 0.1 } else { 1.0 / size as f64 }),
+        Form::LocationScale | Form::Natural => (false, 0.1),
+    };
+    let step = LeafStep { pseudocount, minimum_std: 1e-3, bias_correction: false };
     let mut parameters = circuit.parameters().clone();
     let size = family.statistics();
     let mut t = vec![0.0; size];
@@ -199,8 +214,13 @@ pub fn fit_leaves(circuit: &Circuit, data: ArrayView2<f32>, seed: u64) -> Result
         let mut sum_over = |places: &mut dyn Iterator<Item = (usize, usize)>| {
             let (mut count, mut sum) = (0.0, vec![0.0; size]);
             for x in places.map(|place| f64::from(data[place])).filter(|x| !x.is_nan()) {
-                family.sufficient(&start, x, &mut t);
-                sum.iter_mut().zip(&t).for_each(|(s, t)| *s += t);
+                if table {
+                    // All of the indicator but this is zero.
+                    sum[x as usize] += 1.0;
+                } else {
+                    family.sufficient(&start, x, &mut t);
+                    sum.iter_mut().zip(&t).for_each(|(s, t)| *s += t);
+                }
                 count += 1.0;
             }
             (count, sum)
@@ -236,11 +256,11 @@ fn histograms(circuit: &Circuit, data: ArrayView2<f32>, noise: f64, width: Optio
     let structure = circuit.structure();
     evidence::check(structure, data)?;
     let family = &structure.leaf().family;
-    let Form::Table { size } = family.form() else {
+    let Form::Table { size, free } = family.form() else {
         return Err(Error::Argument {
             what: "the family of leaves that begin as histograms",
             given: family.name().into(),
-            expected: "a table, as categorical; begin with rows or at random".into(),
+            expected: "a table, as categorical and discretized-logistic; begin with rows or at random".into(),
         });
     };
     let mut counts = vec![UNSEEN; structure.leaf_rows() * size];
@@ -255,7 +275,10 @@ fn histograms(circuit: &Circuit, data: ArrayView2<f32>, noise: f64, width: Optio
     for (mut leaves, counts) in parameters.0[0].outer_iter_mut().zip(counts.chunks_exact(size)) {
         let lanes = (leaves.shape()[0] * leaves.shape()[1]) as f64;
         for (number, mut leaf) in leaves.lanes_mut(Axis(2)).into_iter().enumerate() {
-            noisy.iter_mut().zip(counts).for_each(|(to, n)| *to = n * (noise * normal(&mut uniform)).exp());
+            noisy.copy_from_slice(counts);
+            if free {
+                noisy.iter_mut().for_each(|n| *n *= (noise * normal(&mut uniform)).exp());
+            }
             if let Some(width) = width {
                 let centre = (number as f64 + 0.5) / lanes - 0.5 / size as f64;
                 for (value, n) in noisy.iter_mut().enumerate() {
@@ -265,121 +288,13 @@ fn histograms(circuit: &Circuit, data: ArrayView2<f32>, noise: f64, width: Optio
             }
             let leaf = leaf.as_slice_mut().expect("innermost axis");
             family.maximum_likelihood(leaf, noisy.iter().sum(), &noisy, &step);
+            if !free {
+                disturb_leaf(family, leaf, noise, &mut uniform);
+            }
         }
     }
     Circuit::new(structure.clone(), parameters)
 }
 
 #[cfg(test)]
-mod tests {
-    use ndarray::Array2;
-
-    use super::*;
-    use crate::{Circuit, ConvPc, Family};
-
-    #[test]
-    fn parameters_that_fit_into_no_memory_are_an_error() {
-        // 2^58 weights can be counted, and are more than a machine has room for.
-        let structure = ConvPc::new(2, 2, 1, Family::normal()).channels(1 << 28).depth(1).structure().unwrap();
-        assert_eq!(Circuit::random(structure, 1), Err(Error::TooLarge { what: "the number of parameters" }));
-    }
-
-    #[test]
-    fn weights_have_the_moments_of_the_dirichlet_distribution() {
-        let structure = ConvPc::new(1, 2, 1, Family::bernoulli()).channels(4000).leaf_channels(5).structure().unwrap();
-        for concentration in [0.2, 1.0, 1.5, 4.5] {
-            let parameters = random(&structure, concentration, 3);
-            let w = &parameters.0[2];
-            assert_eq!(w.shape()[1..], [5, 4000, 1]);
-            let n = w.len() as f64;
-            // Of k = 5 shares: mean 1/k, variance (k − 1) / (k² (k α + 1)).
-            let variance = 4.0 / (25.0 * (5.0 * concentration + 1.0));
-            let second = w.iter().map(|w| (w - 0.2) * (w - 0.2)).sum::<f64>() / n;
-            assert!((second / variance - 1.0).abs() < 0.05, "{concentration}: {second} {variance}");
-            // The third moment of one share, E[w³] = α (α + 1) (α + 2) / (k α (k α + 1) (k α + 2)).
-            let (a, total) = (concentration, 5.0 * concentration);
-            let expected = a * (a + 1.0) * (a + 2.0) / (total * (total + 1.0) * (total + 2.0));
-            let third = w.iter().map(|w| w.powi(3)).sum::<f64>() / n;
-            assert!((third / expected - 1.0).abs() < 0.05, "{concentration}: {third} {expected}");
-        }
-    }
-
-    #[test]
-    fn histograms_are_those_of_the_pixels_times_noise() {
-        // Values 0, 1 and 2 of four; a pixel never seen.
-        let data = Array2::from_shape_fn((90, 3), |(row, v)| [(row % 3) as f32, (row % 2) as f32, f32::NAN][v]);
-        let convpc = ConvPc::new(1, 3, 1, Family::categorical(4)).channels(200).depth(2);
-        let begin = |noise| Initialization { leaves: LeafInitialization::Histogram { noise }, concentration: 1.0 };
-        let of = |convpc: &ConvPc, noise| begin(noise).circuit(convpc.structure().unwrap(), data.view(), 3).unwrap();
-        let exact = of(&convpc, 0.0);
-        let expected = [[30.1, 30.1, 30.1, 0.1].map(|n| n / 90.4), [45.1, 45.1, 0.1, 0.1].map(|n| n / 90.4), [0.25; 4]];
-        for (pixel, expected) in expected.iter().enumerate() {
-            let given = exact.leaf_parameters(pixel, 7, 0);
-            assert!(given.iter().zip(expected).all(|(p, e)| (p - e).abs() < 1e-12), "{given:?}");
-        }
-        let shared = of(&convpc.clone().shared_leaves(true), 0.0);
-        let pooled = [75.1, 75.1, 30.1, 0.1].map(|n| n / 180.4);
-        assert!(shared.leaf_parameters(2, 7, 0).iter().zip(pooled).all(|(p, e)| (p - e).abs() < 1e-12));
-        // The logarithm of the ratio of two values is that of their counts and two independent draws of noise.
-        let noisy = of(&convpc, 0.7);
-        let ratios: Vec<f64> = (0..200).map(|c| noisy.leaf_parameters(0, c, 0)).map(|p| (p[0] / p[1]).ln()).collect();
-        let mean = ratios.iter().sum::<f64>() / 200.0;
-        let std = (ratios.iter().map(|r| (r - mean) * (r - mean)).sum::<f64>() / 200.0).sqrt();
-        assert!(mean.abs() < 0.25 && (std - 0.7 * 2_f64.sqrt()).abs() < 0.15, "{mean} {std}");
-        assert_eq!(noisy, of(&convpc, 0.7), "a function of the seed");
-    }
-
-    #[test]
-    fn windows_are_spread_over_the_values() {
-        // Every value as often as any other.
-        let data = Array2::from_shape_fn((40, 2), |(row, _)| (row % 8) as f32);
-        let structure = ConvPc::new(1, 2, 1, Family::categorical(8)).leaf_channels(4).depth(1).structure().unwrap();
-        let leaves = LeafInitialization::Windows { noise: 0.0, width: 0.125 };
-        let circuit = Initialization { leaves, concentration: 1.0 }.circuit(structure, data.view(), 3).unwrap();
-        for (channel, centre) in [0.5, 2.5, 4.5, 6.5].into_iter().enumerate() {
-            let weight = |value: usize| 1e-3 + (-0.5 * (value as f64 - centre) * (value as f64 - centre)).exp();
-            let total: f64 = (0..8).map(weight).sum();
-            let given = circuit.leaf_parameters(1, channel, 0);
-            assert!((0..8).all(|value| (given[value] - weight(value) / total).abs() < 1e-12), "{given:?}");
-        }
-    }
-
-    #[test]
-    fn what_cannot_begin_so_is_refused() {
-        let data = Array2::zeros((3, 1));
-        let structure = ConvPc::new(1, 1, 1, Family::normal()).channels(2).structure().unwrap();
-        let with = |leaves, concentration| {
-            let begin = Initialization { leaves, concentration };
-            begin.circuit(structure.clone(), data.view(), 1).map_err(|error| error.to_string())
-        };
-        let histogram = |noise| LeafInitialization::Histogram { noise };
-        let refused = [
-            with(LeafInitialization::Rows, 0.0),
-            with(LeafInitialization::Random, f64::NAN),
-            with(histogram(-1.0), 1.0),
-            with(LeafInitialization::Windows { noise: 1.0, width: 0.0 }, 1.0),
-            with(histogram(1.0), 1.0),
-        ];
-        for (given, expected) in refused.into_iter().zip(["concentration", "concentration", "noise", "width", "normal"])
-        {
-            let error = given.unwrap_err();
-            assert!(error.contains(expected), "{error}");
-        }
-        assert!(with(LeafInitialization::Random, 2.0).is_ok());
-    }
-
-    #[test]
-    fn fitted_leaves_are_near_the_data_differ_between_channels_and_agree_between_pixels() {
-        let circuit = ConvPc::new(2, 2, 1, Family::normal()).channels(4).build(0).unwrap();
-        // The same value at all pixels of a row, 100 to 139.
-        let data = Array2::from_shape_fn((40, 4), |(row, _)| 100.0 + row as f32);
-        let fitted = fit_leaves(&circuit, data.view(), 3).unwrap();
-        let mean = |pixel, channel| fitted.leaf_parameters(pixel, channel, 0)[0];
-        for channel in 0..4 {
-            assert!((100.0..139.0).contains(&mean(0, channel)));
-            assert!((1..4).all(|pixel| (mean(pixel, channel) - mean(0, channel)).abs() < 1e-9));
-            assert!((0..channel).all(|other| (mean(0, channel) - mean(0, other)).abs() > 0.1));
-        }
-        assert_eq!(fitted.parameters().0[2], circuit.parameters().0[2], "the sums stay as they are");
-    }
-}
+mod tests;

@@ -37,7 +37,9 @@ pub use conv_pc::{ConvPc, Split};
 pub use descent::{Choice, Descending, Inputs, descend};
 pub use error::{Error, Result};
 pub use evaluation::{Evaluation, Mpe, Semiring};
-pub use family::{Bernoulli, Binomial, Categorical, ExponentialFamily, Family, Form, LeafStep, Normal};
+pub use family::{
+    Bernoulli, Binomial, Categorical, DiscretizedLogistic, ExponentialFamily, Family, Form, LeafStep, Normal,
+};
 pub use initialize::{Initialization, LeafInitialization, fit_leaves};
 pub use layer::{Column, Edge, Edges, Layer, Leaf, ProdConv, RepetitionMixing, Sum, SumConv, WeightMatrices};
 pub use learn::{Adam, Blend, Curve, Memory, MiniBatchEm, OptimizerState, Rule, Schedule, em, train};

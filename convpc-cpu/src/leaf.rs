@@ -66,7 +66,7 @@ impl Layout {
                 let together = TOGETHER.min(channels - first);
                 for (c, from) in (first..first + together).zip(from.chunks_exact_mut(width)) {
                     let theta = &theta[(c * repetitions + r) * size..][..size];
-                    if let Form::Table { .. } = family.form() {
+                    if let Form::Table { free: true, .. } = family.form() {
                         table(isa, theta, &mut from[..rows]);
                     } else {
                         coefficients.clear();
@@ -101,7 +101,7 @@ impl Layout {
     }
 }
 
-/// The coefficients of a table: the logarithms of its probabilities, then the largest of them.
+/// The coefficients of a table whose parameters are its probabilities: their logarithms, then the largest of them.
 fn table(isa: Isa, p: &[f64], coefficients: &mut [f32]) {
     if let Some((mode, logarithms)) = coefficients.split_last_mut() {
         log_table(isa, p, logarithms);

@@ -12,6 +12,7 @@ fn circuits() -> Vec<Circuit> {
         base(Family::bernoulli()).leaf_channels(3),
         base(Family::categorical(5)).repetitions(2),
         base(Family::binomial(9)).use_sum_conv(true),
+        base(Family::discretized_logistic(20)).leaf_channels(18).repetitions(2),
         ConvPc::new(6, 3, 3, Family::binomial(4)).channels(17).kernel_size(3).depth(1),
     ]
     .into_iter()

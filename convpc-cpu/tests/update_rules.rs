@@ -8,12 +8,13 @@ use convpc_core::{
 use convpc_cpu::Cpu;
 use ndarray::{Array2, s};
 
-fn circuits() -> [Circuit; 4] {
+fn circuits() -> [Circuit; 5] {
     let base = |family| ConvPc::new(5, 6, 1, family).channels(18).depth(2);
     [
         base(Family::categorical(21)).repetitions(2),
         base(Family::normal()).leaf_channels(5),
         base(Family::binomial(4)).use_sum_conv(true).repetitions(2),
+        base(Family::discretized_logistic(9)).leaf_channels(3).repetitions(2),
         ConvPc::new(3, 3, 3, Family::categorical(3)).channels(4).depth(1).use_sum_conv(true),
     ]
     .map(|convpc| convpc.build(4).unwrap())

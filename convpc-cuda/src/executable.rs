@@ -18,7 +18,7 @@ use crate::{
     plan::{Limits, Purpose},
     session::{Context, Query, Session},
     top_down::TopDown,
-    update::Step,
+    update::{self, Step},
 };
 
 pub(crate) struct CudaExecutable {
@@ -61,6 +61,10 @@ impl CudaExecutable {
     fn context(&self) -> Context<'_> {
         let CudaExecutable { queue, host, structure, model, precision, limits, .. } = self;
         Context { queue, host, structure, model, precision: *precision, limits: *limits }
+    }
+
+    fn steps_on_device(&self) -> bool {
+        update::on_device(self.structure.leaf().family)
     }
 
     /// The circuit with the current parameters.
@@ -236,14 +240,21 @@ impl Executable for CudaExecutable {
     }
 
     fn em_step(&mut self, options: &em::Options) -> Result<()> {
-        self.step(Step::Em(options))
+        if self.steps_on_device() {
+            return self.step(Step::Em(options));
+        }
+        let mut parameters = self.parameters()?;
+        em::step(&self.structure, &mut parameters, &self.statistics()?, options)?;
+        self.set_parameters(&parameters)
     }
 
     fn update(&mut self, rule: &Rule, step: f64, state: &mut OptimizerState) -> Result<()> {
         match rule {
-            Rule::MiniBatchEm(rule) if rule.momentum == 0.0 => self.step(Step::MiniBatchEm(rule, step))?,
+            Rule::MiniBatchEm(rule) if rule.momentum == 0.0 && self.steps_on_device() => {
+                self.step(Step::MiniBatchEm(rule, step))?;
+            }
             Rule::Em(options) => self.em_step(options)?,
-            // What they remember is the caller's, in the host's memory.
+            // What they remember is the caller's, in the host's memory, or the leaves' steps are the host's.
             Rule::MiniBatchEm(_) | Rule::Adam(_) => return update_on_host(self, rule, step, state),
         }
         state.steps += 1;
@@ -256,6 +267,9 @@ impl Executable for CudaExecutable {
 
     fn gradient(&self) -> Result<Parameters> {
         match &self.learning {
+            Some(_) if !self.steps_on_device() => {
+                Ok(self.statistics()?.gradient(&self.structure, self.current()?.parameters()))
+            }
             Some(learning) => Ok(learning.counts.gradient(&self.queue, &self.structure, &self.model)?),
             None => Ok(Parameters::zeros(&self.structure)),
         }

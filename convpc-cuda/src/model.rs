@@ -47,6 +47,8 @@ impl Weights {
 pub(crate) struct Model {
     /// The family's own parameters, `[leaf row][repetition][channel][parameter]`.
     pub(crate) theta: Buffer<f64>,
+    /// The probabilities of a table's values, laid out as the parameters, where these are something else.
+    probabilities: Option<Buffer<f64>>,
     /// `[leaf row][repetition][channel][leaf_stride]`
     pub(crate) leaves: Buffer<f32>,
     /// `[column]`: the row of its distributions, where columns share them.
@@ -93,8 +95,13 @@ impl Model {
             });
             sums.push(weights.transpose()?);
         }
+        let table = match family.form() {
+            Form::Table { size, free: false } => Some(queue.allocate(leaves * size, Need::Circuit)?),
+            _ => None,
+        };
         let mut model = Model {
             theta: queue.allocate(leaves * family.parameters(), Need::Circuit)?,
+            probabilities: table,
             leaves: queue.allocate(leaves * leaf_stride, Need::Circuit)?,
             leaf_rows: shared.then(|| queue.upload_new(&leaf_rows, Need::Circuit)).transpose()?,
             leaf_stride,
@@ -115,6 +122,9 @@ impl Model {
     ) -> Result<(), CudaError> {
         let theta = by_repetition(structure, structure.leaf().family.parameters(), parameters.slice(0));
         queue.replace(&mut self.leaves, &leaf_values(structure, &theta, self.leaf_stride))?;
+        if let Some(probabilities) = &mut self.probabilities {
+            queue.replace(probabilities, &expected(structure, &theta))?;
+        }
         queue.replace(&mut self.theta, &theta)?;
         for (layer, weights) in self.sums.iter_mut().enumerate() {
             let Some(weights) = weights else { continue };
@@ -123,6 +133,11 @@ impl Model {
             queue.replace(&mut weights.linear, &values)?;
         }
         self.pack(queue)
+    }
+
+    /// What values are drawn from: the parameters, or the probabilities that they make.
+    pub(crate) fn drawn_from(&self) -> u64 {
+        self.probabilities.as_ref().unwrap_or(&self.theta).address()
     }
 
     /// Makes fragments of the linear weights, which have changed.
@@ -230,6 +245,16 @@ fn leaf_values(structure: &Structure, theta: &[f64], stride: usize) -> Vec<f32> 
         to.iter_mut().zip(&coefficients).for_each(|(to, from)| *to = *from as f32);
     }
     values
+}
+
+/// The expected statistics of each leaf: of a table the probabilities of its values, `[leaf row][repetition][channel][value]`.
+fn expected(structure: &Structure, theta: &[f64]) -> Vec<f64> {
+    let family = structure.leaf().family;
+    let (parameters, size) = (family.parameters(), family.statistics());
+    let mut expected = vec![0.0; theta.len() / parameters * size];
+    let leaves = theta.chunks_exact(parameters).zip(expected.chunks_exact_mut(size));
+    leaves.for_each(|(p, to)| family.expected(p, to));
+    expected
 }
 
 /// Features, columns and groups are 32-bit numbers in the kernels; values are counted in 64 bits.

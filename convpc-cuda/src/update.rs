@@ -15,6 +15,12 @@ use crate::{
 const THREADS: usize = params::CONVPC_THREADS as usize;
 const WARPS: usize = THREADS / 32;
 
+/// Whether the kernels know a family's steps and gradients. Those of a table that is made of fewer parameters are the host's, from
+/// counts and to tables that the device has.
+pub(crate) fn on_device(family: Family) -> bool {
+    Leaves::of(family).is_ok()
+}
+
 /// The leaf families that the kernels know.
 #[derive(Clone, Copy)]
 enum Leaves {
@@ -27,10 +33,12 @@ impl Leaves {
     fn of(family: Family) -> Result<Self, CudaError> {
         Ok(match (family.form(), family) {
             (Form::LocationScale, _) => Leaves::LocationScale,
-            (Form::Table { size }, _) => Leaves::Table { values: size },
+            (Form::Table { size, free: true }, _) => Leaves::Table { values: size },
             (Form::Natural, Family::Bernoulli(_)) => Leaves::Binomial { trials: 1 },
             (Form::Natural, Family::Binomial(binomial)) => Leaves::Binomial { trials: binomial.trials },
-            (Form::Natural, _) => return Err(CudaError::UnsupportedFamily { family: family.name() }),
+            (Form::Natural | Form::Table { free: false, .. }, _) => {
+                return Err(CudaError::UnsupportedFamily { family: family.name() });
+            }
         })
     }
 

@@ -38,6 +38,8 @@ pub fn all() -> Vec<Circuit> {
         base(Family::binomial(9)).channels(33).use_sum_conv(true),
         base(Family::binomial(4)).channels_by_level([6, 20]).leaf_sums(10).split(Split::Alternating).repetitions(2),
         base(Family::categorical(4)).channels(9).leaf_channels(5).repetitions(2).shared_leaves(true),
+        base(Family::discretized_logistic(13)).channels(9).leaf_channels(5).repetitions(2),
+        ConvPc::new(4, 3, 2, Family::discretized_logistic(40)).channels(10).depth(2).shared_leaves(true),
         ConvPc::new(4, 3, 2, Family::normal()).channels(10).leaf_channels(6).depth(2).shared_leaves(true),
         ConvPc::new(6, 3, 3, Family::binomial(4)).channels(16).kernel_size(3).depth(1),
         ConvPc::new(3, 3, 1, Family::normal()).channels(130).leaf_channels(9).depth(1),
@@ -81,7 +83,13 @@ pub fn small_chain() -> Circuit {
 /// Small circuits of any shape and family, a precision to compute them in, and a number of rows.
 pub fn random() -> impl Strategy<Value = (Circuit, Precision, u64)> {
     let size = (1..7usize, 1..7usize, prop_oneof![Just(1usize), Just(3)]);
-    let families = vec![Family::normal(), Family::bernoulli(), Family::categorical(4), Family::binomial(6)];
+    let families = vec![
+        Family::normal(),
+        Family::bernoulli(),
+        Family::categorical(4),
+        Family::binomial(6),
+        Family::discretized_logistic(5),
+    ];
     let shape = (1..40usize, 1..20usize, 1..4usize, 1..3usize, 1..3usize, any::<[bool; 2]>());
     let circuit =
         (size, prop::sample::select(families), shape, any::<u64>()).prop_map(|(size, family, shape, seed)| {

@@ -18,6 +18,7 @@ pub fn families() -> Vec<Circuit> {
         ConvPc::new(5, 3, 1, Family::bernoulli()).channels(3).depth(2),
         ConvPc::new(4, 4, 3, Family::categorical(4)).channels(4).depth(2).use_sum_conv(true),
         ConvPc::new(6, 6, 1, Family::binomial(9)).channels(3).depth(2).repetitions(3),
+        ConvPc::new(4, 5, 1, Family::discretized_logistic(30)).channels(4).depth(2).repetitions(2),
         ConvPc::new(3, 7, 1, Family::normal()).channels(5).depth(1).kernel_size(3).use_sum_conv(true).repetitions(2),
     ]
     .into_iter()
@@ -272,13 +273,14 @@ pub fn follow_the_distribution(
     tails[0].min(tails[1])
 }
 
-/// Small circuits whose distribution can be enumerated: a hand-made chain, and one with repetitions.
+/// Small circuits whose distribution can be enumerated: a hand-made chain, and two with repetitions.
 ///
 /// # Panics
 /// Never.
-pub fn enumerable() -> [Circuit; 2] {
+pub fn enumerable() -> [Circuit; 3] {
     [
         circuits::small_chain(),
         ConvPc::new(2, 2, 1, Family::categorical(3)).channels(2).repetitions(2).build(4).expect("a circuit"),
+        ConvPc::new(2, 2, 1, Family::discretized_logistic(4)).channels(2).repetitions(2).build(4).expect("a circuit"),
     ]
 }

@@ -25,8 +25,14 @@ const OPTIONS: em::Options = em::Options { pseudocount: 0.0, minimum_std: 1e-3, 
 
 /// Products of leaves: the flow is one for every row.
 fn products() -> Vec<Circuit> {
-    let families =
-        [Family::normal(), Family::bernoulli(), Family::binomial(7), Family::categorical(5), Family::categorical(256)];
+    let families = [
+        Family::normal(),
+        Family::bernoulli(),
+        Family::binomial(7),
+        Family::categorical(5),
+        Family::categorical(256),
+        Family::discretized_logistic(256),
+    ];
     let product = |(seed, family)| {
         let leaf = Leaf::new(2, 3, 2, family, 1);
         let padding = Padding { top: 1, right: 1, ..Padding::default() };

@@ -10,6 +10,8 @@ fn circuits() -> Vec<Circuit> {
         ConvPc::new(3, 4, 2, Family::normal()).channels(3).depth(2).shared_leaves(true),
         ConvPc::new(4, 4, 1, Family::normal()).channels(3).depth(2).use_sum_conv(true).repetitions(2),
         ConvPc::new(3, 3, 3, Family::categorical(3)).channels(2).depth(1).kernel_size(3).use_sum_conv(true),
+        ConvPc::new(4, 4, 1, Family::discretized_logistic(12)).channels(3).depth(2).repetitions(2),
+        ConvPc::new(3, 4, 2, Family::discretized_logistic(40)).channels(3).depth(2).shared_leaves(true),
         ConvPc::new(3, 5, 1, Family::binomial(6)).channels(3).depth(2).repetitions(3),
     ]
     .map(|convpc| convpc.build(8).unwrap())

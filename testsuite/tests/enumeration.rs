@@ -13,7 +13,8 @@ fn circuit() -> impl Strategy<Value = Circuit> {
         Just(Family::bernoulli()),
         Just(Family::categorical(2)),
         Just(Family::categorical(3)),
-        Just(Family::binomial(2))
+        Just(Family::binomial(2)),
+        Just(Family::discretized_logistic(3))
     ];
     let convpc = (image, family, 1..4usize, 1..4usize, 1..3usize, 1..4usize, any::<[bool; 4]>(), any::<u64>());
     convpc.prop_map(

@@ -15,7 +15,8 @@ fn circuit() -> impl Strategy<Value = Circuit> {
         Just(Family::bernoulli()),
         Just(Family::categorical(2)),
         Just(Family::categorical(3)),
-        Just(Family::binomial(2))
+        Just(Family::binomial(2)),
+        Just(Family::discretized_logistic(3))
     ];
     let product = ((1..4usize, 1..4usize), (0..4usize, 0..4usize), (any::<bool>(), any::<bool>()));
     // Channels and repetitions; a sum right above the leaf; the kernel of the sums, 0 for Sum.

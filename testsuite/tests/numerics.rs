@@ -7,8 +7,8 @@ use testsuite::{subjects, upward};
 /// Moves an unconstrained parameter (a logit, the mean, the log std) of one lane.
 fn shift(family: Option<Family>, mut lane: ArrayViewMut1<f64>, k: usize, by: f64) {
     match family {
-        Some(Family::Normal(_)) if k == 0 => lane[0] += by,
-        Some(Family::Normal(_)) => lane[1] *= by.exp(),
+        Some(Family::Normal(_) | Family::DiscretizedLogistic(_)) if k == 0 => lane[0] += by,
+        Some(Family::Normal(_) | Family::DiscretizedLogistic(_)) => lane[1] *= by.exp(),
         Some(Family::Bernoulli(_) | Family::Binomial(_)) => {
             lane[0] = 1.0 / (1.0 + (1.0 / lane[0] - 1.0) * (-by).exp());
         }
@@ -27,6 +27,7 @@ fn gradients_of_every_family_equal_central_differences() {
         ConvPc::new(3, 2, 1, Family::normal()).channels(2).depth(1).use_sum_conv(true),
         ConvPc::new(2, 3, 1, Family::bernoulli()).channels(3).depth(2).repetitions(2).use_sum_conv(true),
         ConvPc::new(2, 2, 3, Family::categorical(3)).channels(2).depth(1).repetitions(3),
+        ConvPc::new(3, 2, 1, Family::discretized_logistic(7)).channels(2).depth(1).repetitions(2),
         ConvPc::new(3, 3, 1, Family::binomial(4)).channels(2).depth(1).kernel_size(3),
     ];
     for (seed, convpc) in circuits.into_iter().enumerate() {

@@ -17,7 +17,7 @@ pub(crate) struct Architecture {
     /// Leaf family [default: categorical]
     #[arg(long, value_enum)]
     leaf: Option<LeafName>,
-    /// Number of values: K for categorical, n + 1 for binomial [default: 256]
+    /// Number of values: K for categorical, n + 1 for binomial, grey values for discretized-logistic [default: 256]
     #[arg(long)]
     levels: Option<usize>,
     /// Channels of the sums, or of those of each level, the lowest first, the last number for all above: 32,64,128 [default: 64]
@@ -183,7 +183,8 @@ impl Architecture {
         let number = |given: Option<usize>| given.map(|given| given.to_string());
         let family = self.leaf.and_then(|leaf| Some(leaf.to_possible_value()?.get_name().to_owned()));
         // The other families have no levels to choose, with --resume as without.
-        let levels = self.levels.filter(|_| ["categorical", "binomial"].contains(&leaf.family.name()));
+        let levels =
+            self.levels.filter(|_| ["categorical", "binomial", "discretized-logistic"].contains(&leaf.family.name()));
         let shared = sums.iter().all(|(_, pattern)| pattern.is_some());
         let flags = [
             ("--leaf", family, leaf.family.name().to_owned()),

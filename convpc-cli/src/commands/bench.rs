@@ -70,7 +70,7 @@ struct Own {
     /// Leaf family [default: normal]
     #[arg(long, value_enum)]
     leaf: Option<LeafName>,
-    /// Number of values: K for categorical, n + 1 for binomial [default: 256]
+    /// Number of values: K for categorical, n + 1 for binomial, grey values for discretized-logistic [default: 256]
     #[arg(long)]
     levels: Option<usize>,
 }

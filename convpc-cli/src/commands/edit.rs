@@ -129,6 +129,7 @@ pub(crate) enum LeafName {
     Bernoulli,
     Categorical,
     Binomial,
+    DiscretizedLogistic,
 }
 
 impl LeafName {
@@ -140,6 +141,7 @@ impl LeafName {
             LeafName::Bernoulli => Family::bernoulli(),
             LeafName::Categorical => Family::categorical(levels),
             LeafName::Binomial => Family::binomial(levels.saturating_sub(1)),
+            LeafName::DiscretizedLogistic => Family::discretized_logistic(levels),
         }
     }
 }
@@ -179,6 +181,11 @@ impl ImportSpflow {
             LeafName::Bernoulli => LeafKind::Bernoulli,
             LeafName::Categorical => LeafKind::Categorical,
             LeafName::Binomial => LeafKind::Binomial,
+            LeafName::DiscretizedLogistic => {
+                return Err(
+                    "SPFlow has no discretized logistic leaves; give --leaf as the model in SPFlow has it".into()
+                );
+            }
         };
         let Self { height, width, colors, kernel_size, levels, .. } = self;
         let circuit = spflow::import(&self.state, &Import { leaf, height, width, colors, kernel_size, levels })?;

@@ -37,7 +37,7 @@ impl ExponentialFamily for Categorical {
     }
 
     fn form(&self) -> Form {
-        Form::Table { size: self.categories }
+        Form::Table { size: self.categories, free: true }
     }
 
     fn cardinality(&self) -> Option<usize> {

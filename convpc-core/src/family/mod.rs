@@ -4,11 +4,13 @@
 mod bernoulli;
 mod binomial;
 mod categorical;
+mod discretized_logistic;
 mod normal;
 
 pub use bernoulli::Bernoulli;
 pub use binomial::Binomial;
 pub use categorical::Categorical;
+pub use discretized_logistic::DiscretizedLogistic;
 pub use normal::Normal;
 use serde::{Deserialize, Serialize};
 
@@ -22,10 +24,13 @@ pub enum Form {
     LocationScale,
     /// `<eta, T(x)> − A(eta) + h(x)`, with `0 · (−inf) = 0` in the inner product; T does not depend on parameters.
     Natural,
-    /// `eta[x]` for x in `0..size`; T is the indicator of x.
+    /// The leaf's table, `eta[x] = log p(x)` for x in `0..size`, which is looked up; T is the indicator of x.
     Table {
         /// Number of values.
         size: usize,
+        /// Whether the parameters are the table, a free probability for each value, so that a step is a division. Else they are
+        /// what the family makes the table from, and each step is the family's own.
+        free: bool,
     },
 }
 
@@ -34,7 +39,7 @@ pub enum Form {
 pub struct LeafStep {
     /// Dirichlet (Beta) pseudocount of each value of a discrete variable; 0 for maximum likelihood.
     pub pseudocount: f64,
-    /// Smallest standard deviation of a Normal.
+    /// Smallest standard deviation of a Normal or a discretized logistic.
     pub minimum_std: f64,
     /// Normal: variance times n/(n−1), n the expected count, only where n > 2.
     pub bias_correction: bool,
@@ -145,7 +150,7 @@ pub trait ExponentialFamily {
         match self.form() {
             Form::LocationScale => 3,
             Form::Natural => self.statistics() + 2,
-            Form::Table { size } => size + 1,
+            Form::Table { size, .. } => size + 1,
         }
     }
 
@@ -210,6 +215,8 @@ pub enum Family {
     Categorical(Categorical),
     /// Successes of n trials.
     Binomial(Binomial),
+    /// One of n grey values, neighbouring ones alike.
+    DiscretizedLogistic(DiscretizedLogistic),
 }
 
 impl Family {
@@ -232,6 +239,11 @@ impl Family {
     pub fn binomial(trials: usize) -> Self {
         Family::Binomial(Binomial { trials })
     }
+
+    /// Discretized logistic distributions over `0..levels`.
+    pub fn discretized_logistic(levels: usize) -> Self {
+        Family::DiscretizedLogistic(DiscretizedLogistic { levels })
+    }
 }
 
 impl std::ops::Deref for Family {
@@ -243,6 +255,7 @@ impl std::ops::Deref for Family {
             Family::Bernoulli(f) => f,
             Family::Categorical(f) => f,
             Family::Binomial(f) => f,
+            Family::DiscretizedLogistic(f) => f,
         }
     }
 }

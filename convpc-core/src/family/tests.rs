@@ -1,11 +1,16 @@
 use super::*;
 
-fn discrete() -> Vec<(Family, Vec<f64>)> {
+/// Families whose unconstrained parameters are logits.
+fn of_probabilities() -> Vec<(Family, Vec<f64>)> {
     vec![
         (Family::bernoulli(), vec![0.3]),
         (Family::categorical(4), vec![0.1, 0.4, 0.0, 0.5]),
         (Family::binomial(5), vec![0.35]),
     ]
+}
+
+fn discrete() -> Vec<(Family, Vec<f64>)> {
+    of_probabilities().into_iter().chain([(Family::discretized_logistic(6), vec![2.3, 0.8])]).collect()
 }
 
 #[test]
@@ -128,7 +133,7 @@ fn shifts_move_the_parameters_of_the_gradient() {
 
 #[test]
 fn shifts_shrink_logits_and_stop_before_the_impossible() {
-    for (family, p) in discrete() {
+    for (family, p) in of_probabilities() {
         let mut even = p.clone();
         family.shift(&mut even, &vec![0.0; p.len()], 0.0, 0.0);
         let expected = if p.len() == 1 { vec![0.5] } else { vec![1.0 / 3.0, 1.0 / 3.0, 0.0, 1.0 / 3.0] };

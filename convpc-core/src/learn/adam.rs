@@ -24,7 +24,7 @@ pub struct Adam {
     pub weight_decay: f64,
     /// The largest norm of the gradient of all parameters together; a longer one is shortened to it.
     pub clip: Option<f64>,
-    /// Smallest standard deviation of a Normal leaf, in the units of the data.
+    /// Smallest standard deviation of a Normal or discretized logistic leaf, in the units of the data.
     pub minimum_std: f64,
 }
 

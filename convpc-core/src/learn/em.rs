@@ -22,7 +22,7 @@ pub struct Options {
     /// Dirichlet pseudocount added to the expected count of every sum edge and of every value of a discrete leaf.
     /// 0 gives the exact step: the mean log-likelihood never falls.
     pub pseudocount: f64,
-    /// Smallest standard deviation of a Normal leaf, in the units of the data.
+    /// Smallest standard deviation of a Normal or discretized logistic leaf, in the units of the data.
     pub minimum_std: f64,
     /// Normal leaves: variance times n/(n−1), n the expected count of the leaf, only where n > 2. Breaks the monotone
     /// guarantee.

@@ -17,9 +17,9 @@ pub(crate) struct Full {
     pub(crate) step: LeafStep,
 }
 
-/// Quotients by their own sum, which tables are, are legal wherever counts are finite.
+/// Quotients by their own sum, which free tables are, are legal wherever counts are finite.
 fn may_be_no_density(family: &Family) -> bool {
-    !matches!(family.form(), Form::Table { .. })
+    !matches!(family.form(), Form::Table { free: true, .. })
 }
 
 impl Visit for Full {
@@ -157,7 +157,7 @@ impl Visit for Ascent {
         let (Adam { beta1, beta2, epsilon, minimum_std, .. }, bias) = (self.rule, self.bias);
         let (beta, size) = ([beta1, beta2], self.step);
         self.isa.dispatch(Moments { g: gradient, first, second, beta, bias, epsilon, size });
-        if let Form::Table { .. } = family.form() {
+        if let Form::Table { free: true, .. } = family.form() {
             self.shift_logits(theta, gradient);
         } else {
             gradient.iter_mut().zip(&*units).for_each(|(g, unit)| *g *= unit);
@@ -168,7 +168,7 @@ impl Visit for Ascent {
 }
 
 impl Ascent {
-    /// Moves a table; the units of logits are one.
+    /// Moves a free table; the units of logits are one.
     fn shift_logits(&self, p: &mut [f64], by: &mut [f64]) {
         let decay = 1.0 - self.keep;
         if decay > 0.0 {

@@ -1,6 +1,6 @@
 //! The way down on the device: its tables, and its launches for a batch.
 
-use convpc_core::{Choice, Family, Semiring, Structure};
+use convpc_core::{Choice, Family, Form, Semiring, Structure};
 
 use super::{Branches, Choices};
 use crate::{
@@ -85,7 +85,7 @@ impl Tables {
         let (family, shape) = (structure.leaf().family, structure.shape(0));
         Ok(ConvpcDraw {
             random: call.random(),
-            parameters: call.model.theta.address(),
+            parameters: call.model.drawn_from(),
             leaf_rows: call.model.leaf_rows(),
             base: self.base.as_ref().map_or(0, Buffer::address),
             data: call.observed.map_or(0, |(memory, _)| memory.data.address()),
@@ -93,7 +93,7 @@ impl Tables {
             from: self.columns.address(),
             to: call.to.address(),
             family: draw_family(family)?,
-            size: family.parameters() as u32,
+            size: drawn_size(family) as u32,
             values: family.cardinality().unwrap_or(0) as u32,
             channels: shape.channels as u32,
             repetitions: shape.repetitions as u32,
@@ -142,12 +142,21 @@ impl Call<'_> {
 pub(crate) fn draw_family(family: Family) -> Result<u32, CudaError> {
     match family {
         Family::Normal(_) => Ok(params::CONVPC_FAMILY_NORMAL),
-        Family::Categorical(_) => Ok(params::CONVPC_FAMILY_CATEGORICAL),
+        // From the probabilities that the parameters make.
+        Family::Categorical(_) | Family::DiscretizedLogistic(_) => Ok(params::CONVPC_FAMILY_CATEGORICAL),
         Family::Bernoulli(_) | Family::Binomial(_) => Ok(params::CONVPC_FAMILY_BINOMIAL),
         #[allow(
             unreachable_patterns,
             reason = "a new family needs no change here: it is refused until the kernels know it"
         )]
         other => Err(CudaError::UnsupportedFamily { family: other.name() }),
+    }
+}
+
+/// Numbers of a leaf that values are drawn from: its parameters, or the table that they make.
+fn drawn_size(family: Family) -> usize {
+    match family.form() {
+        Form::Table { size, .. } => size,
+        Form::LocationScale | Form::Natural => family.parameters(),
     }
 }

@@ -42,7 +42,7 @@ impl LeafCounts {
         match structure.leaf().family.form() {
             Form::LocationScale => each("count_location_scale", warps),
             Form::Natural => each("count_natural", warps),
-            Form::Table { size } => {
+            Form::Table { size, .. } => {
                 // One value more is the flow of all.
                 let most = (limits.shared_memory / BLOCKS_PER_MULTIPROCESSOR / VALUE_BYTES).saturating_sub(1).max(1);
                 let ranges = size.div_ceil(most);

@@ -144,6 +144,7 @@ mod tests {
             (Family::bernoulli(), Some(2)),
             (Family::categorical(3), Some(3)),
             (Family::binomial(3), Some(4)),
+            (Family::discretized_logistic(3), Some(3)),
         ] {
             let structure = tiny(4, family).structure().unwrap();
             let images = noise(&structure, 50).unwrap();

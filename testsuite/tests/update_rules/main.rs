@@ -24,6 +24,7 @@ fn circuits() -> Vec<Circuit> {
         ConvPc::new(3, 3, 1, Family::normal()).channels(3).depth(1),
         ConvPc::new(2, 3, 1, Family::categorical(3)).channels(3).depth(2).use_sum_conv(true).repetitions(2),
         ConvPc::new(2, 3, 2, Family::categorical(3)).channels(3).leaf_channels(4).depth(2).shared_leaves(true),
+        ConvPc::new(2, 3, 1, Family::discretized_logistic(6)).channels(3).depth(2),
         ConvPc::new(1, 3, 3, Family::binomial(4)).channels(2).leaf_channels(3).depth(1),
     ]
     .map(|convpc| convpc.build(4).unwrap())
@@ -53,9 +54,10 @@ fn assert_parameters_close(given: &Parameters, expected: &Parameters, tolerance:
 fn expected_statistics_are_the_mean_over_all_assignments() {
     let padded = ConvPc::new(1, 3, 1, Family::bernoulli()).channels(3).depth(2).repetitions(2).build(4).unwrap();
     let colors = ConvPc::new(1, 2, 2, Family::binomial(2)).channels(2).depth(1).use_sum_conv(true).build(4).unwrap();
+    let logistic = ConvPc::new(2, 2, 1, Family::discretized_logistic(4)).channels(2).depth(1).build(4).unwrap();
     let table = ConvPc::new(2, 2, 1, Family::categorical(3)).channels(3).leaf_channels(2).depth(1).build(4).unwrap();
     let marginal = table.marginalize(&[1].into_iter().collect(), false).unwrap();
-    for circuit in [padded, colors, table, marginal] {
+    for circuit in [padded, colors, logistic, table, marginal] {
         let all = assignments(&circuit);
         let mut executable = Reference.load(&circuit).unwrap();
         let p = executable.log_likelihood(all.view()).unwrap().mapv(f64::exp);
