@@ -3,7 +3,7 @@
 //! Such a circuit is the joint distribution of an image and its class. Every query that does not speak of classes sums the class
 //! out; what speaks of them reads the heads, whose log-likelihoods are those of an image *given* its class.
 
-use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, concatenate};
 
 use crate::{
     backend::{Accumulated, Executable},
@@ -13,6 +13,7 @@ use crate::{
     evidence,
     layer::Layer,
     parameters::Parameters,
+    rng,
     structure::Structure,
 };
 
@@ -107,6 +108,14 @@ pub fn check_labels(structure: &Structure, rows: usize, labels: &[usize]) -> Res
 /// What each row's label takes of `[rows, classes]`.
 pub fn of_labels(by_class: ArrayView2<f64>, labels: &[usize]) -> Array1<f64> {
     by_class.outer_iter().zip(labels).map(|(row, &label)| row[label]).collect()
+}
+
+/// Of how many rows the most probable class, the first of several, is the label; of one of probability zero none is.
+pub fn right(joint: ArrayView2<f64>, labels: &[usize]) -> usize {
+    let is_right = |(row, label): &(ArrayView1<f64>, &usize)| {
+        row[**label] > f64::NEG_INFINITY && rng::arg_max(row.iter().copied()) == **label
+    };
+    joint.outer_iter().zip(labels).filter(is_right).count()
 }
 
 /// `log Σ exp` of each row of `[rows, classes]`: of joint log-likelihoods, the log-likelihoods.

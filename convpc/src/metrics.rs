@@ -34,6 +34,9 @@ pub struct Record {
     pub valid_nats: Option<f64>,
     /// The same in bits per dimension.
     pub valid_bits: Option<f64>,
+    /// The share of the validation data whose class was right, where they have labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
     /// Whether the validation data were never explained better.
     pub best: bool,
     /// Rows trained on a second in this epoch.
@@ -58,6 +61,7 @@ impl Record {
             train_bits: bits(epoch.mean_log_likelihood),
             valid_nats: epoch.validation.and_then(finite),
             valid_bits: epoch.validation.and_then(bits),
+            accuracy: epoch.accuracy,
             best: epoch.is_best,
             rows_per_second,
             seconds,
@@ -125,7 +129,7 @@ pub fn read(path: &Path) -> Result<Vec<Record>, MetricsError> {
 /// let path = folder.path().join("metrics.jsonl");
 /// let epoch = convpc::train::Epoch {
 ///     epoch: 0, is_final_em: false, steps: 1, rows: 100, impossible_rows: 0, mean_log_likelihood: -7.0,
-///     validation: None, is_best: false, step_size: 1.0,
+///     validation: None, accuracy: None, is_best: false, step_size: 1.0,
 /// };
 /// let mut log = Log::create(Some(&path))?;
 /// log.push(Record::new(&epoch, 4, 50.0, 2.5))?;
