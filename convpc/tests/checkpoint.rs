@@ -6,7 +6,7 @@ use convpc::{
     Adam, Backend, Circuit, ConvPc, Family, MiniBatchEm, Reference, Rule, Schedule,
     checkpoint::{self, Fingerprint, Run},
     em,
-    metrics::{Log, MetricsError, Record},
+    metrics::{Log, MetricsError, Record, auroc},
     model,
     train::{Epoch, Event, Options, State, Trainer},
 };
@@ -159,4 +159,32 @@ fn a_log_goes_on_where_the_checkpoint_is() {
     assert!(matches!(error, MetricsError::Line { line: 2, .. }), "{error}");
     assert!(error.to_string().contains("log.jsonl, line 2: not a record of a training run"), "{error}");
     assert!(Log::create(Some(&folder.path().join("no/log"))).unwrap_err().to_string().contains("cannot be written"));
+}
+
+#[test]
+fn the_area_under_the_curve_is_the_share_of_pairs_that_are_won() {
+    // Many ties, and both zeros, which are equal.
+    let scores = |seed: usize, n: usize| -> Vec<f64> {
+        (0..n).map(|k| [-0.0, 0.0, 1.0, -2.0, f64::NEG_INFINITY, 3.5][(k * k + seed * k + k / 5) % 6]).collect()
+    };
+    for (n, m) in [(1, 1), (40, 7), (25, 60)] {
+        let (high, low) = (scores(1, n), scores(4, m));
+        let won = |a: &f64| {
+            low.iter()
+                .map(|b| {
+                    if a > b {
+                        1.0
+                    } else if a == b {
+                        0.5
+                    } else {
+                        0.0
+                    }
+                })
+                .sum::<f64>()
+        };
+        let expected = high.iter().map(won).sum::<f64>() / (n * m) as f64;
+        assert!((auroc(&high, &low) - expected).abs() < 1e-12, "{n} {m}");
+        assert!((auroc(&low, &high) - (1.0 - expected)).abs() < 1e-12);
+    }
+    assert_eq!((auroc(&[1.0, 2.0], &[0.0]), auroc(&[], &[0.0])), (1.0, 0.5));
 }
