@@ -74,7 +74,7 @@ fn rows_keep_their_labels() {
     for backend in &backends {
         for rule in rules() {
             let options = Options {
-                epochs: 15,
+                epochs: 40,
                 batch_size: 11,
                 valid_fraction: Some(0.3),
                 final_em_steps: 1,
@@ -85,18 +85,17 @@ fn rows_keep_their_labels() {
             let held_out: Vec<usize> = (0..60).filter(|row| !trainer.rows().contains(row)).collect();
             let whole = run(&**backend, &circuit, &trainer, State::default());
             let what = format!("{} {rule:?}", backend.name());
-            for (epoch, (circuit, _)) in whole
-                .epochs
-                .iter()
-                .zip(whole.checkpoints.iter().filter(|(_, state)| state.batch == 0 && state.epoch > 0))
-            {
+            // The checkpoint of the last epoch before the steps of EM holds the best parameters, not those that were judged.
+            let ends = |state: &State| state.batch == 0 && state.epoch > 0 && state.epoch != 40;
+            for (circuit, state) in whole.checkpoints.iter().filter(|(_, state)| ends(state)) {
+                let epoch = &whole.epochs[state.epoch - 1];
                 let (mean, accuracy) = judged(circuit, &data, &held_out);
                 assert_close(&what, &[epoch.validation.unwrap()], &[mean], (1e-5, 1e-4));
                 assert_eq!(epoch.accuracy, Some(accuracy), "{what}");
             }
             // With the labels of other rows it would be a third.
             assert!(judged(&whole.circuit, &data, trainer.rows()).1 > 0.9, "{what}");
-            assert!(whole.epochs[15].accuracy.unwrap() > 0.9, "{what}");
+            assert!(whole.epochs[40].accuracy.unwrap() > 0.9, "{what}");
             // From anywhere it goes on to the same end.
             let (reached, state) = &whole.checkpoints[whole.checkpoints.len() / 2];
             let resumed = run(&**backend, reached, &trainer, state.clone());
