@@ -255,7 +255,7 @@ mod tests {
         // Heads are the last but one, with one head for each class over all repetitions.
         let heads = |repetitions| chain(&convpc.clone().channels(3).num_classes(7).repetitions(repetitions));
         assert_eq!(heads(1)[6..], ["Sum → 1×1×7", "Sum → 1×1×1"]);
-        assert_eq!(heads(2)[6..], ["Sum → 1×1×7, 2 repetitions", "RepetitionMixing → 1×1×7", "Sum → 1×1×1"]);
+        assert_eq!(heads(2)[6..], ["Sum → 1×1×7 ×2", "RepetitionMixing → 1×1×7", "Sum → 1×1×1"]);
         // One number is the same for all levels, and the usual chain is as it was.
         assert_eq!(chain(&convpc.clone().channels_by_level([3])), chain(&convpc.channels(3)));
     }

@@ -168,6 +168,18 @@ impl<'a> Trainer<'a> {
     /// joint log-likelihood `log p(x, class)`. `valid` are the labels of validation data of their own; those that are held out
     /// of the data have theirs.
     ///
+    /// ```
+    /// use convpc_core::{Backend, ConvPc, Family, Reference, Rule, em, train};
+    /// let circuit = ConvPc::new(1, 2, 1, Family::bernoulli()).channels(2).num_classes(2).build(1)?;
+    /// let (data, labels) = (ndarray::array![[0., 0.], [1., 1.], [1., 0.], [1., 1.]], [0, 1, 0, 1]);
+    /// let options = train::Options::new(Rule::Em(em::Options::default()));
+    /// let mut executable = Reference.load(&circuit)?;
+    /// let trainer = train::Trainer::new(options, data.view(), None)?.labeled(&labels, None)?;
+    /// trainer.run(&mut *executable, &mut train::State::default(), &mut |_| std::ops::ControlFlow::Continue(()))?;
+    /// assert!(executable.class_posterior(data.view())?[[1, 1]] > 0.9);
+    /// # Ok::<(), convpc_core::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::LabelCount`] where the labels are not as many as the rows. What the circuit has to say to them, [`run`](Self::run)
     /// says.
