@@ -31,7 +31,8 @@ fn alone(circuit: &Circuit, class: usize) -> Circuit {
     let structure = circuit.structure();
     let mut layers = structure.layers().to_vec();
     let mut tensors = circuit.parameters().0.clone();
-    (layers.pop(), tensors.pop());
+    layers.pop();
+    tensors.pop();
     let above_sums = layers.iter().rposition(|layer| layer.kind().starts_with("Sum")).unwrap();
     for layer in above_sums..layers.len() {
         use convpc::Layer::{RepetitionMixing, Sum, SumConv};
@@ -84,7 +85,7 @@ fn classes_are_enumerated_distributions_and_bayes_rule_joins_them() {
             let given = executable.class_log_likelihood(all.view()).unwrap();
             assert_eq!(given.dim(), (all.nrows(), CLASSES));
             for (class, expected) in alone.iter().enumerate() {
-                assert_close("p(x | class)", &given.column(class), &expected.mapv(f64::ln), tolerance);
+                assert_close("p(x | class)", given.column(class), &expected.mapv(f64::ln), tolerance);
                 assert!((given.column(class).mapv(f64::exp).sum() - 1.0).abs() < 10.0 * subject.absolute);
             }
             let given = executable.class_log_likelihood(evidence.view()).unwrap();
@@ -215,7 +216,7 @@ fn many_labeled_rows_in_batches() {
             assert_close(&what, &given, &class_scores, (subject.relative, subject.absolute));
             // One row by all threads.
             let one = executable.class_log_likelihood(data.slice(ndarray::s![7..8, ..])).unwrap();
-            assert_close(&what, &one.row(0), &class_scores.row(7), (subject.relative, subject.absolute));
+            assert_close(&what, one.row(0), class_scores.row(7), (subject.relative, subject.absolute));
         }
     }
 }
@@ -307,8 +308,8 @@ fn what_has_probability_zero_in_its_class_counts_for_nothing() {
         let expected = [1.0, 0.0, 0.5, 1.0, 0.0, 0.5, 0.0, 1.0, 0.5, 0.0, 1.0, 0.5, 1.0, 1.0, 1.0];
         assert_close(name, &classes, &expected, (1e-6, 0.0));
         let posterior = executable.class_posterior(data.view()).unwrap();
-        assert_close(name, &posterior.row(4), &[0.25, 0.75, 0.0], (1e-6, 0.0));
-        assert_close(name, &posterior.row(1), &[1.0, 0.0, 0.0], (1e-6, 0.0));
+        assert_close(name, posterior.row(4), &[0.25, 0.75, 0.0], (1e-6, 0.0));
+        assert_close(name, posterior.row(1), &[1.0, 0.0, 0.0], (1e-6, 0.0));
         // Where no class explains a row there is no posterior.
         let executable = subject.backend.load(&only).unwrap();
         let error = executable.class_posterior(data.view()).unwrap_err();
