@@ -1,12 +1,17 @@
 //! Tells images of one kind from those of another by how probable a model finds them.
 //!
 //! The model has seen one kind only. Where it has learned what these images are like, others are less probable, and a threshold
-//! on the log-likelihood parts the two; the area under the ROC curve says how well, for all thresholds together.
+//! on the log-likelihood parts the two; the area under the ROC curve says how well, for all thresholds together. In the folders are
+//! the files of MNIST and Fashion-MNIST as they are published:
 //!
 //! ```sh
-//! convpc train --data train-images-idx3-ubyte.gz --algorithm minibatch-em --epochs 10 -o fashion.safetensors
-//! cargo run --release -p convpc --example anomaly -- fashion.safetensors FASHION/t10k-images-idx3-ubyte.gz MNIST/t10k-images-idx3-ubyte.gz
+//! convpc train --data mnist/train-images-idx3-ubyte.gz --algorithm minibatch-em --epochs 8 --seed 1 -o mnist.safetensors
+//! cargo run --release -p convpc --example anomaly -- \
+//!     mnist.safetensors mnist/t10k-images-idx3-ubyte.gz fashion-mnist/t10k-images-idx3-ubyte.gz
 //! ```
+//!
+//! The other way round it fails, with any model of likelihoods: an image of fewer grey levels than the usual ones can be more probable
+//! than they are. RESULTS.md has figures of both.
 
 use std::{env, error::Error, path::Path};
 
