@@ -7,7 +7,7 @@ use convpc::{
     data::{self, ImageShape, Images},
     picture::Picture,
 };
-use ndarray::{Array1, Array2, ArrayView2, Axis};
+use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate};
 
 use crate::{Outcome, progress};
 
@@ -33,14 +33,26 @@ pub(crate) fn read_images(path: &Path, circuit: &Circuit) -> Result<Images, Box<
 
 /// The log-likelihood of each row.
 pub(crate) fn log_likelihood(model: &dyn Executable, data: ArrayView2<f32>) -> convpc::Result<Array1<f64>> {
+    Ok(by_batch(data, |rows| model.log_likelihood(rows))?.into_iter().flatten().collect())
+}
+
+/// The joint log-likelihood of each row and each class.
+pub(crate) fn log_joint(model: &dyn Executable, data: ArrayView2<f32>) -> convpc::Result<Array2<f64>> {
+    let parts = by_batch(data, |rows| model.class_log_joint(rows))?;
+    let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
+    Ok(concatenate(Axis(0), &views).expect("rows of one circuit"))
+}
+
+/// What `score` says of the rows, batch by batch.
+fn by_batch<T>(data: ArrayView2<f32>, score: impl Fn(ArrayView2<f32>) -> convpc::Result<T>) -> convpc::Result<Vec<T>> {
     let bar = progress::bar(data.nrows(), "scoring");
-    let mut all = Vec::with_capacity(data.nrows());
+    let mut all = Vec::new();
     for batch in data.axis_chunks_iter(Axis(0), BATCH) {
-        all.extend(model.log_likelihood(batch)?);
+        all.push(score(batch)?);
         bar.inc(batch.nrows() as u64);
     }
     bar.finish_and_clear();
-    Ok(all.into())
+    Ok(all)
 }
 
 /// Data columns spread over the whole grid of the leaf; variables that the circuit lacks are missing.

@@ -4,6 +4,7 @@ use ndarray::{Array1, Array2, ArrayView2};
 
 use crate::{
     circuit::Circuit,
+    classes,
     error::Result,
     evaluation::{Evaluation, Mpe, Semiring},
     learn::{OptimizerState, Rule, em},
@@ -70,6 +71,29 @@ pub trait Executable: Send {
     /// Adds the expected counts of a batch to the statistics.
     fn accumulate(&mut self, data: ArrayView2<f32>) -> Result<Accumulated>;
 
+    /// Adds the expected counts of rows whose classes are known: those of the joint log-likelihood `log p(x, class)`, which is also
+    /// what is returned. All the flow at the root goes to the row's class. There is one label for each row, from 0 on.
+    ///
+    /// ```
+    /// use convpc_core::{Backend, ConvPc, Family, Reference, em};
+    /// use ndarray::array;
+    /// let circuit = ConvPc::new(2, 2, 1, Family::bernoulli()).num_classes(2).build(1)?;
+    /// let mut executable = Reference.load(&circuit)?;
+    /// let (data, labels) = (array![[0., 0., 0., 0.], [1., 1., 1., 0.], [1., 0., 1., 1.]], [0, 1, 1]);
+    /// for _ in 0..20 {
+    ///     executable.accumulate_labeled(data.view(), &labels)?;
+    ///     executable.em_step(&em::Options::default())?;
+    /// }
+    /// assert!((executable.class_prior()?[1] - 2.0 / 3.0).abs() < 1e-6);
+    /// assert!(executable.class_posterior(array![[0., f32::NAN, 0., 0.]].view())?[[0, 0]] > 0.9);
+    /// # Ok::<(), convpc_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NoClasses`](crate::Error::NoClasses) where the circuit has none, [`Error::LabelCount`](crate::Error::LabelCount)
+    /// and [`Error::Label`](crate::Error::Label) where the labels do not fit; nothing was counted then.
+    fn accumulate_labeled(&mut self, data: ArrayView2<f32>, labels: &[usize]) -> Result<Accumulated>;
+
     /// The statistics gathered since the last step or reset.
     fn statistics(&self) -> Result<Statistics>;
 
@@ -119,6 +143,39 @@ pub trait Executable: Send {
     /// Completes missing values with the most probable explanation; errors as
     /// [`sample_conditional`](Self::sample_conditional).
     fn mpe(&self, data: ArrayView2<f32>, method: Mpe) -> Result<Array2<f32>>;
+
+    /// The log-likelihood of each row under each class, `log p(x | class)`, `[rows, classes]`, nats; missing values are summed
+    /// out exactly.
+    ///
+    /// As provided it computes every layer's activations, some rows at a time; a backend may do better.
+    ///
+    /// # Errors
+    /// [`Error::NoClasses`](crate::Error::NoClasses) where the circuit has none.
+    fn class_log_likelihood(&self, data: ArrayView2<f32>) -> Result<Array2<f64>> {
+        classes::by_evaluation(self, data)
+    }
+
+    /// The prior probability of each class. Errors as [`class_log_likelihood`](Self::class_log_likelihood).
+    fn class_prior(&self) -> Result<Vec<f64>> {
+        classes::prior(self.structure(), &self.parameters()?)
+    }
+
+    /// The joint log-likelihood of each row and each class, `log p(x, class)`, `[rows, classes]`, nats. Its largest value in a row
+    /// is at the most probable class; `log Σ exp` of a row is its log-likelihood. Errors as
+    /// [`class_log_likelihood`](Self::class_log_likelihood).
+    fn class_log_joint(&self, data: ArrayView2<f32>) -> Result<Array2<f64>> {
+        let log_prior: Array1<f64> = self.class_prior()?.into_iter().map(f64::ln).collect();
+        Ok(self.class_log_likelihood(data)? + log_prior)
+    }
+
+    /// The posterior probability of each class, `p(class | x)`, `[rows, classes]`.
+    ///
+    /// # Errors
+    /// As [`class_log_likelihood`](Self::class_log_likelihood), and
+    /// [`Error::ImpossibleEvidence`](crate::Error::ImpossibleEvidence) for the first row of probability zero, which has none.
+    fn class_posterior(&self, data: ArrayView2<f32>) -> Result<Array2<f64>> {
+        classes::posterior(self.class_log_joint(data)?)
+    }
 
     /// The circuit with the current parameters.
     fn circuit(&self) -> Result<Circuit> {

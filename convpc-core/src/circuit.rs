@@ -87,13 +87,14 @@ impl fmt::Display for Circuit {
         let leaf = structure.leaf();
         writeln!(
             f,
-            "ConvPc over {} variables ({}×{}, {} {}), {} leaves, {} parameters",
+            "ConvPc over {} variables ({}×{}, {} {}), {} leaves, {}{} parameters",
             self.variables(),
             leaf.height,
             leaf.width,
             leaf.colors,
             if leaf.colors == 1 { "color" } else { "colors" },
             leaf.family.name(),
+            structure.num_classes().map(|classes| format!("{classes} classes, ")).unwrap_or_default(),
             self.parameter_count()
         )?;
         writeln!(f, "{:>3}  {:<28}  {:<16}  {:>6}  {:>12}", "#", "layer", "output", "scope", "parameters")?;

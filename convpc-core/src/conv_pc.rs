@@ -19,7 +19,8 @@ pub enum Split {
 }
 
 /// The convolutional circuit of an image size: Leaf → ProdConv(bottom) → \[sum → ProdConv(k, k)\] × depth → Sum(1) →
-/// RepetitionMixing if there are repetitions.
+/// RepetitionMixing if there are repetitions. With classes it ends … → Sum(classes) → RepetitionMixing if there are
+/// repetitions → Sum(1).
 ///
 /// With side = k^depth the bottom kernel is (⌈height/side⌉, ⌈width/side⌉), so that every rectangle, odd sizes too, ends in
 /// one root; the padding is split evenly, the smaller half above and to the left.
@@ -45,6 +46,7 @@ pub struct ConvPc {
     repetitions: usize,
     use_sum_conv: bool,
     shared_leaves: bool,
+    num_classes: usize,
 }
 
 impl ConvPc {
@@ -65,6 +67,7 @@ impl ConvPc {
             repetitions: 1,
             use_sum_conv: false,
             shared_leaves: false,
+            num_classes: 1,
         }
     }
 
@@ -129,6 +132,19 @@ impl ConvPc {
         ConvPc { shared_leaves, ..self }
     }
 
+    /// Heads for so many classes, which share all that is below: the root becomes the mixture of the classes, with their prior as
+    /// weights; see [`Structure::num_classes`]. With 1, which is the default, there are none.
+    ///
+    /// ```
+    /// use convpc_core::{ConvPc, Family};
+    /// let structure = ConvPc::new(8, 8, 1, Family::bernoulli()).num_classes(10).structure()?;
+    /// assert_eq!(structure.num_classes(), Some(10));
+    /// # Ok::<(), convpc_core::Error>(())
+    /// ```
+    pub fn num_classes(self, num_classes: usize) -> Self {
+        ConvPc { num_classes, ..self }
+    }
+
     /// The depth that is used: the one asked for, or the smallest at which a bottom patch is a single pixel (at least 1).
     pub fn chosen_depth(&self) -> usize {
         self.depth.unwrap_or_else(|| {
@@ -140,8 +156,8 @@ impl ConvPc {
     /// The chain of layers.
     ///
     /// # Errors
-    /// Where height, width, colors, channels, leaf channels, depth, kernel size or repetitions is 0, or the circuit is too
-    /// large to count.
+    /// Where height, width, colors, channels, leaf channels, depth, kernel size, repetitions or the number of classes is 0, or
+    /// the circuit is too large to count.
     pub fn structure(&self) -> Result<Structure> {
         let ConvPc { height, width, kernel_size: k, repetitions, .. } = *self;
         let depth = self.chosen_depth();
@@ -155,6 +171,7 @@ impl ConvPc {
         positive("depth", depth)?;
         positive("kernel_size", k)?;
         positive("repetitions", repetitions)?;
+        positive("num_classes", self.num_classes)?;
         let too_large = Error::TooLarge { what: "kernel_size to the power of depth" };
         // A million features a side is more than any machine holds; the bound keeps the padded sizes countable.
         let exponent = u32::try_from(depth).map_err(|_| too_large.clone())?;
@@ -183,9 +200,12 @@ impl ConvPc {
                 }
             };
         }
-        chain = chain.sum(1);
+        chain = chain.sum(self.num_classes);
         if repetitions > 1 {
             chain = chain.repetition_mixing();
+        }
+        if self.num_classes > 1 {
+            chain = chain.sum(1);
         }
         chain.build()
     }
@@ -232,6 +252,10 @@ mod tests {
             ["Leaf", "SumC", "Prod", "SumC", "Prod", "SumC", "Prod", "SumC", "Prod", "SumC", "Prod", "Sum ", "Repe"];
         assert_eq!(kinds(&shared), sums);
         assert!(shared.structure().unwrap().leaf().shared);
+        // Heads are the last but one, with one head for each class over all repetitions.
+        let heads = |repetitions| chain(&convpc.clone().channels(3).num_classes(7).repetitions(repetitions));
+        assert_eq!(heads(1)[6..], ["Sum → 1×1×7", "Sum → 1×1×1"]);
+        assert_eq!(heads(2)[6..], ["Sum → 1×1×7 ×2", "RepetitionMixing → 1×1×7", "Sum → 1×1×1"]);
         // One number is the same for all levels, and the usual chain is as it was.
         assert_eq!(chain(&convpc.clone().channels_by_level([3])), chain(&convpc.channels(3)));
     }
@@ -242,7 +266,8 @@ mod tests {
         for convpc in [
             convpc.clone().channels_by_level([]),
             convpc.clone().channels_by_level([2, 0]).depth(1),
-            convpc.leaf_sums(0),
+            convpc.clone().leaf_sums(0),
+            convpc.num_classes(0),
         ] {
             assert!(matches!(convpc.structure(), Err(Error::Zero { .. })), "{:?}", convpc.structure());
         }

@@ -159,10 +159,46 @@ pub enum Error {
         support: String,
     },
     /// Conditioning on evidence of probability zero.
-    #[error("row {row}: the evidence has probability 0 under the circuit, so nothing can be drawn from its posterior")]
+    #[error("row {row}: the evidence has probability 0 under the circuit, so there is no posterior")]
     ImpossibleEvidence {
         /// Row, 0 the first.
         row: usize,
+    },
+
+    // Classes.
+    /// The circuit is not a mixture of classes.
+    #[error(
+        "the circuit has no classes: its root does not mix heads of its own; build it with ConvPc::num_classes, or end a chain \
+         with a sum of as many channels as there are classes and a sum of one"
+    )]
+    NoClasses,
+    /// A class that the circuit does not have.
+    #[error("there is no class {class}: the circuit has {classes}, numbered from 0")]
+    UnknownClass {
+        /// The class.
+        class: usize,
+        /// Classes of the circuit.
+        classes: usize,
+    },
+    /// Labels and rows are not as many.
+    #[error("{given} labels were given for {rows} rows; give one for each row")]
+    LabelCount {
+        /// Labels given.
+        given: usize,
+        /// Rows of the data.
+        rows: usize,
+    },
+    /// A label that names no class.
+    #[error(
+        "row {row} has the label {label}, the circuit has {classes} classes; labels are numbers from 0 up to but below that"
+    )]
+    Label {
+        /// Row, 0 the first.
+        row: usize,
+        /// The label.
+        label: usize,
+        /// Classes of the circuit.
+        classes: usize,
     },
 
     // Queries.

@@ -4,6 +4,7 @@ use ndarray::{Array1, Array2, Array4, ArrayView4, Axis};
 
 use crate::{
     circuit::Circuit,
+    classes,
     descent::{Choice, Descending, Inputs, descend},
     error::{Error, Result},
     statistics::Statistics,
@@ -90,14 +91,52 @@ impl Evaluation {
     /// Through a sum `flow_in[c] = sum_d flow_out[d] · w[c,d] · exp(x[c] − y[d])`, each term also being the edge's count;
     /// through a product every child gets the parent's flow. A feature with an empty scope is a constant and has no flow.
     pub fn statistics(&self) -> Statistics {
+        let flow = self.activations[self.activations.len() - 1].mapv(|ll| f64::from(ll > f64::NEG_INFINITY));
+        self.count(self.activations.len() - 1, flow, &self.log_likelihood())
+    }
+
+    /// The log-likelihood of each row under each class, nats, `[rows, classes]`.
+    ///
+    /// # Errors
+    /// [`Error::NoClasses`] where the circuit has none.
+    pub fn class_log_likelihood(&self) -> Result<Array2<f64>> {
+        let heads = classes::heads(self.circuit.structure())?;
+        // One feature and one repetition, as the root above has.
+        Ok(self.activations[heads].index_axis(Axis(0), 0).index_axis(Axis(0), 0).t().to_owned())
+    }
+
+    /// The expected counts of rows whose classes are known, those of the joint log-likelihood `log p(x, class)`: the flow at the
+    /// root goes to the row's class alone, not to all by their posterior. What has probability zero is judged by the joint too.
+    ///
+    /// # Errors
+    /// [`Error::NoClasses`] where the circuit has none; [`Error::LabelCount`] and [`Error::Label`] where the labels do not fit.
+    pub fn labeled_statistics(&self, labels: &[usize]) -> Result<Statistics> {
+        let (structure, rows) = (self.circuit.structure(), self.evidence.nrows());
+        classes::check_labels(structure, rows, labels)?;
+        let heads = classes::heads(structure)?;
+        let (x, prior) = (&self.activations[heads], self.circuit.parameters().slice(heads + 1));
+        let mut flow = Array4::zeros(x.raw_dim());
+        let mut root = vec![0.0; prior.len()];
+        let mut joint = Array1::zeros(rows);
+        for (row, &class) in labels.iter().enumerate() {
+            joint[row] = prior[class].ln() + x[[0, 0, class, row]];
+            let used = f64::from(joint[row] > f64::NEG_INFINITY);
+            flow[[0, 0, class, row]] = used;
+            root[class] += used;
+        }
+        let mut statistics = self.count(heads, flow, &joint);
+        statistics.counts[heads + 1].iter_mut().zip(root).for_each(|(to, count)| *to = count);
+        Ok(statistics)
+    }
+
+    /// The counts of the rows below `top`, given the flow to it and what the log-likelihood of each row is.
+    fn count(&self, top: usize, mut flow: Array4<f64>, log_likelihood: &Array1<f64>) -> Statistics {
         let structure = self.circuit.structure();
-        let log_likelihood = self.log_likelihood();
         let mut statistics = Statistics::zeros(structure);
         statistics.rows = self.evidence.nrows() as u64;
         statistics.log_likelihood = log_likelihood.sum();
         statistics.impossible_rows = log_likelihood.iter().filter(|ll| **ll == f64::NEG_INFINITY).count() as u64;
-        let mut flow = self.activations[self.activations.len() - 1].mapv(|ll| f64::from(ll > f64::NEG_INFINITY));
-        for layer in (1..structure.layers().len()).rev() {
+        for layer in (1..=top).rev() {
             flow = match structure.edges(layer) {
                 Some(_) => self.flow_through_sum(layer, &flow, &mut statistics),
                 None => self.flow_through_product(layer, &flow),

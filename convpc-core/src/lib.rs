@@ -7,6 +7,7 @@
 
 mod backend;
 mod circuit;
+pub mod classes;
 mod conv_pc;
 mod descent;
 mod error;

@@ -11,6 +11,7 @@ use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate};
 use crate::{
     backend::{Accumulated, Backend, Executable},
     circuit::Circuit,
+    classes,
     error::{Error, Result},
     evaluation::{Evaluation, Mpe, Semiring},
     evidence,
@@ -94,6 +95,19 @@ impl ReplicaExecutable {
         })
     }
 
+    /// What all count of their shares.
+    fn count(
+        &mut self,
+        rows: usize,
+        f: impl Fn(&mut dyn Executable, Range<usize>) -> Result<Accumulated> + Sync,
+    ) -> Result<Accumulated> {
+        // What some have counted and others have not is of no use.
+        let parts = self.share(rows, f).inspect_err(|_| self.reset_statistics())?;
+        let mut all = Accumulated::default();
+        parts.iter().for_each(|part| all.add(part));
+        Ok(all)
+    }
+
     /// Rows that every part makes of its share, in order.
     fn rows(
         &self,
@@ -139,12 +153,24 @@ impl Executable for ReplicaExecutable {
 
     fn accumulate(&mut self, data: ArrayView2<f32>) -> Result<Accumulated> {
         evidence::check(&self.structure, data)?;
-        let parts = self.share(data.nrows(), |part, rows| part.accumulate(data.slice_axis(Axis(0), rows.into())));
-        // What some have counted and others have not is of no use.
-        let parts = parts.inspect_err(|_| self.reset_statistics())?;
-        let mut all = Accumulated::default();
-        parts.iter().for_each(|part| all.add(part));
-        Ok(all)
+        self.count(data.nrows(), |part, rows| part.accumulate(data.slice_axis(Axis(0), rows.into())))
+    }
+
+    fn accumulate_labeled(&mut self, data: ArrayView2<f32>, labels: &[usize]) -> Result<Accumulated> {
+        evidence::check(&self.structure, data)?;
+        classes::check_labels(&self.structure, data.nrows(), labels)?;
+        self.count(data.nrows(), |part, rows| {
+            part.accumulate_labeled(data.slice_axis(Axis(0), rows.clone().into()), &labels[rows])
+        })
+    }
+
+    fn class_log_likelihood(&self, data: ArrayView2<f32>) -> Result<Array2<f64>> {
+        classes::heads(&self.structure)?;
+        evidence::check(&self.structure, data)?;
+        let parts =
+            self.share(data.nrows(), |part, rows| part.class_log_likelihood(data.slice_axis(Axis(0), rows.into())))?;
+        let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
+        Ok(concatenate(Axis(0), &views).expect("rows of one circuit"))
     }
 
     fn statistics(&self) -> Result<Statistics> {

@@ -5,9 +5,9 @@ use std::{
 
 use convpc_core::{
     Accumulated, Choice, Circuit, Descending, Error, Evaluation, Executable, Mpe, OptimizerState, Parameters, Result,
-    Rule, Semiring, Statistics, Structure, descend, em, evidence,
+    Rule, Semiring, Statistics, Structure, classes, descend, em, evidence,
 };
-use ndarray::{Array1, Array2, Array4, ArrayView2, ArrayViewMut2, Axis};
+use ndarray::{Array1, Array2, Array4, ArrayView2, ArrayViewMut2, Axis, concatenate};
 use rayon::{ThreadPool, prelude::*};
 
 use crate::{
@@ -46,23 +46,44 @@ impl CpuExecutable {
         result
     }
 
-    /// The log-likelihoods of rows on all threads, a tile each.
-    fn by_tiles(&self, data: ArrayView2<f32>) -> Vec<f64> {
+    /// What `ask` finds out from the top about rows on all threads, a tile each.
+    fn by_tiles<T: Send>(&self, data: ArrayView2<f32>, ask: impl Fn(&mut Walk) -> T + Sync) -> Vec<T> {
         let plan = &self.model.plan;
         let share = data.nrows().div_ceil(self.pool.current_num_threads());
         let rows = share.next_multiple_of(plan.width_for(share)).min(plan.tile);
         let walk = |data: &ArrayView2<f32>| {
             let (model, tile) = (&self.model, Tile::new(plan, data.view()));
             self.with_workspace(|work| {
-                Walk { model, tile, semiring: Semiring::SumProduct, work, tape: None, cut: None }.log_likelihood()
+                ask(&mut Walk { model, tile, semiring: Semiring::SumProduct, work, tape: None, cut: None })
             })
         };
         let tiles: Vec<_> = data.axis_chunks_iter(Axis(0), rows).collect();
-        tiles.par_iter().flat_map_iter(walk).collect()
+        tiles.par_iter().map(walk).collect()
     }
 
-    /// The log-likelihoods of a tile: threads take shares, one of them the rest.
-    fn by_shares(&self, tile: Tile, semiring: Semiring, tapes: Option<&mut [Tape]>) -> Vec<f64> {
+    /// What `ask` finds out from the top about rows, part by part: all threads on one tile where rows are too few to give each
+    /// thread a panel, else a tile each.
+    fn by_rows<T: Send>(&self, data: ArrayView2<f32>, ask: impl Fn(&mut Walk) -> T + Sync) -> Vec<T> {
+        let plan = &self.model.plan;
+        let few = data.nrows().div_ceil(plan.narrow) < self.pool.current_num_threads() && plan.cut.is_some();
+        let tile = match data.nrows() {
+            rows if rows <= plan.singly => Some(Tile::singly(data)),
+            _ => few.then(|| Tile::new(plan, data)),
+        };
+        self.pool.install(|| match tile {
+            Some(tile) => vec![self.by_shares(tile, Semiring::SumProduct, None, &ask)],
+            None => self.by_tiles(data, &ask),
+        })
+    }
+
+    /// What `ask` finds out from the top about a tile: threads take shares, one of them the rest.
+    fn by_shares<T>(
+        &self,
+        tile: Tile,
+        semiring: Semiring,
+        tapes: Option<&mut [Tape]>,
+        ask: impl FnOnce(&mut Walk) -> T,
+    ) -> T {
         let (model, plan) = (&self.model, &self.model.plan);
         let cut = plan.cut.unwrap_or_default();
         let mut tapes: Vec<Option<&mut Tape>> = match tapes {
@@ -82,7 +103,7 @@ impl CpuExecutable {
         };
         let sums: Vec<Sums> = plan.roots.par_iter().zip(tapes).map(walk).collect();
         let cut = plan.cut.map(|_| Cut { sums: &sums, flows: &mut [] });
-        self.with_workspace(|work| Walk { model, tile, semiring, work, tape: top, cut }.log_likelihood())
+        self.with_workspace(|work| ask(&mut Walk { model, tile, semiring, work, tape: top, cut }))
     }
 
     /// Completes the missing values of `data` in place, each row by its own way down.
@@ -99,7 +120,7 @@ impl CpuExecutable {
         for (block, mut rows) in data.axis_chunks_iter_mut(Axis(0), plan.recorded_tile).enumerate() {
             let evidence = rows.to_owned();
             let tile = Tile::new(plan, evidence.view());
-            let log_likelihood = self.by_shares(tile, semiring, Some(&mut tapes));
+            let log_likelihood = self.by_shares(tile, semiring, Some(&mut tapes), |walk| walk.log_likelihood());
             let first = block * plan.recorded_tile;
             if let Some(row) = log_likelihood.iter().position(|ll| *ll == f64::NEG_INFINITY) {
                 return Err(Error::ImpossibleEvidence { row: first + row });
@@ -127,7 +148,7 @@ impl CpuExecutable {
 
 impl CpuExecutable {
     /// Adds the expected counts of a tile: shares up, the top up and down, shares down.
-    fn accumulate_tile(&self, tile: Tile, shares: &mut [Share]) -> Vec<f64> {
+    fn accumulate_tile(&self, tile: Tile, labels: Option<&[usize]>, shares: &mut [Share]) -> Vec<f64> {
         let (model, plan) = (&self.model, &self.model.plan);
         let semiring = Semiring::SumProduct;
         for (number, share) in shares.iter_mut().enumerate() {
@@ -146,6 +167,9 @@ impl CpuExecutable {
         let log_likelihood = self.with_workspace(|work| {
             let cut = plan.cut.map(|_| Cut { sums: &sums, flows: &mut flows });
             let mut walk = Walk { model, tile, semiring, work, tape: Some(&mut top.tape), cut };
+            if let Some(labels) = labels {
+                return walk.labeled(labels, &mut top.counts);
+            }
             let log_likelihood = walk.log_likelihood();
             // A row of probability zero has no posterior, and the rows that fill up the tile are none.
             let mut flow = vec![0.0; tile.n];
@@ -162,6 +186,32 @@ impl CpuExecutable {
         };
         shares.par_iter_mut().zip(&plan.roots).zip(&flows).for_each(down);
         log_likelihood
+    }
+
+    /// Adds the expected counts of rows, whose classes are known or not.
+    fn count(&mut self, data: ArrayView2<f32>, labels: Option<&[usize]>) -> Accumulated {
+        let mut counts = std::mem::take(&mut self.counts);
+        counts.prepare(&self.model.plan);
+        // One way into the pool for the whole batch: each costs two switches of threads, which small circuits would notice.
+        let batch = self.pool.install(|| {
+            let mut batch = Accumulated::default();
+            let at_a_time = self.model.plan.recorded_tile;
+            for (first, rows) in (0..).step_by(at_a_time).zip(data.axis_chunks_iter(Axis(0), at_a_time)) {
+                let labels = labels.map(|labels| &labels[first..first + rows.nrows()]);
+                let tile = Tile::new(&self.model.plan, rows);
+                let log_likelihood = self.accumulate_tile(tile, labels, counts.shares_mut());
+                batch.rows += log_likelihood.len() as u64;
+                batch.impossible_rows += log_likelihood.iter().filter(|ll| **ll == f64::NEG_INFINITY).count() as u64;
+                batch.log_likelihood += log_likelihood.iter().sum::<f64>();
+                counts.rows_added(log_likelihood.len(), &self.model);
+            }
+            batch
+        });
+        self.counts = counts;
+        self.seen.rows += batch.rows;
+        self.seen.impossible_rows += batch.impossible_rows;
+        self.seen.log_likelihood += batch.log_likelihood;
+        batch
     }
 }
 
@@ -194,18 +244,22 @@ impl Executable for CpuExecutable {
 
     fn log_likelihood(&self, data: ArrayView2<f32>) -> Result<Array1<f64>> {
         evidence::check(self.structure(), data)?;
-        let plan = &self.model.plan;
-        // Where rows are too few to give each thread a panel.
-        let few = data.nrows().div_ceil(plan.narrow) < self.pool.current_num_threads() && plan.cut.is_some();
-        let tile = match data.nrows() {
-            rows if rows <= plan.singly => Some(Tile::singly(data)),
-            _ => few.then(|| Tile::new(plan, data)),
-        };
-        let all = self.pool.install(|| match tile {
-            Some(tile) => self.by_shares(tile, Semiring::SumProduct, None),
-            None => self.by_tiles(data),
-        });
-        Ok(all.into())
+        Ok(self.by_rows(data, |walk| walk.log_likelihood()).into_iter().flatten().collect())
+    }
+
+    fn class_log_likelihood(&self, data: ArrayView2<f32>) -> Result<Array2<f64>> {
+        let heads = classes::heads(self.structure())?;
+        evidence::check(self.structure(), data)?;
+        let parts = self.by_rows(data, |walk| walk.class_log_likelihood(heads));
+        let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
+        Ok(concatenate(Axis(0), &views).expect("rows of one circuit"))
+    }
+
+    fn class_prior(&self) -> Result<Vec<f64>> {
+        let root = classes::heads(self.structure())? + 1;
+        let weights = self.model.sums[root].as_ref().expect("a sum");
+        let total: f64 = weights.of_output(0).sum();
+        Ok(weights.of_output(0).map(|w| w / total).collect())
     }
 
     fn evaluate(&self, data: ArrayView2<f32>, semiring: Semiring) -> Result<Evaluation> {
@@ -233,25 +287,13 @@ impl Executable for CpuExecutable {
 
     fn accumulate(&mut self, data: ArrayView2<f32>) -> Result<Accumulated> {
         evidence::check(self.structure(), data)?;
-        let mut counts = std::mem::take(&mut self.counts);
-        counts.prepare(&self.model.plan);
-        // One way into the pool for the whole batch: each costs two switches of threads, which small circuits would notice.
-        let batch = self.pool.install(|| {
-            let mut batch = Accumulated::default();
-            for rows in data.axis_chunks_iter(Axis(0), self.model.plan.recorded_tile) {
-                let log_likelihood = self.accumulate_tile(Tile::new(&self.model.plan, rows), counts.shares_mut());
-                batch.rows += log_likelihood.len() as u64;
-                batch.impossible_rows += log_likelihood.iter().filter(|ll| **ll == f64::NEG_INFINITY).count() as u64;
-                batch.log_likelihood += log_likelihood.iter().sum::<f64>();
-                counts.rows_added(log_likelihood.len(), &self.model);
-            }
-            batch
-        });
-        self.counts = counts;
-        self.seen.rows += batch.rows;
-        self.seen.impossible_rows += batch.impossible_rows;
-        self.seen.log_likelihood += batch.log_likelihood;
-        Ok(batch)
+        Ok(self.count(data, None))
+    }
+
+    fn accumulate_labeled(&mut self, data: ArrayView2<f32>, labels: &[usize]) -> Result<Accumulated> {
+        evidence::check(self.structure(), data)?;
+        classes::check_labels(self.structure(), data.nrows(), labels)?;
+        Ok(self.count(data, Some(labels)))
     }
 
     fn statistics(&self) -> Result<Statistics> {

@@ -1,15 +1,17 @@
 use std::{
+    collections::HashMap,
     ops::Range,
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use convpc_core::{
     Accumulated, Choice, Circuit, Error, Evaluation, Executable, Mpe, OptimizerState, Parameters, Precision, Result,
-    Rule, Semiring, Statistics, Structure, em, update_on_host,
+    Rule, Semiring, Statistics, Structure, classes, em, update_on_host,
 };
-use ndarray::{Array1, Array2, Array4, ArrayView2, Axis, s};
+use ndarray::{Array1, Array2, Array4, ArrayView2, ArrayViewMut4, Axis, s};
 
 use crate::{
+    compiled::Outputs,
     driver::{Device, Queue},
     error::CudaError,
     host::Host,
@@ -100,21 +102,31 @@ impl CudaExecutable {
         first: usize,
         activations: &mut [Array4<f64>],
     ) -> Result<(), CudaError> {
-        let structure = self.structure();
         let (stride, outputs) = session.every_layer(self.context(), data, semiring)?;
         for (layer, tensor) in activations.iter_mut().enumerate() {
-            let shape = structure.shape(layer);
-            let nodes = shape.repetitions * shape.features();
-            let values = self.queue.download(&outputs[&layer].values, nodes * shape.channels * stride)?;
-            let offsets = self.queue.download(&outputs[&layer].offsets, nodes * stride)?;
-            let mut to = tensor.slice_mut(s![.., .., .., first..first + data.nrows()]);
-            for ((r, f, c, row), to) in to.indexed_iter_mut() {
-                // What has no scope is the constant 0 and was not computed.
-                if !structure.is_empty(layer, f) {
-                    let node = r * shape.features() + f;
-                    let value = values[(node * shape.channels + c) * stride + row];
-                    *to = f64::from(value) + f64::from(offsets[node * stride + row]);
-                }
+            self.download_layer(stride, outputs, layer, tensor.slice_mut(s![.., .., .., first..first + data.nrows()]))?;
+        }
+        Ok(())
+    }
+
+    /// What was computed of a layer, `[repetition][feature][channel][row]`, given the distance between channels.
+    fn download_layer(
+        &self,
+        stride: usize,
+        outputs: &HashMap<usize, Outputs>,
+        layer: usize,
+        mut to: ArrayViewMut4<f64>,
+    ) -> Result<(), CudaError> {
+        let (structure, shape) = (self.structure(), self.structure().shape(layer));
+        let nodes = shape.repetitions * shape.features();
+        let values = self.queue.download(&outputs[&layer].values, nodes * shape.channels * stride)?;
+        let offsets = self.queue.download(&outputs[&layer].offsets, nodes * stride)?;
+        for ((r, f, c, row), to) in to.indexed_iter_mut() {
+            // What has no scope is the constant 0 and was not computed.
+            if !structure.is_empty(layer, f) {
+                let node = r * shape.features() + f;
+                let value = values[(node * shape.channels + c) * stride + row];
+                *to = f64::from(value) + f64::from(offsets[node * stride + row]);
             }
         }
         Ok(())
@@ -223,6 +235,41 @@ impl Executable for CudaExecutable {
         let batch = learning.see(&found);
         self.learning = Some(learning);
         Ok(batch)
+    }
+
+    fn accumulate_labeled(&mut self, data: ArrayView2<f32>, labels: &[usize]) -> Result<Accumulated> {
+        self.host.check(self.structure(), data)?;
+        classes::check_labels(self.structure(), data.nrows(), labels)?;
+        let root = classes::heads(self.structure())? + 1;
+        // With its weight as the only one at the root, what a row uses is the head of its class.
+        let prior = self.model.weights(&self.queue, root)?;
+        let counted = classes::accumulate_by_class(data, labels, |class, rows| {
+            let mut open = vec![0.0; prior.len()];
+            open[class] = prior[class];
+            self.model.replace_weights(&self.queue, root, &open)?;
+            self.accumulate(rows)
+        });
+        self.model.replace_weights(&self.queue, root, &prior)?;
+        // Counts of some of the classes are of no use.
+        counted.inspect_err(|_| self.reset_statistics())
+    }
+
+    fn class_log_likelihood(&self, data: ArrayView2<f32>) -> Result<Array2<f64>> {
+        let heads = classes::heads(self.structure())?;
+        self.host.check(self.structure(), data)?;
+        let mut all = Array2::zeros((data.nrows(), self.structure().shape(heads).channels));
+        self.with_session(|session| {
+            let purpose = Purpose::EveryLayer(Semiring::SumProduct);
+            let at_a_time = session.rows_at_a_time(self.context(), data.nrows(), purpose)?;
+            let parts = data.axis_chunks_iter(Axis(0), at_a_time).zip(all.axis_chunks_iter_mut(Axis(0), at_a_time));
+            for (rows, to) in parts {
+                let (stride, outputs) = session.every_layer(self.context(), rows, Semiring::SumProduct)?;
+                let to = to.reversed_axes().insert_axis(Axis(0)).insert_axis(Axis(0));
+                self.download_layer(stride, outputs, heads, to)?;
+            }
+            Ok(())
+        })?;
+        Ok(all)
     }
 
     fn statistics(&self) -> Result<Statistics> {

@@ -27,6 +27,19 @@ pub struct Run {
     pub data: Fingerprint,
     /// The validation data, where they are data of their own.
     pub valid: Option<Fingerprint>,
+    /// The labels of the data, where they have some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Fingerprint>,
+    /// The labels of the validation data, where these are data of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_labels: Option<Fingerprint>,
+}
+
+impl Run {
+    /// A run on data without labels or validation data.
+    pub fn new(options: Options, data: Fingerprint) -> Self {
+        Run { options, data, valid: None, labels: None, valid_labels: None }
+    }
 }
 
 /// By what data are known again.
@@ -50,6 +63,14 @@ impl Fingerprint {
             crc.update(&bytes);
         }
         Fingerprint { rows: data.nrows(), checksum: crc.sum() }
+    }
+
+    /// That of labels, one a row.
+    pub fn of_labels(labels: &[usize]) -> Self {
+        let mut crc = Crc::new();
+        // The same on every machine, whatever the width of its usize.
+        labels.iter().for_each(|label| crc.update(&(*label as u64).to_le_bytes()));
+        Fingerprint { rows: labels.len(), checksum: crc.sum() }
     }
 }
 
@@ -118,7 +139,7 @@ impl Progress {
 /// let circuit = ConvPc::new(4, 4, 1, Family::bernoulli()).build(3)?;
 /// let data = ndarray::Array2::zeros((10, 16));
 /// let options = train::Options::new(Rule::Em(em::Options::default()));
-/// let run = checkpoint::Run { options, data: checkpoint::Fingerprint::of(data.view()), valid: None };
+/// let run = checkpoint::Run::new(options, checkpoint::Fingerprint::of(data.view()));
 /// let folder = tempfile::tempdir()?;
 /// let path = folder.path().join("model.checkpoint");
 /// let state = train::State { epoch: 2, ..Default::default() };

@@ -1,4 +1,4 @@
-//! What a training run brings epoch by epoch, as JSON lines.
+//! What a training run brings epoch by epoch, as JSON lines; and what scores are worth.
 
 use std::{
     fs::{self, OpenOptions},
@@ -34,6 +34,9 @@ pub struct Record {
     pub valid_nats: Option<f64>,
     /// The same in bits per dimension.
     pub valid_bits: Option<f64>,
+    /// The share of the validation data whose class was right, where they have labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
     /// Whether the validation data were never explained better.
     pub best: bool,
     /// Rows trained on a second in this epoch.
@@ -58,6 +61,7 @@ impl Record {
             train_bits: bits(epoch.mean_log_likelihood),
             valid_nats: epoch.validation.and_then(finite),
             valid_bits: epoch.validation.and_then(bits),
+            accuracy: epoch.accuracy,
             best: epoch.is_best,
             rows_per_second,
             seconds,
@@ -72,6 +76,32 @@ impl Record {
 /// ```
 pub fn bits_per_dimension(mean_log_likelihood: f64, variables: usize) -> f64 {
     -mean_log_likelihood / (variables as f64 * std::f64::consts::LN_2)
+}
+
+/// The area under the ROC curve of scores that should be high on one side and low on the other: the probability that one drawn from
+/// `high` is above one drawn from `low`, where a draw counts a half (Mann and Whitney's statistic). 0.5 is chance, and what sides
+/// without scores have.
+///
+/// ```
+/// use convpc::metrics::auroc;
+/// // Of four pairs one is a draw, one the wrong way round.
+/// assert_eq!(auroc(&[-1.0, -3.0], &[f64::NEG_INFINITY, -1.0]), 2.5 / 4.0);
+/// ```
+pub fn auroc(high: &[f64], low: &[f64]) -> f64 {
+    let pairs = high.len() as f64 * low.len() as f64;
+    if pairs == 0.0 {
+        return 0.5;
+    }
+    let mut all: Vec<(f64, bool)> = high.iter().map(|x| (*x, true)).chain(low.iter().map(|x| (*x, false))).collect();
+    all.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (mut won, mut below) = (0.0, 0.0);
+    for equal in all.chunk_by(|a, b| a.0 == b.0) {
+        let of_high = equal.iter().filter(|(_, is_high)| *is_high).count() as f64;
+        let of_low = equal.len() as f64 - of_high;
+        won += of_high * (below + 0.5 * of_low);
+        below += of_low;
+    }
+    won / pairs
 }
 
 /// What can be wrong with a metrics file.
@@ -125,7 +155,7 @@ pub fn read(path: &Path) -> Result<Vec<Record>, MetricsError> {
 /// let path = folder.path().join("metrics.jsonl");
 /// let epoch = convpc::train::Epoch {
 ///     epoch: 0, is_final_em: false, steps: 1, rows: 100, impossible_rows: 0, mean_log_likelihood: -7.0,
-///     validation: None, is_best: false, step_size: 1.0,
+///     validation: None, accuracy: None, is_best: false, step_size: 1.0,
 /// };
 /// let mut log = Log::create(Some(&path))?;
 /// log.push(Record::new(&epoch, 4, 50.0, 2.5))?;

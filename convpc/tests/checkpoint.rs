@@ -6,7 +6,7 @@ use convpc::{
     Adam, Backend, Circuit, ConvPc, Family, MiniBatchEm, Reference, Rule, Schedule,
     checkpoint::{self, Fingerprint, Run},
     em,
-    metrics::{Log, MetricsError, Record},
+    metrics::{Log, MetricsError, Record, auroc},
     model,
     train::{Epoch, Event, Options, State, Trainer},
 };
@@ -35,7 +35,7 @@ fn through_files(path: &Path, family: Family, rule: Rule) {
         checkpoint_batches: Some(1),
         ..Options::new(rule)
     };
-    let run = Run { options, data: Fingerprint::of(data.view()), valid: None };
+    let run = Run::new(options, Fingerprint::of(data.view()));
     let trainer = Trainer::new(options, data.view(), None).unwrap();
     let mut saved = Vec::new();
     let (mut executable, mut last) = (Reference.load(&circuit).unwrap(), State::default());
@@ -82,7 +82,12 @@ fn scores_that_are_not_finite_survive() {
     let path = folder.path().join("checkpoint");
     let circuit = circuit(Family::bernoulli());
     let options = Options::new(Rule::Em(em::Options::default()));
-    let run = Run { options, data: Fingerprint::of(data().view()), valid: Some(Fingerprint { rows: 3, checksum: 9 }) };
+    let valid = Some(Fingerprint { rows: 3, checksum: 9 });
+    let run = Run {
+        valid,
+        labels: Some(Fingerprint::of_labels(&[2, 0])),
+        ..Run::new(options, Fingerprint::of(data().view()))
+    };
     for score in [f64::NEG_INFINITY, -0.0, f64::MIN_POSITIVE / 3.0, -1.0 / 3.0] {
         let mut state = State { epoch: 3, main_epochs: Some(3), ..State::default() };
         state.seen.log_likelihood = score;
@@ -104,7 +109,8 @@ fn data_are_known_by_every_value() {
     other[[19, 8]] += 1.0;
     assert_ne!(Fingerprint::of(other.view()), fingerprint);
     assert_ne!(Fingerprint::of(data.slice(ndarray::s![..;-1, ..])), fingerprint);
-    // CRC-32 of the bytes of 1.0 and 2.0, by another implementation (zlib).
+    // CRC-32 of the bytes of 1 and 258 in u64, and of 1.0 and 2.0 in f32, by another implementation (zlib).
+    assert_eq!(Fingerprint::of_labels(&[1, 258]), Fingerprint { rows: 2, checksum: 0xa681_d60d });
     assert_eq!(Fingerprint::of(array![[1.0], [2.0]].view()), Fingerprint { rows: 2, checksum: 0x2e3fa576 });
 }
 
@@ -117,6 +123,7 @@ fn record(epoch: usize) -> Record {
         impossible_rows: 1,
         mean_log_likelihood: f64::NEG_INFINITY,
         validation: Some(-1.0 / 3.0),
+        accuracy: None,
         is_best: true,
         step_size: 0.1,
     };
@@ -152,4 +159,32 @@ fn a_log_goes_on_where_the_checkpoint_is() {
     assert!(matches!(error, MetricsError::Line { line: 2, .. }), "{error}");
     assert!(error.to_string().contains("log.jsonl, line 2: not a record of a training run"), "{error}");
     assert!(Log::create(Some(&folder.path().join("no/log"))).unwrap_err().to_string().contains("cannot be written"));
+}
+
+#[test]
+fn the_area_under_the_curve_is_the_share_of_pairs_that_are_won() {
+    // Many ties, and both zeros, which are equal.
+    let scores = |seed: usize, n: usize| -> Vec<f64> {
+        (0..n).map(|k| [-0.0, 0.0, 1.0, -2.0, f64::NEG_INFINITY, 3.5][(k * k + seed * k + k / 5) % 6]).collect()
+    };
+    for (n, m) in [(1, 1), (40, 7), (25, 60)] {
+        let (high, low) = (scores(1, n), scores(4, m));
+        let won = |a: &f64| {
+            low.iter()
+                .map(|b| {
+                    if a > b {
+                        1.0
+                    } else if a == b {
+                        0.5
+                    } else {
+                        0.0
+                    }
+                })
+                .sum::<f64>()
+        };
+        let expected = high.iter().map(won).sum::<f64>() / (n * m) as f64;
+        assert!((auroc(&high, &low) - expected).abs() < 1e-12, "{n} {m}");
+        assert!((auroc(&low, &high) - (1.0 - expected)).abs() < 1e-12);
+    }
+    assert_eq!((auroc(&[1.0, 2.0], &[0.0]), auroc(&[], &[0.0])), (1.0, 0.5));
 }

@@ -43,6 +43,8 @@ pub fn all() -> Vec<Circuit> {
         ConvPc::new(4, 3, 2, Family::normal()).channels(10).leaf_channels(6).depth(2).shared_leaves(true),
         ConvPc::new(6, 3, 3, Family::binomial(4)).channels(16).kernel_size(3).depth(1),
         ConvPc::new(3, 3, 1, Family::normal()).channels(130).leaf_channels(9).depth(1),
+        ConvPc::new(3, 4, 1, Family::categorical(3)).channels(9).num_classes(10),
+        ConvPc::new(4, 3, 1, Family::bernoulli()).channels(5).repetitions(2).num_classes(3),
     ]
     .into_iter()
     .enumerate()

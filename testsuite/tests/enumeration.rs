@@ -16,7 +16,7 @@ fn circuit() -> impl Strategy<Value = Circuit> {
         Just(Family::binomial(2)),
         Just(Family::discretized_logistic(3))
     ];
-    let convpc = (image, family, 1..4usize, 1..4usize, 1..3usize, 1..4usize, any::<[bool; 4]>(), any::<u64>());
+    let convpc = (image, family, 1..4usize, 1..4usize, 1..3usize, 1..4usize, any::<[bool; 5]>(), any::<u64>());
     convpc.prop_map(
         |(
             (height, width, colors),
@@ -25,7 +25,7 @@ fn circuit() -> impl Strategy<Value = Circuit> {
             kernel,
             depth,
             repetitions,
-            [conv, shared, binary, leaf_sums],
+            [conv, shared, binary, leaf_sums, classes],
             seed,
         )| {
             let convpc = ConvPc::new(height, width, colors, family);
@@ -39,6 +39,7 @@ fn circuit() -> impl Strategy<Value = Circuit> {
                 .repetitions(repetitions)
                 .use_sum_conv(conv)
                 .shared_leaves(shared)
+                .num_classes(if classes { 3 } else { 1 })
                 .build(seed)
                 .unwrap()
         },

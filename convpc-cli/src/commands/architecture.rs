@@ -59,6 +59,9 @@ pub(crate) struct Architecture {
     /// Concentration of the Dirichlet distribution that the first weights are drawn from [default: 1]
     #[arg(long)]
     concentration: Option<f64>,
+    /// Classes, each with a head of its own above what all share [default: as many as --labels names, else none]
+    #[arg(long)]
+    classes: Option<usize>,
     /// Give all pixels the same leaf distributions.
     #[arg(long)]
     shared_leaves: bool,
@@ -90,8 +93,21 @@ enum LeafInit {
 }
 
 impl Architecture {
-    /// A new circuit for these images, its leaves fitted to `rows`.
-    pub(crate) fn build(&self, images: &Images, rows: ArrayView2<f32>, seed: u64) -> Result<Circuit, Box<dyn Error>> {
+    /// A new circuit for these images and labels, its leaves fitted to `rows`.
+    pub(crate) fn build(
+        &self,
+        images: &Images,
+        labels: Option<&[usize]>,
+        rows: ArrayView2<f32>,
+        seed: u64,
+    ) -> Result<Circuit, Box<dyn Error>> {
+        let named = labels.and_then(|labels| labels.iter().max()).map(|most| most + 1);
+        let classes = self.classes.or(named).unwrap_or(1);
+        if let (Some(_), ..=1) = (labels, classes) {
+            return Err(
+                format!("{classes} classes are none to tell apart; give --classes 2 or more, or no --labels").into()
+            );
+        }
         let shape = self.shape(images)?;
         let family = self.leaf.unwrap_or(LeafName::Categorical).family(self.levels);
         let channels = self.channels.clone().unwrap_or_else(|| vec![64]);
@@ -103,6 +119,7 @@ impl Architecture {
             .repetitions(self.repetitions.unwrap_or(1))
             .use_sum_conv(self.use_sum_conv)
             .shared_leaves(self.shared_leaves)
+            .num_classes(classes)
             .leaf_channels(leaf_channels.unwrap_or(0));
         if let Some(channels) = self.leaf_sums {
             convpc = convpc.leaf_sums(channels);
@@ -170,8 +187,9 @@ impl Architecture {
                 Layer::Leaf(_) | Layer::RepetitionMixing(_) => {}
             }
         }
-        // The flags speak about neither the root nor the bottom product.
-        sums.pop();
+        // The flags speak about neither the bottom product nor the root, of which the heads of classes are a part.
+        let classes = circuit.structure().num_classes();
+        sums.truncate(sums.len().saturating_sub(1 + usize::from(classes.is_some())));
         let above = products.get(1..).unwrap_or_default();
         let alternating = above.iter().any(|(rows, columns)| rows != columns && (*rows == 1 || *columns == 1));
         let a_level = if alternating { 2 } else { 1 };
@@ -204,6 +222,7 @@ impl Architecture {
             ("--depth", number(self.depth), (above.len() / a_level).to_string()),
             ("--kernel-size", number(self.kernel_size), distinct(kernels)),
             ("--repetitions", number(self.repetitions), leaf.repetitions.to_string()),
+            ("--classes", number(self.classes), number(classes).unwrap_or_else(|| "none".into())),
             ("--height", number(self.height), leaf.height.to_string()),
             ("--width", number(self.width), leaf.width.to_string()),
             ("--colors", number(self.colors), leaf.colors.to_string()),

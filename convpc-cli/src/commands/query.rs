@@ -4,7 +4,7 @@ use std::{
 };
 
 use clap::Args;
-use convpc::{data, model};
+use convpc::{classes, data, model};
 use ndarray::{Array2, Axis};
 
 use crate::{Outcome, Shared, io, progress};
@@ -17,6 +17,9 @@ pub(crate) struct Score {
     /// Images: .npy, .npz, IDX, or a folder of PNGs.
     #[arg(long)]
     data: PathBuf,
+    /// The classes of the images, for the accuracy of a model that has classes: IDX or .npy.
+    #[arg(long)]
+    labels: Option<PathBuf>,
     /// Where the log-likelihoods go, float64, one a row (.npy).
     #[arg(short)]
     output: Option<PathBuf>,
@@ -26,8 +29,16 @@ impl Score {
     pub(crate) fn run(self, shared: &Shared) -> Outcome {
         let circuit = model::load(&self.model)?;
         let images = io::read_images(&self.data, &circuit)?;
+        let labels = self.labels.as_deref().map(data::read_labels).transpose()?;
+        if let Some(labels) = &labels {
+            classes::check_labels(circuit.structure(), images.values.nrows(), labels)?;
+        }
         let executable = shared.backend()?.load(&circuit)?;
-        let scores = io::log_likelihood(&*executable, images.values.view())?;
+        let joint = labels.as_ref().map(|_| io::log_joint(&*executable, images.values.view())).transpose()?;
+        let scores = match &joint {
+            Some(joint) => classes::total(joint.view()),
+            None => io::log_likelihood(&*executable, images.values.view())?,
+        };
         let mean = scores.sum() / scores.len() as f64;
         if let Some(path) = self.output {
             data::write_npy_f64(&path, scores.view())?;
@@ -36,6 +47,14 @@ impl Score {
         writeln!(out, "rows                 {}", scores.len())?;
         writeln!(out, "mean log-likelihood  {mean:.4} nats")?;
         writeln!(out, "bits per dimension   {:.4}", convpc::metrics::bits_per_dimension(mean, circuit.variables()))?;
+        if let (Some(joint), Some(labels)) = (joint, labels) {
+            // Of rows of probability zero no class is right, and their posterior is none.
+            let posterior = classes::of_labels(joint.view(), &labels) - &scores;
+            let mean = posterior.iter().map(|p| if p.is_nan() { f64::NEG_INFINITY } else { *p }).sum::<f64>();
+            let right = classes::right(joint.view(), &labels);
+            writeln!(out, "accuracy             {:.4}, {right} of the rows", right as f64 / labels.len() as f64)?;
+            writeln!(out, "mean log-posterior   {:.4} nats, of the labels", mean / labels.len() as f64)?;
+        }
         if circuit.structure().leaf().family.cardinality().is_none() {
             writeln!(
                 out,
@@ -54,6 +73,9 @@ pub(crate) struct Sample {
     /// How many images.
     #[arg(short, value_parser = clap::value_parser!(u64).range(1..))]
     n: u64,
+    /// The class that they are of, in a model that has classes; of all unless given.
+    #[arg(long)]
+    class: Option<usize>,
     /// Where they go: .npy or .png.
     #[arg(short, default_value = "samples.png")]
     output: PathBuf,
@@ -62,7 +84,10 @@ pub(crate) struct Sample {
 impl Sample {
     pub(crate) fn run(self, shared: &Shared) -> Outcome {
         io::check_output(&self.output)?;
-        let circuit = model::load(&self.model)?;
+        let mut circuit = model::load(&self.model)?;
+        if let Some(class) = self.class {
+            circuit = circuit.of_class(class)?;
+        }
         let executable = shared.backend()?.load(&circuit)?;
         let mut samples = Array2::zeros((0, circuit.variables()));
         let bar = progress::bar(self.n as usize, "sampling");

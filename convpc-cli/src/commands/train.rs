@@ -10,10 +10,10 @@ use clap::Args;
 use convpc::{
     Circuit, Parameters,
     checkpoint::{self, Fingerprint, Run},
-    data::{self, Images},
+    data::{self, DataError, Images},
     metrics::{Log, Record, bits_per_dimension},
     model,
-    train::{Event, State, Trainer},
+    train::{Event, Options, State, Trainer},
 };
 use indicatif::ProgressBar;
 use ndarray::Axis;
@@ -31,9 +31,16 @@ pub(crate) struct Train {
     /// Images to learn from: .npy, .npz, IDX, or a folder of PNGs.
     #[arg(long)]
     data: PathBuf,
+    /// The classes of the images, numbered from 0: IDX (MNIST's labels) or .npy. The model then learns images and classes
+    /// together, and all scores are those of the two together.
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
     /// Held-out images, scored after each epoch.
     #[arg(long)]
     valid: Option<PathBuf>,
+    /// The classes of the held-out images, where there are --labels.
+    #[arg(long, value_name = "FILE", requires_all = ["labels", "valid"])]
+    valid_labels: Option<PathBuf>,
     /// Go on: with the run that was interrupted, as if it had not been, else with a new one from the model that is there.
     /// Flags must agree with those of the run, and of the model's structure.
     #[arg(long)]
@@ -61,9 +68,41 @@ struct Start {
     state: State,
 }
 
+/// What to learn from, or to be judged by.
+struct Data {
+    images: Images,
+    labels: Option<Vec<usize>>,
+}
+
+impl Data {
+    fn new(images: Images, labels: Option<&Path>) -> Result<Self, DataError> {
+        Ok(Data { images, labels: labels.map(data::read_labels).transpose()? })
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(self.images.values.view())
+    }
+
+    fn fingerprint_of_labels(&self) -> Option<Fingerprint> {
+        self.labels.as_deref().map(Fingerprint::of_labels)
+    }
+}
+
+/// The run of these options on these data.
+fn trainer<'a>(options: Options, data: &'a Data, valid: Option<&'a Data>) -> Result<Trainer<'a>, convpc::Error> {
+    let trainer = Trainer::new(options, data.images.values.view(), valid.map(|valid| valid.images.values.view()))?;
+    match &data.labels {
+        Some(labels) => trainer.labeled(labels, valid.and_then(|valid| valid.labels.as_deref())),
+        None => Ok(trainer),
+    }
+}
+
 impl Train {
     pub(crate) fn run(self, shared: &Shared) -> Outcome {
         self.curve.as_deref().map(curve::check_name).transpose()?;
+        if self.labels.is_some() && self.valid.is_some() && self.valid_labels.is_none() {
+            return Err("--labels: the held-out images need theirs too; give --valid-labels".into());
+        }
         let checkpoint = checkpoint::beside(&self.output);
         let interrupted = if self.resume && checkpoint.exists() {
             let (run, circuit, state) = checkpoint::load(&checkpoint)?;
@@ -71,19 +110,18 @@ impl Train {
         } else {
             None
         };
-        let (images, valid, start) = match interrupted {
+        let (data, valid, start) = match interrupted {
             Some(start) => {
                 self.run.check(shared.seed, &start.run.options, &checkpoint)?;
                 self.architecture.check(&start.circuit, &self.output)?;
-                let images = io::read_images(&self.data, &start.circuit)?;
+                let data = Data::new(io::read_images(&self.data, &start.circuit)?, self.labels.as_deref())?;
                 let valid = self.valid(&start.circuit)?;
-                self.check_data(&start.run, &images, valid.as_ref())?;
-                (images, valid, start)
+                self.check_data(&start.run, &data, valid.as_ref())?;
+                (data, valid, start)
             }
             None => self.begin(shared)?,
         };
-        let trainer =
-            Trainer::new(start.run.options, images.values.view(), valid.as_ref().map(|images| images.values.view()))?;
+        let trainer = trainer(start.run.options, &data, valid.as_ref())?;
         let Start { run, circuit, mut state } = start;
         let log = match (state.epoch, state.batch) {
             (0, 0) => Log::create(self.metrics.as_deref())?,
@@ -121,49 +159,60 @@ impl Train {
     }
 
     /// A new run, of a new circuit or of the model that is there.
-    fn begin(&self, shared: &Shared) -> Result<(Images, Option<Images>, Start), Box<dyn Error>> {
+    fn begin(&self, shared: &Shared) -> Result<(Data, Option<Data>, Start), Box<dyn Error>> {
         let options = self.run.options(shared.seed())?;
-        let (images, circuit) = if self.resume {
+        let labels = self.labels.as_deref();
+        let (data, circuit) = if self.resume {
             let circuit = model::load(&self.output)?;
             self.architecture.check(&circuit, &self.output)?;
-            (io::read_images(&self.data, &circuit)?, circuit)
+            (Data::new(io::read_images(&self.data, &circuit)?, labels)?, circuit)
         } else {
-            let images = data::read(&self.data)?;
+            let data = Data::new(data::read(&self.data)?, labels)?;
+            let (images, labels) = (&data.images, data.labels.as_deref());
             let circuit = if options.valid_fraction.is_some() && self.valid.is_none() {
                 // What is held out must not be known to the leaves either.
-                let trainer = Trainer::new(options, images.values.view(), None)?;
+                let trainer = trainer(options, &data, None)?;
                 let rows = images.values.select(Axis(0), trainer.rows());
-                self.architecture.build(&images, rows.view(), options.seed)?
+                self.architecture.build(images, labels, rows.view(), options.seed)?
             } else {
-                self.architecture.build(&images, images.values.view(), options.seed)?
+                self.architecture.build(images, labels, images.values.view(), options.seed)?
             };
-            (images, circuit)
+            (data, circuit)
         };
         let valid = self.valid(&circuit)?;
-        let fingerprint = |images: &Images| Fingerprint::of(images.values.view());
-        let run = Run { options, data: fingerprint(&images), valid: valid.as_ref().map(fingerprint) };
-        Ok((images, valid, Start { run, circuit, state: State::default() }))
+        let run = Run {
+            valid: valid.as_ref().map(Data::fingerprint),
+            labels: data.fingerprint_of_labels(),
+            valid_labels: valid.as_ref().and_then(Data::fingerprint_of_labels),
+            ..Run::new(options, data.fingerprint())
+        };
+        Ok((data, valid, Start { run, circuit, state: State::default() }))
     }
 
-    fn valid(&self, circuit: &Circuit) -> Result<Option<Images>, Box<dyn Error>> {
-        self.valid.as_deref().map(|path| io::read_images(path, circuit)).transpose()
+    fn valid(&self, circuit: &Circuit) -> Result<Option<Data>, Box<dyn Error>> {
+        let Some(path) = &self.valid else { return Ok(None) };
+        Ok(Some(Data::new(io::read_images(path, circuit)?, self.valid_labels.as_deref())?))
     }
 
     /// An error where the data are not those that the run has seen.
-    fn check_data(&self, run: &Run, images: &Images, valid: Option<&Images>) -> Outcome {
-        let given = [("--data", Some(images), Some(run.data)), ("--valid", valid, run.valid)];
-        for (flag, images, expected) in given {
-            let given = images.map(|images| Fingerprint::of(images.values.view()));
+    fn check_data(&self, run: &Run, data: &Data, valid: Option<&Data>) -> Outcome {
+        let given = [
+            ("--data", "images", Some(data.fingerprint()), Some(run.data)),
+            ("--valid", "images", valid.map(Data::fingerprint), run.valid),
+            ("--labels", "labels", data.fingerprint_of_labels(), run.labels),
+            ("--valid-labels", "labels", valid.and_then(Data::fingerprint_of_labels), run.valid_labels),
+        ];
+        for (flag, what, given, expected) in given {
             if given == expected {
                 continue;
             }
             let of = |fingerprint: Option<Fingerprint>| match fingerprint {
-                Some(Fingerprint { rows, checksum }) => format!("{rows} images with the checksum {checksum:08x}"),
+                Some(Fingerprint { rows, checksum }) => format!("{rows} {what} with the checksum {checksum:08x}"),
                 None => "none".into(),
             };
             let (given, expected) = (of(given), of(expected));
             return Err(format!(
-                "--resume: {flag} has {given}, the unfinished run has {expected}; give the same images, or train anew, \
+                "--resume: {flag} has {given}, the unfinished run has {expected}; give the same {what}, or train anew, \
                  without --resume"
             )
             .into());
@@ -238,6 +287,9 @@ impl Session<'_> {
         let mut line = format!("epoch {}  {when} {}", epoch.epoch + 1, score(epoch.mean_log_likelihood));
         if let Some(validation) = epoch.validation {
             line += &format!("  held-out after it {}", score(validation));
+        }
+        if let Some(accuracy) = epoch.accuracy {
+            line += &format!(", accuracy {accuracy:.4}");
         }
         line
     }

@@ -33,26 +33,27 @@ pub(super) fn range(batch: usize, batches: usize, rows: usize) -> Range<usize> {
     start(batch)..start(batch + 1)
 }
 
-/// Calls `f` with the rows `order[range]` of `data` for each range in turn until it fails or says that it is enough; another
-/// thread gathers the next ones meanwhile.
+/// Calls `f` with the rows `order[range]` of `data`, and their numbers, for each range in turn until it fails or says that it is
+/// enough; another thread gathers the next ones meanwhile.
 pub(super) fn for_each(
     data: ArrayView2<f32>,
     order: &[usize],
     ranges: impl Iterator<Item = Range<usize>> + Send,
-    mut f: impl FnMut(Array2<f32>) -> Result<bool>,
+    mut f: impl FnMut(&[usize], Array2<f32>) -> Result<bool>,
 ) -> Result<()> {
     thread::scope(|scope| {
         // Inside the scope, so that it is gone, and the other thread ends, when `f` fails or has enough.
         let (sender, receiver) = sync_channel(AHEAD);
         scope.spawn(move || {
             for range in ranges {
-                if sender.send(data.select(Axis(0), &order[range])).is_err() {
+                let rows = &order[range];
+                if sender.send((rows, data.select(Axis(0), rows))).is_err() {
                     break;
                 }
             }
         });
-        for batch in receiver {
-            if !f(batch)? {
+        for (rows, batch) in receiver {
+            if !f(rows, batch)? {
                 break;
             }
         }
@@ -97,7 +98,8 @@ mod tests {
         let mut gather = |enough: usize| {
             seen.clear();
             let ranges = (0..3).map(|b| range(b, 3, 6));
-            for_each(data.view(), &order, ranges, |batch| {
+            for_each(data.view(), &order, ranges, |rows, batch| {
+                assert!(rows.iter().eq(batch.column(0).iter().map(|x| *x as usize / 10).collect::<Vec<_>>().iter()));
                 seen.extend(batch.column(1).iter().map(|x| (*x as usize - 1) / 10));
                 Ok(seen.len() < enough)
             })
@@ -108,6 +110,6 @@ mod tests {
         assert_eq!(gather(1), order[..2]);
         // More batches than are gathered ahead, so that the other thread waits when the error comes.
         let ranges = (0..6).map(|b| range(b, 6, 6));
-        assert_eq!(for_each(data.view(), &order, ranges, |_| Err(Error::EmptyBatch)), Err(Error::EmptyBatch));
+        assert_eq!(for_each(data.view(), &order, ranges, |_, _| Err(Error::EmptyBatch)), Err(Error::EmptyBatch));
     }
 }

@@ -3,6 +3,7 @@
 mod adam;
 mod batches;
 pub mod em;
+mod labels;
 mod mini_batch;
 mod options;
 mod schedule;

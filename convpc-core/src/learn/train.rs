@@ -9,7 +9,7 @@ use std::ops::{ControlFlow, Range};
 use ndarray::{ArrayView2, Axis, CowArray, Ix2};
 
 pub use super::options::Options;
-use super::{MiniBatchEm, OptimizerState, Rule, batches};
+use super::{MiniBatchEm, OptimizerState, Rule, batches, labels::Labels};
 use crate::{
     backend::{Accumulated, Executable},
     error::{Error, Result},
@@ -65,6 +65,8 @@ pub struct Epoch {
     pub mean_log_likelihood: f64,
     /// Mean log-likelihood of the validation data after the epoch, nats, where they were scored.
     pub validation: Option<f64>,
+    /// The share of the validation data whose most probable class is their label, where they were scored and have labels.
+    pub accuracy: Option<f64>,
     /// Whether that is the best so far.
     pub is_best: bool,
     /// The last step size; 1 for EM.
@@ -127,6 +129,7 @@ pub struct Trainer<'a> {
     /// The rows of the data that are trained on.
     rows: Vec<usize>,
     valid: Option<CowArray<'a, f32, Ix2>>,
+    labels: Option<Labels<'a>>,
 }
 
 impl<'a> Trainer<'a> {
@@ -158,7 +161,32 @@ impl<'a> Trainer<'a> {
         if let (Some(patience), None) = (options.patience, &valid) {
             return refused("patience", patience.to_string(), "none without validation data; give some, or a fraction");
         }
-        Ok(Trainer { options, data, rows, valid })
+        Ok(Trainer { options, data, rows, valid, labels: None })
+    }
+
+    /// Training with the classes of the rows, one label for each, from 0 on: what is learned, reported and validated is then the
+    /// joint log-likelihood `log p(x, class)`. `valid` are the labels of validation data of their own; those that are held out
+    /// of the data have theirs.
+    ///
+    /// ```
+    /// use convpc_core::{Backend, ConvPc, Family, Reference, Rule, em, train};
+    /// let circuit = ConvPc::new(1, 2, 1, Family::bernoulli()).channels(2).num_classes(2).build(1)?;
+    /// let (data, labels) = (ndarray::array![[0., 0.], [1., 1.], [1., 0.], [1., 1.]], [0, 1, 0, 1]);
+    /// let options = train::Options::new(Rule::Em(em::Options::default()));
+    /// let mut executable = Reference.load(&circuit)?;
+    /// let trainer = train::Trainer::new(options, data.view(), None)?.labeled(&labels, None)?;
+    /// trainer.run(&mut *executable, &mut train::State::default(), &mut |_| std::ops::ControlFlow::Continue(()))?;
+    /// assert!(executable.class_posterior(data.view())?[[1, 1]] > 0.9);
+    /// # Ok::<(), convpc_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::LabelCount`] where the labels are not as many as the rows. What the circuit has to say to them, [`run`](Self::run)
+    /// says.
+    pub fn labeled(self, labels: &'a [usize], valid: Option<&'a [usize]>) -> Result<Self> {
+        let rows = (self.data.nrows(), self.valid.as_ref().map_or(0, |valid| valid.nrows()));
+        let labels = Labels::new(&self.options, rows, labels, valid)?;
+        Ok(Trainer { labels: Some(labels), ..self })
     }
 
     /// The rows of the data that are trained on: those that are not held out.
@@ -183,6 +211,9 @@ impl<'a> Trainer<'a> {
         evidence::check(executable.structure(), self.data)?;
         if let Some(valid) = &self.valid {
             evidence::check(executable.structure(), valid.view())?;
+        }
+        if let Some(labels) = &self.labels {
+            labels.check(executable.structure())?;
         }
         self.check_state(executable, state)?;
         if (state.epoch, state.batch) == (0, 0) {
@@ -257,8 +288,12 @@ impl<'a> Trainer<'a> {
         }
         let mut flow = ControlFlow::Continue(());
         let ranges = (state.batch..batches).map(|batch| -> Range<usize> { batches::range(batch, batches, rows) });
-        batches::for_each(self.data, &order, ranges, |batch| {
-            state.seen.add(&executable.accumulate(batch.view())?);
+        batches::for_each(self.data, &order, ranges, |rows_of_batch, batch| {
+            let counted = match &self.labels {
+                None => executable.accumulate(batch.view()),
+                Some(labels) => labels.accumulate(executable, rows_of_batch, batch.view()),
+            };
+            state.seen.add(&counted?);
             if by_batch {
                 let step_size = self.step_size(&rule, state.epoch, state.batch, batches);
                 executable.update(&rule, step_size, &mut state.optimizer)?;
@@ -299,7 +334,7 @@ impl<'a> Trainer<'a> {
         let ended = state.epoch + 1;
         let due = ended.is_multiple_of(evaluate_every) || ended >= epochs || state.main_epochs.is_some();
         let mut parameters = due.then(|| settle(executable)).transpose()?;
-        let validation = if due { self.validate(executable)? } else { None };
+        let (validation, accuracy) = if due { self.validate(executable)? } else { (None, None) };
         let is_best = validation.is_some_and(|score| match &state.best {
             Some(best) => score > best.mean_log_likelihood,
             None => true,
@@ -316,6 +351,7 @@ impl<'a> Trainer<'a> {
             impossible_rows,
             mean_log_likelihood: log_likelihood / rows as f64,
             validation,
+            accuracy,
             is_best,
             step_size,
         };
@@ -337,14 +373,18 @@ impl<'a> Trainer<'a> {
         Ok(if after.is_break() { after } else { flow })
     }
 
-    /// The mean log-likelihood of the validation data.
-    fn validate(&self, executable: &dyn Executable) -> Result<Option<f64>> {
-        let Some(valid) = &self.valid else { return Ok(None) };
+    /// The mean log-likelihood of the validation data, and where they have labels how often these are right.
+    fn validate(&self, executable: &dyn Executable) -> Result<(Option<f64>, Option<f64>)> {
+        let (Some(valid), batch_size) = (&self.valid, self.options.batch_size) else { return Ok((None, None)) };
+        if let Some(labels) = &self.labels {
+            let (mean, accuracy) = labels.validate(executable, valid.view(), batch_size)?;
+            return Ok((Some(mean), Some(accuracy)));
+        }
         let mut sum = 0.0;
-        for batch in valid.axis_chunks_iter(Axis(0), self.options.batch_size) {
+        for batch in valid.axis_chunks_iter(Axis(0), batch_size) {
             sum += executable.log_likelihood(batch)?.sum();
         }
-        Ok(Some(sum / valid.nrows() as f64))
+        Ok((Some(sum / valid.nrows() as f64), None))
     }
 }
 

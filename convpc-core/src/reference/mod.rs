@@ -61,6 +61,12 @@ impl ReferenceExecutable {
         self.reset_statistics();
         Ok(())
     }
+
+    fn add(&mut self, batch: &Statistics) -> Accumulated {
+        self.statistics.add(batch);
+        let Statistics { rows, impossible_rows, log_likelihood, .. } = *batch;
+        Accumulated { rows, impossible_rows, log_likelihood }
+    }
 }
 
 fn to_f32(rows: Array2<f64>) -> Array2<f32> {
@@ -91,9 +97,12 @@ impl Executable for ReferenceExecutable {
 
     fn accumulate(&mut self, data: ArrayView2<f32>) -> Result<Accumulated> {
         let batch = self.evaluate(data, Semiring::SumProduct)?.statistics();
-        self.statistics.add(&batch);
-        let Statistics { rows, impossible_rows, log_likelihood, .. } = batch;
-        Ok(Accumulated { rows, impossible_rows, log_likelihood })
+        Ok(self.add(&batch))
+    }
+
+    fn accumulate_labeled(&mut self, data: ArrayView2<f32>, labels: &[usize]) -> Result<Accumulated> {
+        let batch = self.evaluate(data, Semiring::SumProduct)?.labeled_statistics(labels)?;
+        Ok(self.add(&batch))
     }
 
     fn statistics(&self) -> Result<Statistics> {

@@ -41,6 +41,28 @@ impl Walk<'_, '_> {
         }
     }
 
+    /// Up to the heads, and down again with the flow of each row at the head of its class, as if there were no others; counts the
+    /// classes at the root. The joint log-likelihoods of rows and their classes, nats.
+    pub(crate) fn labeled(&mut self, labels: &[usize], counts: &mut [f32]) -> Vec<f64> {
+        let (model, n, width) = (self.model, self.tile.n, self.tile.width);
+        let root = model.sums.len() - 1;
+        let weights = model.sums[root].as_ref().expect("a sum layer");
+        let (prior, start) = (weights.of(0, 0), self.counts_of(root, weights, 0, 0));
+        let x = self.node(root - 1, 0, 0);
+        let mut flow = vec![0.0; x.len()];
+        let mut count = |(row, &class): (usize, &usize)| {
+            let joint = f64::from(prior[class]).ln() + x[class * n + row];
+            if joint > f64::NEG_INFINITY {
+                flow[(row / width * weights.inputs + class) * width + row % width] = 1.0;
+                counts[start + class] += 1.0;
+            }
+            joint
+        };
+        let joint = labels.iter().enumerate().map(&mut count).collect();
+        self.downward(root - 1, 0, 0, &flow, counts);
+        joint
+    }
+
     fn leaf(&mut self, feature: usize, repetition: usize, flow: &[f32], counts: &mut [f32]) {
         let (model, width) = (self.model, self.tile.width);
         let (len, repetitions) = (model.leaves.counts_len(), model.structure.shape(0).repetitions);

@@ -1,6 +1,7 @@
 use std::f64::consts::LN_2;
 
 use convpc_core::{Layer, Semiring};
+use ndarray::Array2;
 
 use super::{Level, PanelScratch, Walk, Wide};
 use crate::{
@@ -26,6 +27,12 @@ impl Walk<'_, '_> {
     pub(crate) fn log_likelihood(&mut self) -> Vec<f64> {
         let all = self.node(self.model.sums.len() - 1, 0, 0);
         all[..self.tile.data.nrows()].to_vec()
+    }
+
+    /// The log-likelihoods of the rows under each class, `[rows, classes]`, nats.
+    pub(crate) fn class_log_likelihood(&mut self, heads: usize) -> Array2<f64> {
+        let (n, all) = (self.tile.n, self.node(heads, 0, 0));
+        Array2::from_shape_fn((self.tile.data.nrows(), all.len() / n), |(row, class)| all[class * n + row])
     }
 
     /// The log-likelihoods of a node, `[channel][n]`, nats.

@@ -135,6 +135,16 @@ pub enum DataError {
         /// The number of labels.
         count: usize,
     },
+    /// A number that cannot be a class.
+    #[error("'{path}' holds the label {value} at row {row}; expected whole numbers from 0: renumber the classes")]
+    NoLabel {
+        /// The file.
+        path: PathBuf,
+        /// The row, counted from 0.
+        row: usize,
+        /// The value.
+        value: i64,
+    },
     /// A 64-bit number that has no 32-bit counterpart.
     #[error(
         "'{path}' holds the value {value} at row {row}, variable {variable}; expected at most 3.4e38 in size, since data are 32-bit: rescale them"

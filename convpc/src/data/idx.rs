@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ndarray::Array2;
 
-use super::{DataError, Images, Layout, check_memory};
+use super::{DataError, Images, Layout, check_memory, labels::number_of_labels};
 
 const UNSIGNED_BYTE: u8 = 0x08;
 
@@ -23,6 +23,14 @@ pub(super) fn read(path: &Path, mut reader: impl Read) -> Result<Images, DataErr
     let values = Array2::from_shape_vec((layout.rows, layout.variables), values)
         .map_err(|error| DataError::corrupt(path, error.to_string()))?;
     Ok(Images { values, shape: layout.shape, eight_bit: true })
+}
+
+/// Reads labels, a byte each.
+pub(super) fn read_labels(path: &Path, mut reader: impl Read) -> Result<Vec<usize>, DataError> {
+    let sizes = read_header(path, &mut reader)?;
+    let count = number_of_labels(path, &sizes)?;
+    let bytes = read_bytes(path, reader, count as u64)?;
+    Ok(bytes.into_iter().map(usize::from).collect())
 }
 
 /// The size along each axis.

@@ -1,4 +1,4 @@
-//! Images and masks from files, and arrays to files.
+//! Images, their labels and masks from files, and arrays to files.
 //!
 //! [`read`] takes whatever the field keeps its images in and returns rows × variables. The format is recognised by
 //! the contents, so a wrong or missing ending does no harm:
@@ -13,6 +13,7 @@
 
 mod error;
 mod idx;
+mod labels;
 mod npy;
 mod npz;
 mod png;
@@ -29,6 +30,7 @@ use ndarray_npy::{WriteNpyError, WriteNpyExt};
 use crate::atomic;
 
 pub use error::DataError;
+pub use labels::read_labels;
 pub use npy::read_mask;
 
 /// A set of images, one a row.
@@ -101,20 +103,34 @@ pub fn read(path: &Path) -> Result<Images, DataError> {
 }
 
 fn read_file(path: &Path) -> Result<Images, DataError> {
+    let (file, length, format) = open_format(path)?;
+    match format {
+        Format::Npy => npy::read_images(path, BufReader::new(file), length),
+        Format::Npz => npz::read(path, file, length),
+        Format::Gzip => idx::read(path, MultiGzDecoder::new(BufReader::new(file))),
+        Format::Idx => idx::read(path, BufReader::new(file)),
+    }
+}
+
+/// What a file's first bytes say that it is; those of an IDX file are looked at when it is read.
+#[derive(Clone, Copy)]
+enum Format {
+    Npy,
+    Npz,
+    Gzip,
+    Idx,
+}
+
+/// Opens a file at its beginning; also gives its length.
+fn open_format(path: &Path) -> Result<(File, u64, Format), DataError> {
     let (mut file, length) = open(path)?;
     let mut start = Vec::new();
     let reading = |error| DataError::reading(path, error);
     (&mut file).take(npy::MAGIC.len() as u64).read_to_end(&mut start).map_err(reading)?;
     file.rewind().map_err(reading)?;
-    if start.starts_with(npy::MAGIC) {
-        npy::read_images(path, BufReader::new(file), length)
-    } else if start.starts_with(npz::MAGIC) {
-        npz::read(path, file, length)
-    } else if start.starts_with(&GZIP_MAGIC) {
-        idx::read(path, MultiGzDecoder::new(BufReader::new(file)))
-    } else {
-        idx::read(path, BufReader::new(file))
-    }
+    let formats = [(npy::MAGIC, Format::Npy), (npz::MAGIC, Format::Npz), (&GZIP_MAGIC, Format::Gzip)];
+    let format = formats.into_iter().find(|(magic, _)| start.starts_with(magic));
+    Ok((file, length, format.map_or(Format::Idx, |(_, format)| format)))
 }
 
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];

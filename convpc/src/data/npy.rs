@@ -8,7 +8,7 @@ use ndarray::{Array2, ArrayD};
 use ndarray_npy::npy::header::{Header, ReadHeaderError};
 use ndarray_npy::{ReadNpyError, ReadNpyExt, ReadableElement};
 
-use super::{DataError, Images, Layout, check_memory, open};
+use super::{DataError, Images, Layout, check_memory, labels::number_of_labels, open};
 
 pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
 
@@ -27,7 +27,7 @@ pub(super) fn read_images(path: &Path, reader: impl Read, length: u64) -> Result
         Element::Byte => (table(path, array.load::<u8>()?, size)?.mapv(f32::from), true),
         Element::Single => (table(path, array.load::<f32>()?, size)?, false),
         Element::Double => (rounded(path, &table(path, array.load::<f64>()?, size)?)?, false),
-        Element::Bool | Element::Other => return Err(array.wrong_element("u8, f32 or f64")),
+        _ => return Err(array.wrong_element("u8, f32 or f64")),
     };
     Ok(Images { values, shape: layout.shape, eight_bit })
 }
@@ -71,8 +71,24 @@ pub fn read_mask(path: &Path) -> Result<Vec<bool>, DataError> {
         Element::Byte => array.load::<u8>()?.iter().map(|&value| value != 0).collect(),
         Element::Single => array.load::<f32>()?.iter().map(|&value| value != 0.0).collect(),
         Element::Double => array.load::<f64>()?.iter().map(|&value| value != 0.0).collect(),
-        Element::Other => return Err(array.wrong_element("bool, u8, f32 or f64")),
+        _ => return Err(array.wrong_element("bool, u8, f32 or f64")),
     })
+}
+
+/// Reads labels from the beginning of an array that is `length` bytes long with its header.
+pub(super) fn read_labels(path: &Path, reader: impl Read, length: u64) -> Result<Vec<usize>, DataError> {
+    let array = Unread::open(path, reader, length)?;
+    number_of_labels(path, &array.sizes)?;
+    let labels: Vec<i64> = match array.element {
+        Element::Byte => array.load::<u8>()?.iter().map(|&label| label.into()).collect(),
+        Element::Int => array.load::<i32>()?.iter().map(|&label| label.into()).collect(),
+        Element::Long => array.load::<i64>()?.iter().copied().collect(),
+        _ => return Err(array.wrong_element("u8, i32 or i64")),
+    };
+    let label = |(row, &value): (usize, &i64)| {
+        usize::try_from(value).map_err(|_| DataError::NoLabel { path: path.to_path_buf(), row, value })
+    };
+    labels.iter().enumerate().map(label).collect()
 }
 
 /// The types of numbers that are read here.
@@ -80,6 +96,8 @@ pub fn read_mask(path: &Path) -> Result<Vec<bool>, DataError> {
 enum Element {
     Bool,
     Byte,
+    Int,
+    Long,
     Single,
     Double,
     Other,
@@ -109,6 +127,8 @@ impl<'a, R: Read> Unread<'a, R> {
         let element = match header.type_descriptor.as_string().map(String::as_str) {
             Some("|b1") => Element::Bool,
             Some("|u1" | "u1" | "B") => Element::Byte,
+            Some("<i4" | ">i4") => Element::Int,
+            Some("<i8" | ">i8") => Element::Long,
             Some("<f4" | ">f4") => Element::Single,
             Some("<f8" | ">f8") => Element::Double,
             _ => Element::Other,

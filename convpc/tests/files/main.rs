@@ -3,6 +3,7 @@
 mod atomic;
 mod damaged;
 mod idx;
+mod labels;
 mod npy;
 mod npz;
 mod picture;

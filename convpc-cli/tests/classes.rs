@@ -1,0 +1,172 @@
+//! Classes as users of the command meet them: trained with labels, scored, sampled.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Output},
+};
+
+use convpc::{
+    checkpoint,
+    data::{read, write_npy_f32},
+    model,
+};
+use ndarray::{Array3, Axis};
+use tempfile::TempDir;
+
+struct Bench(TempDir);
+
+/// Of 4×4 pixels: stripes along rows, or along columns, or neither; a few pixels are wrong.
+fn class(row: usize) -> usize {
+    row * 7 % 5 % 3
+}
+
+impl Bench {
+    fn new() -> Self {
+        let bench = Bench(tempfile::tempdir().unwrap());
+        let images = Array3::from_shape_fn((100, 4, 4), |(row, i, j)| {
+            let wrong = usize::from((row * 31 + i * 17 + j * 13) % 11 == 0);
+            ([i % 2, j % 2, 0][class(row)] ^ wrong) as f32
+        });
+        write_npy_f32(&bench.path("x.npy"), images.view().into_dyn()).unwrap();
+        bench.labels("y", 0..100);
+        let held_out = images.select(Axis(0), &(0..40).collect::<Vec<_>>());
+        write_npy_f32(&bench.path("v.npy"), held_out.view().into_dyn()).unwrap();
+        bench.labels("w", 0..40);
+        bench
+    }
+
+    /// The labels of rows, as MNIST has them.
+    fn labels(&self, name: &str, rows: std::ops::Range<usize>) {
+        let mut bytes = vec![0, 0, 8, 1, 0, 0, 0, rows.len() as u8];
+        bytes.extend(rows.map(|row| class(row) as u8));
+        fs::write(self.path(name), bytes).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn run(&self, arguments: &str) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_convpc"));
+        command.current_dir(self.0.path()).args(arguments.split_whitespace()).output().unwrap()
+    }
+
+    fn prints(&self, arguments: &str) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn fails(&self, arguments: &str) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+/// The number behind a label in a text.
+fn number(text: &str, label: &str) -> f64 {
+    let rest = text.split_once(label).unwrap_or_else(|| panic!("no {label:?} in {text}")).1;
+    rest.split([' ', ',', '\n']).find(|word| !word.is_empty()).unwrap().parse().unwrap()
+}
+
+const TRAIN: &str = "train --data x.npy --leaf bernoulli --threads 1 -o m";
+
+#[test]
+fn labels_teach_a_model_to_tell_classes_apart() {
+    let bench = Bench::new();
+    for flags in [
+        "--epochs 20",
+        "--algorithm minibatch-em --epochs 10 --batch-size 20",
+        "--algorithm adam --epochs 20 --batch-size 20",
+    ] {
+        let printed = bench
+            .prints(&format!("{TRAIN} --channels 4 --labels y --valid v.npy --valid-labels w --metrics log {flags}"));
+        let last = printed.lines().last().unwrap();
+        assert!(number(last, "accuracy") >= 0.95, "{flags}: {last}");
+        let log = fs::read_to_string(bench.path("log")).unwrap();
+        let record: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+        let scored = bench.prints("score m --data v.npy --labels w -o scores.npy");
+        // The model is the best of the run, which the last need not be.
+        if record["best"] == true {
+            assert!((number(&scored, "accuracy") - record["accuracy"].as_f64().unwrap()).abs() < 1e-4, "{scored}");
+            // What is validated is the joint of image and class: that of the image, and the posterior of its class.
+            let joint = number(&scored, "mean log-likelihood") + number(&scored, "mean log-posterior");
+            assert!((joint - record["valid_nats"].as_f64().unwrap()).abs() < 1e-3, "{scored} {record}");
+        }
+        let right = number(&scored, "accuracy") * 40.0;
+        assert!(scored.contains(&format!(", {right:.0} of the rows")), "{scored}");
+        let plain = bench.prints("score m --data v.npy");
+        assert!(scored.starts_with(plain.trim_end()), "{plain} {scored}");
+        assert!(
+            bench.prints("info m").starts_with("ConvPc over 16 variables (4×4, 1 color), bernoulli leaves, 3 classes")
+        );
+    }
+    // Samples of a class are of that class.
+    bench.prints("sample m -n 50 --class 1 -o s.npy");
+    let samples = read(&bench.path("s.npy")).unwrap().values;
+    let like = |row: ndarray::ArrayView1<f32>| row.iter().enumerate().filter(|(at, x)| **x == (at % 2) as f32).count();
+    assert!(samples.outer_iter().filter(|row| like(*row) >= 12).count() >= 40);
+    assert!(bench.fails("sample m -n 5 --class 3 -o s.npy").contains("there is no class 3: the circuit has 3"));
+}
+
+#[test]
+fn held_out_images_have_the_labels_of_their_rows() {
+    let bench = Bench::new();
+    let printed = bench.prints(&format!("{TRAIN} --labels y --valid-fraction 0.4 --channels 8 --epochs 20"));
+    assert!(number(printed.lines().last().unwrap(), "accuracy") >= 0.9, "{printed}"); // 0.4 with the labels of other rows
+}
+
+#[test]
+fn a_run_goes_on_only_with_its_labels() {
+    let bench = Bench::new();
+    let flags = "--labels y --valid v.npy --valid-labels w --algorithm minibatch-em --epochs 2";
+    bench.prints(&format!("{TRAIN} {flags}"));
+    let whole = model::load(&bench.path("m")).unwrap();
+    // An interruption after the first epoch.
+    bench.prints(&format!("{TRAIN} {flags} --checkpoint-batches 1"));
+    let file = bench.path("m.checkpoint");
+    let (run, circuit, mut state) = checkpoint::load(&file).unwrap();
+    (state.finished, state.main_epochs, state.epoch) = (false, None, 1);
+    checkpoint::save(&file, &run, circuit.structure(), circuit.parameters(), &state).unwrap();
+    fs::copy(bench.path("w"), bench.path("other")).unwrap();
+    bench.labels("z", 1..101);
+    let resume = |flags: &str| format!("train --data x.npy --valid v.npy --resume -o m {flags}");
+    let message = bench.fails(&resume("--labels z --valid-labels w"));
+    assert!(message.contains("--labels has 100 labels") && message.contains("give the same labels"), "{message}");
+    let message = bench.fails(&resume(""));
+    assert!(message.contains("--labels has none, the unfinished run has 100 labels"), "{message}");
+    bench.labels("u", 1..41);
+    assert!(bench.fails(&resume("--labels y --valid-labels u")).contains("--valid-labels has 40 labels"));
+    assert!(bench.fails(&resume("--labels y --valid-labels w --classes 4")).contains("--classes 4 (the model has 3)"));
+    assert!(bench.prints(&resume("--labels y --valid-labels w --classes 3")).starts_with("epoch 2"));
+    assert_eq!(model::load(&bench.path("m")).unwrap().structure(), whole.structure());
+}
+
+#[test]
+fn labels_and_classes_that_do_not_fit_are_refused() {
+    let bench = Bench::new();
+    fs::write(bench.path("one"), [[0, 0, 8, 1, 0, 0, 0, 100].as_slice(), &[0; 100]].concat()).unwrap();
+    for (flags, expected) in [
+        ("--labels w", "40 labels were given for 100 rows"),
+        ("--labels one", "1 classes are none to tell apart"),
+        ("--labels y --classes 2", "has the label 2, the circuit has 2 classes"),
+        ("--labels y --valid v.npy", "give --valid-labels"),
+        ("--labels y --valid v.npy --valid-labels y", "100 labels were given for 40 rows"),
+        ("--labels x.npy", "a label for each image"),
+        ("--labels none", "there is no file or folder 'none'"),
+        ("--classes 0", "num_classes is 0"),
+    ] {
+        let message = bench.fails(&format!("{TRAIN} {flags}"));
+        assert!(message.contains(expected), "{flags}: {message}");
+        assert!(!bench.path("m").exists());
+    }
+    // Without labels classes are the components of a mixture.
+    bench.prints(&format!("{TRAIN} --classes 2 --epochs 1"));
+    assert!(bench.fails("score m --data x.npy --labels y").contains("has the label 2"));
+    bench.prints(&format!("{TRAIN} --epochs 1"));
+    assert!(bench.fails("score m --data x.npy --labels y").contains("the circuit has no classes"));
+    assert!(bench.fails("sample m -n 1 --class 0").contains("the circuit has no classes"));
+    assert!(bench.fails("train --data x.npy --labels y --resume -o m").contains("the circuit has no classes"));
+}

@@ -1,0 +1,182 @@
+//! Circuits with classes: the root mixes one head for each class, and its weights are the classes' prior.
+//!
+//! Such a circuit is the joint distribution of an image and its class. Every query that does not speak of classes sums the class
+//! out; what speaks of them reads the heads, whose log-likelihoods are those of an image *given* its class.
+
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, concatenate};
+
+use crate::{
+    backend::{Accumulated, Executable},
+    circuit::Circuit,
+    error::{Error, Result},
+    evaluation::Semiring,
+    evidence,
+    layer::Layer,
+    parameters::Parameters,
+    rng,
+    structure::Structure,
+};
+
+/// Bytes of activations that are held at a time where a backend finds log-likelihoods of classes by
+/// [`Executable::evaluate`].
+const MOST_BYTES: usize = 1 << 26;
+
+impl Structure {
+    /// The number of classes: the inputs of the root, where it is a [`Sum`](crate::Sum) right above at least two channels that
+    /// are sums themselves, be they over channels or over repetitions. The root of other circuits mixes products, or
+    /// repetitions, and they have none.
+    ///
+    /// ```
+    /// use convpc_core::{ConvPc, Family};
+    /// let convpc = ConvPc::new(4, 4, 1, Family::bernoulli()).channels(3);
+    /// assert_eq!(convpc.structure()?.num_classes(), None);
+    /// assert_eq!(convpc.repetitions(2).num_classes(5).structure()?.num_classes(), Some(5));
+    /// # Ok::<(), convpc_core::Error>(())
+    /// ```
+    pub fn num_classes(&self) -> Option<usize> {
+        let [.., heads, Layer::Sum(_)] = self.layers() else { return None };
+        let is_sum = matches!(heads, Layer::Sum(_) | Layer::SumConv(_) | Layer::RepetitionMixing(_));
+        // A sum keeps features and repetitions, of which a root has one.
+        let classes = self.input_shape(self.layers().len() - 1).channels;
+        (is_sum && classes > 1).then_some(classes)
+    }
+}
+
+impl Circuit {
+    /// The prior probability of each class.
+    ///
+    /// # Errors
+    /// [`Error::NoClasses`] where the circuit has none.
+    pub fn class_prior(&self) -> Result<Vec<f64>> {
+        prior(self.structure(), self.parameters())
+    }
+
+    /// The distribution of one class, `p(x | class)`: the same circuit with this class as the only one that has a prior. It is
+    /// sampled, completed and scored as any other.
+    ///
+    /// ```
+    /// use convpc_core::{Backend, ConvPc, Family, Reference};
+    /// let circuit = ConvPc::new(2, 2, 1, Family::bernoulli()).num_classes(3).build(1)?;
+    /// let data = Reference.load(&circuit)?.sample(0..5, 1)?;
+    /// let alone = Reference.load(&circuit.of_class(2)?)?.log_likelihood(data.view())?;
+    /// let all = Reference.load(&circuit)?.class_log_likelihood(data.view())?;
+    /// assert!(alone.iter().zip(all.column(2)).all(|(a, b)| (a - b).abs() < 1e-12));
+    /// # Ok::<(), convpc_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NoClasses`] where the circuit has none, [`Error::UnknownClass`] where it has not this one.
+    pub fn of_class(&self, class: usize) -> Result<Circuit> {
+        let heads = heads(self.structure())?;
+        let classes = self.structure().shape(heads).channels;
+        if class >= classes {
+            return Err(Error::UnknownClass { class, classes });
+        }
+        let mut parameters = self.parameters().clone();
+        let weights = parameters.0[heads + 1].iter_mut().enumerate();
+        weights.for_each(|(other, weight)| *weight = f64::from(other == class));
+        Circuit::new(self.structure().clone(), parameters)
+    }
+}
+
+/// The layer of the heads, one channel a class; the root is the layer above it.
+///
+/// # Errors
+/// [`Error::NoClasses`] where the circuit has none.
+pub fn heads(structure: &Structure) -> Result<usize> {
+    match structure.num_classes() {
+        Some(_) => Ok(structure.layers().len() - 2),
+        None => Err(Error::NoClasses),
+    }
+}
+
+/// Checks that labels are classes of the circuit, one for each of so many rows.
+///
+/// # Errors
+/// [`Error::NoClasses`], [`Error::LabelCount`], or [`Error::Label`] for the first that is none.
+pub fn check_labels(structure: &Structure, rows: usize, labels: &[usize]) -> Result<()> {
+    let classes = structure.num_classes().ok_or(Error::NoClasses)?;
+    if labels.len() != rows {
+        return Err(Error::LabelCount { given: labels.len(), rows });
+    }
+    match labels.iter().position(|&label| label >= classes) {
+        Some(row) => Err(Error::Label { row, label: labels[row], classes }),
+        None => Ok(()),
+    }
+}
+
+/// What each row's label takes of `[rows, classes]`.
+pub fn of_labels(by_class: ArrayView2<f64>, labels: &[usize]) -> Array1<f64> {
+    by_class.outer_iter().zip(labels).map(|(row, &label)| row[label]).collect()
+}
+
+/// Of how many rows the most probable class, the first of several, is the label; of one of probability zero none is.
+pub fn right(joint: ArrayView2<f64>, labels: &[usize]) -> usize {
+    let is_right = |(row, label): &(ArrayView1<f64>, &usize)| {
+        row[**label] > f64::NEG_INFINITY && rng::arg_max(row.iter().copied()) == **label
+    };
+    joint.outer_iter().zip(labels).filter(is_right).count()
+}
+
+/// `log Σ exp` of each row of `[rows, classes]`: of joint log-likelihoods, the log-likelihoods.
+pub fn total(joint: ArrayView2<f64>) -> Array1<f64> {
+    joint.map_axis(Axis(1), |row| {
+        let max = row.fold(f64::NEG_INFINITY, |a, b| a.max(*b));
+        // All are -inf, and so is their sum; max - max would be NaN.
+        if max == f64::NEG_INFINITY { max } else { max + row.iter().map(|x| (x - max).exp()).sum::<f64>().ln() }
+    })
+}
+
+/// The prior of the classes, as parameters have it.
+pub(crate) fn prior(structure: &Structure, parameters: &Parameters) -> Result<Vec<f64>> {
+    Ok(parameters.slice(heads(structure)? + 1).to_vec())
+}
+
+/// As [`Executable::class_log_likelihood`], from the activations of some rows at a time.
+pub(crate) fn by_evaluation<E: Executable + ?Sized>(executable: &E, data: ArrayView2<f32>) -> Result<Array2<f64>> {
+    let structure = executable.structure();
+    heads(structure)?;
+    // All of it here, so that an error names the row of the whole.
+    evidence::check(structure, data)?;
+    let values = |layer| {
+        let shape = structure.shape(layer);
+        shape.repetitions * shape.features() * shape.channels
+    };
+    let values_a_row: usize = (0..structure.layers().len()).map(values).sum();
+    let rows = (MOST_BYTES / size_of::<f64>() / values_a_row).max(1);
+    let evaluate = |rows| executable.evaluate(rows, Semiring::SumProduct)?.class_log_likelihood();
+    let parts = data.axis_chunks_iter(Axis(0), rows).map(evaluate).collect::<Result<Vec<_>>>()?;
+    let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
+    Ok(concatenate(Axis(0), &views).expect("rows of one circuit"))
+}
+
+/// As [`Executable::class_posterior`], of joint log-likelihoods.
+pub(crate) fn posterior(mut joint: Array2<f64>) -> Result<Array2<f64>> {
+    let total = total(joint.view());
+    if let Some(row) = total.iter().position(|total| *total == f64::NEG_INFINITY) {
+        return Err(Error::ImpossibleEvidence { row });
+    }
+    for (mut row, total) in joint.outer_iter_mut().zip(total) {
+        row.mapv_inplace(|x| (x - total).exp());
+    }
+    Ok(joint)
+}
+
+/// For backends that can open one head at a time: calls `accumulate(class, rows)` with the rows of each class that there are, and
+/// adds up what it returns. The data and labels are those that were checked.
+///
+/// # Errors
+/// The first of `accumulate`.
+pub fn accumulate_by_class(
+    data: ArrayView2<f32>,
+    labels: &[usize],
+    mut accumulate: impl FnMut(usize, ArrayView2<f32>) -> Result<Accumulated>,
+) -> Result<Accumulated> {
+    let mut by_class: Vec<Vec<usize>> = vec![Vec::new(); labels.iter().max().map_or(0, |most| most + 1)];
+    labels.iter().enumerate().for_each(|(row, &label)| by_class[label].push(row));
+    let mut all = Accumulated::default();
+    for (class, rows) in by_class.iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
+        all.add(&accumulate(class, data.select(Axis(0), rows).view())?);
+    }
+    Ok(all)
+}
