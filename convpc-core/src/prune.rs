@@ -1,7 +1,7 @@
 use ndarray::Axis;
 
 use crate::{
-    circuit::Circuit, error::Result, layer::Layer, learn::in_range, normalize::normalize, parameters::Parameters,
+    circuit::Circuit, error::Result, learn::in_range, normalize::normalize, parameters::Parameters,
     structure::Structure,
 };
 
@@ -9,7 +9,7 @@ impl Circuit {
     /// The circuit without the channels that cannot be reached from the root: those that all sums above give a weight of zero,
     /// at every feature and in every repetition. They cost time and memory and change nothing.
     ///
-    /// First, weights below `least` become zero, the largest of a sum never, and what is left of a sum is scaled to sum to one:
+    /// Classes stay, those of prior probability zero too. First, weights below `least` become zero, the largest of a sum never, and what is left of a sum is scaled to sum to one:
     /// with 0 the distribution stays what it was.
     ///
     /// ```
@@ -27,7 +27,8 @@ impl Circuit {
         in_range("the least weight", least, (0.0..=1.0).contains(&least), "a number from 0 to 1")?;
         let old = self.structure();
         let mut parameters = self.parameters().clone();
-        for (layer, tensor) in old.layers().iter().zip(&mut parameters.0) {
+        let inner = old.layers().len() - usize::from(old.num_classes().is_some());
+        for (layer, tensor) in old.layers()[..inner].iter().zip(&mut parameters.0) {
             let Some(axis) = layer.normalized_axis().filter(|_| least > 0.0) else { continue };
             for mut weights in tensor.lanes_mut(Axis(axis)) {
                 let largest = weights.iter().copied().fold(0.0, f64::max);
@@ -63,7 +64,7 @@ fn reached(structure: &Structure, parameters: &Parameters) -> Vec<Vec<usize>> {
     let layers = structure.layers();
     let mut above = vec![true; structure.shape(layers.len() - 1).channels];
     let mut all = Vec::with_capacity(layers.len());
-    for (index, layer) in layers.iter().enumerate().rev() {
+    for index in (0..layers.len()).rev() {
         all.push((0..above.len()).filter(|&channel| above[channel]).collect());
         let Some(edges) = structure.edges(index) else { continue };
         let (shape, weights) = (structure.shape(index), parameters.slice(index));
@@ -76,7 +77,9 @@ fn reached(structure: &Structure, parameters: &Parameters) -> Vec<Vec<usize>> {
                 }
             }
         }
-        debug_assert!(!matches!(layer, Layer::RepetitionMixing(_)) || below == above);
+        if index + 1 == layers.len() && structure.num_classes().is_some() {
+            below.fill(true);
+        }
         above = below;
     }
     all.reverse();
@@ -163,6 +166,17 @@ mod tests {
         let (before, after) = (weights(circuit), weights(&pruned));
         assert!(before.iter().any(|w| *w < 0.1) && after.iter().all(|w| *w >= 0.1));
         assert!(after.len() < before.len());
+    }
+
+    #[test]
+    fn classes_stay() {
+        let convpc = ConvPc::new(3, 4, 1, Family::bernoulli()).channels(4).depth(2).repetitions(2).num_classes(3);
+        let circuit = convpc.build(1).unwrap();
+        let root = circuit.structure().layers().len() - 1;
+        let circuit = without(&circuit, root, &[1]);
+        let pruned = circuit.prune(0.9).unwrap();
+        assert_eq!(pruned.structure().num_classes(), Some(3));
+        assert_eq!(pruned.class_prior().unwrap(), circuit.class_prior().unwrap());
     }
 
     #[test]

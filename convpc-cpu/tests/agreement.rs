@@ -146,7 +146,9 @@ fn sharp(circuit: &Circuit) -> Circuit {
     let mut leaves = parameters.0[0].view_mut().into_dimensionality::<Ix4>().unwrap();
     for ((_, c, _, p), value) in leaves.indexed_iter_mut() {
         match family {
-            Family::Normal(_) | Family::DiscretizedLogistic(_) if p == 1 => *value *= 0.02,
+            Family::Normal(_) if p == 1 => *value *= 0.02,
+            // The least scale that there is.
+            Family::DiscretizedLogistic(_) if p == 1 => *value = 0.05,
             Family::Categorical(_) => *value = f64::from(p == c % family.parameters()),
             Family::Binomial(_) => *value = if c == 0 { 1e-9 } else { 1.0 - 1e-6 / c as f64 },
             Family::Bernoulli(_) => *value = (c % 2) as f64,
