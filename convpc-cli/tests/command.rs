@@ -118,6 +118,7 @@ fn resuming_with_flags_that_agree_or_with_none_goes_on() {
         "--leaf categorical --levels 3 --channels 3 --leaf-channels 2 --depth 1 --height 4 --width 4 --colors 1",
         "--levels 3 --channels 3 --shared-leaves --leaf-init histograms --leaf-noise 0.5 --concentration 2",
         "--levels 3 --channels 3 --shared-leaves --leaf-noise 0.5 --leaf-window 0.3",
+        "--leaf normal --channels 3 --leaf-init clusters --leaf-patch 2",
         "--leaf discretized-logistic --levels 3 --channels 2",
         "--leaf discretized-logistic --levels 3 --channels 2 --shared-leaves --leaf-init histograms",
         "--leaf binomial --levels 3 --channels 2 --kernel-size 3 --repetitions 2 --use-sum-conv",
@@ -167,6 +168,8 @@ fn ways_to_begin_that_do_not_fit_are_errors() {
     for (flags, expected) in [
         ("--leaf normal --leaf-init histograms", "expected a table"),
         ("--levels 3 --leaf-init rows --leaf-noise 1", "--leaf-noise 1 belongs to histograms"),
+        ("--levels 3 --leaf-patch 2", "--leaf-patch 2 belongs to clusters"),
+        ("--leaf normal --leaf-init clusters --leaf-patch 0", "must be at least 1"),
         ("--levels 3 --leaf-window 0.2", "--leaf-window 0.2 belongs to windows"),
         ("--levels 3 --concentration 0", "concentration"),
     ] {

@@ -1,5 +1,7 @@
 //! Parameters to begin learning from.
 
+mod clusters;
+
 use std::{f64::consts::TAU, sync::Arc};
 
 use ndarray::{ArrayView2, Axis};
@@ -7,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     circuit::Circuit,
-    error::{Error, Result},
+    error::{Error, Result, positive},
     evidence,
     family::{Family, Form, LeafStep},
     layer::Layer,
@@ -48,6 +50,12 @@ pub enum LeafInitialization {
     Random,
     /// Each channel fitted to a few random rows; see [`fit_leaves`].
     Rows,
+    /// Each channel fitted to rows that are alike: the rows' patches of `patch` × `patch` pixels in as many clusters as there
+    /// are channels, by k-means. Channel c is the same cluster at all pixels of a patch; where each pixel has its own leaves.
+    Clusters {
+        /// Side of a patch, pixels; at least 1.
+        patch: usize,
+    },
     /// The histogram of the values of each pixel (of all pixels, where they share leaves), in each channel with log-normal
     /// noise of this standard deviation on every probability; for families that are tables. Where fewer parameters make the
     /// table, they are fitted to the histogram, and the noise is on them: a mean moves by as many scales, a scale by as many
@@ -82,6 +90,7 @@ impl Initialization {
         in_range("concentration", self.concentration, legal(self.concentration), "a finite number above 0")?;
         let (noise, width) = match self.leaves {
             LeafInitialization::Random | LeafInitialization::Rows => return Ok(()),
+            LeafInitialization::Clusters { patch } => return positive("the side of a patch", patch),
             LeafInitialization::Histogram { noise } => (noise, 1.0),
             LeafInitialization::Windows { noise, width } => (noise, width),
         };
@@ -102,6 +111,7 @@ impl Initialization {
         match self.leaves {
             LeafInitialization::Random => Ok(circuit),
             LeafInitialization::Rows => fit_leaves(&circuit, data, seed),
+            LeafInitialization::Clusters { patch } => clusters::fit(&circuit, data, patch, seed),
             LeafInitialization::Histogram { noise } => histograms(&circuit, data, noise, None, seed),
             LeafInitialization::Windows { noise, width } => histograms(&circuit, data, noise, Some(width), seed),
         }
@@ -190,8 +200,27 @@ pub(crate) fn random(structure: &Structure, concentration: f64, seed: u64) -> Pa
 /// # Errors
 /// Where the data do not fit the circuit.
 pub fn fit_leaves(circuit: &Circuit, data: ArrayView2<f32>, seed: u64) -> Result<Circuit> {
-    /// Rows that a channel is fitted to, and what all rows together weigh against them.
+    /// Rows that a channel is fitted to.
     const ROWS: usize = 8;
+    fit(circuit, data, |columns, index| {
+        let node = u32::try_from(index).unwrap_or(u32::MAX);
+        let place = |k: usize| {
+            let [u, v] = rng::uniforms(seed, k as u64, node, Use::Initial);
+            let pick = |u: f64, n: usize| ((u * n as f64) as usize).min(n - 1);
+            (pick(u, data.nrows()), columns[pick(v, columns.len())])
+        };
+        (0..ROWS).map(place).collect()
+    })
+}
+
+/// A circuit whose leaves are fitted to the values at some `(row, column)` and, as a prior, to all. `places` are told the
+/// columns of a leaf's row and channel · repetitions + repetition.
+fn fit(
+    circuit: &Circuit,
+    data: ArrayView2<f32>,
+    places: impl Fn(&[usize], usize) -> Vec<(usize, usize)>,
+) -> Result<Circuit> {
+    /// What all rows together weigh, in rows.
     const PRIOR: f64 = 1.0;
     let structure = circuit.structure();
     evidence::check(structure, data)?;
@@ -229,14 +258,7 @@ pub fn fit_leaves(circuit: &Circuit, data: ArrayView2<f32>, seed: u64) -> Result
         let (all_count, all) = sum_over(&mut columns.iter().copied().flat_map(each_row));
         let prior = if all_count > 0.0 { PRIOR / all_count } else { 0.0 };
         for (index, mut lane) in leaves.lanes_mut(Axis(2)).into_iter().enumerate() {
-            // index = channel · repetitions + repetition, the same for every column.
-            let mut places = (0..ROWS).map(|k| {
-                let node = u32::try_from(index).unwrap_or(u32::MAX);
-                let [u, v] = rng::uniforms(seed, k as u64, node, Use::Initial);
-                let pick = |u: f64, n: usize| ((u * n as f64) as usize).min(n - 1);
-                (pick(u, data.nrows()), columns[pick(v, columns.len())])
-            });
-            let (count, mut sum) = sum_over(&mut places);
+            let (count, mut sum) = sum_over(&mut places(&columns, index).into_iter());
             sum.iter_mut().zip(&all).for_each(|(s, a)| *s += prior * a);
             let leaf = lane.as_slice_mut().expect("innermost axis");
             leaf.copy_from_slice(&start);

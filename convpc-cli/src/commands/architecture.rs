@@ -45,7 +45,8 @@ pub(crate) struct Architecture {
     /// Share weights between patches.
     #[arg(long)]
     use_sum_conv: bool,
-    /// What the leaves of a new circuit begin as: fitted to a few random images each, histograms of the pixels with noise, these through a
+    /// What the leaves of a new circuit begin as: fitted to a few random images each, or to clusters of images that are alike in a patch,
+    /// histograms of the pixels with noise, these through a
     /// window around a value of each channel's own, or at random [default: histograms for categorical leaves, windows if they
     /// are shared, else rows]
     #[arg(long, value_enum)]
@@ -56,6 +57,9 @@ pub(crate) struct Architecture {
     /// Standard deviation of windows, a share of the number of values [default: 0.1]
     #[arg(long, value_name = "SHARE")]
     leaf_window: Option<f64>,
+    /// Side of the patches that images are clustered by, pixels [default: 4]
+    #[arg(long, value_name = "PIXELS")]
+    leaf_patch: Option<usize>,
     /// Concentration of the Dirichlet distribution that the first weights are drawn from [default: 1]
     #[arg(long)]
     concentration: Option<f64>,
@@ -87,6 +91,7 @@ enum SplitName {
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum LeafInit {
     Rows,
+    Clusters,
     Histograms,
     Windows,
     Random,
@@ -141,12 +146,19 @@ impl Architecture {
         let leaves = match self.leaf_init.unwrap_or(usual) {
             LeafInit::Rows => LeafInitialization::Rows,
             LeafInit::Random => LeafInitialization::Random,
+            LeafInit::Clusters => LeafInitialization::Clusters { patch: self.leaf_patch.unwrap_or(4) },
             LeafInit::Histograms => LeafInitialization::Histogram { noise },
             LeafInit::Windows => LeafInitialization::Windows { noise, width },
         };
-        if let (Some(noise), LeafInitialization::Rows | LeafInitialization::Random) = (self.leaf_noise, leaves) {
+        let noisy = matches!(leaves, LeafInitialization::Histogram { .. } | LeafInitialization::Windows { .. });
+        if let (Some(noise), false) = (self.leaf_noise, noisy) {
             return Err(format!(
                 "--leaf-noise {noise} belongs to histograms; leave it out, or give --leaf-init histograms"
+            ));
+        }
+        if let (Some(patch), false) = (self.leaf_patch, matches!(leaves, LeafInitialization::Clusters { .. })) {
+            return Err(format!(
+                "--leaf-patch {patch} belongs to clusters; leave it out, or give --leaf-init clusters"
             ));
         }
         if let (Some(width), false) = (self.leaf_window, matches!(leaves, LeafInitialization::Windows { .. })) {
