@@ -2,6 +2,19 @@
 //!
 //! Such a circuit is the joint distribution of an image and its class. Every query that does not speak of classes sums the class
 //! out; what speaks of them reads the heads, whose log-likelihoods are those of an image *given* its class.
+//!
+//! ```
+//! use convpc_core::{Backend, ConvPc, Family, Reference, classes};
+//! let circuit = ConvPc::new(2, 2, 1, Family::bernoulli()).num_classes(3).build(1)?;
+//! let executable = Reference.load(&circuit)?;
+//! let (images, labels) = (executable.sample(0..20, 1)?, vec![2; 20]);
+//! classes::check_labels(circuit.structure(), images.nrows(), &labels)?;
+//! let joint = executable.class_log_joint(images.view())?; // rows × classes
+//! let log_posterior = classes::of_labels(joint.view(), &labels) - classes::total(joint.view());
+//! assert!(log_posterior.iter().all(|p| *p <= 0.0));
+//! println!("accuracy {}", classes::right(joint.view(), &labels) as f64 / 20.0);
+//! # Ok::<(), convpc_core::Error>(())
+//! ```
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, concatenate};
 
