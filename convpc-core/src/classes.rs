@@ -221,8 +221,8 @@ mod tests {
         let executable = Reference.load(&circuit).unwrap();
         let mut data = executable.sample(0..11, 1).unwrap();
         let whole = executable.class_log_likelihood(data.view()).unwrap();
-        // 4 · 3 values of leaves and of sums, 3 of products, 4 heads and the root.
-        for bytes in [0, 8 * 32 * 2, 8 * 32 * 10] {
+        // A row has 44 values: one row at a time, and a few.
+        for bytes in [0, 3 * 44 * 8, 7 * 44 * 8] {
             assert_eq!(by_evaluation_within(bytes, &*executable, data.view()).unwrap(), whole);
         }
         // An error names the row of the whole.
