@@ -2,6 +2,19 @@
 //!
 //! Such a circuit is the joint distribution of an image and its class. Every query that does not speak of classes sums the class
 //! out; what speaks of them reads the heads, whose log-likelihoods are those of an image *given* its class.
+//!
+//! ```
+//! use convpc_core::{Backend, ConvPc, Family, Reference, classes};
+//! let circuit = ConvPc::new(2, 2, 1, Family::bernoulli()).num_classes(3).build(1)?;
+//! let executable = Reference.load(&circuit)?;
+//! let (images, labels) = (executable.sample(0..20, 1)?, vec![2; 20]);
+//! classes::check_labels(circuit.structure(), images.nrows(), &labels)?;
+//! let joint = executable.class_log_joint(images.view())?; // rows × classes
+//! let log_posterior = classes::of_labels(joint.view(), &labels) - classes::total(joint.view());
+//! assert!(log_posterior.iter().all(|p| *p <= 0.0));
+//! println!("accuracy {}", classes::right(joint.view(), &labels) as f64 / 20.0);
+//! # Ok::<(), convpc_core::Error>(())
+//! ```
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, concatenate};
 
@@ -106,11 +119,18 @@ pub fn check_labels(structure: &Structure, rows: usize, labels: &[usize]) -> Res
 }
 
 /// What each row's label takes of `[rows, classes]`.
+///
+/// # Panics
+/// If a label is no class; [`check_labels`] says so before.
 pub fn of_labels(by_class: ArrayView2<f64>, labels: &[usize]) -> Array1<f64> {
     by_class.outer_iter().zip(labels).map(|(row, &label)| row[label]).collect()
 }
 
-/// Of how many rows the most probable class, the first of several, is the label; of one of probability zero none is.
+/// Of how many rows the most probable class, the first of several, is the label, given joint log-likelihoods `[rows, classes]`. Of a
+/// row of probability zero none is.
+///
+/// # Panics
+/// As [`of_labels`].
 pub fn right(joint: ArrayView2<f64>, labels: &[usize]) -> usize {
     let is_right = |(row, label): &(ArrayView1<f64>, &usize)| {
         row[**label] > f64::NEG_INFINITY && rng::arg_max(row.iter().copied()) == **label
@@ -134,6 +154,15 @@ pub(crate) fn prior(structure: &Structure, parameters: &Parameters) -> Result<Ve
 
 /// As [`Executable::class_log_likelihood`], from the activations of some rows at a time.
 pub(crate) fn by_evaluation<E: Executable + ?Sized>(executable: &E, data: ArrayView2<f32>) -> Result<Array2<f64>> {
+    by_evaluation_within(MOST_BYTES, executable, data)
+}
+
+/// The same, of as many rows at a time as so many bytes hold, at least one.
+fn by_evaluation_within<E: Executable + ?Sized>(
+    most_bytes: usize,
+    executable: &E,
+    data: ArrayView2<f32>,
+) -> Result<Array2<f64>> {
     let structure = executable.structure();
     heads(structure)?;
     // All of it here, so that an error names the row of the whole.
@@ -143,7 +172,7 @@ pub(crate) fn by_evaluation<E: Executable + ?Sized>(executable: &E, data: ArrayV
         shape.repetitions * shape.features() * shape.channels
     };
     let values_a_row: usize = (0..structure.layers().len()).map(values).sum();
-    let rows = (MOST_BYTES / size_of::<f64>() / values_a_row).max(1);
+    let rows = (most_bytes / size_of::<f64>() / values_a_row).max(1);
     let evaluate = |rows| executable.evaluate(rows, Semiring::SumProduct)?.class_log_likelihood();
     let parts = data.axis_chunks_iter(Axis(0), rows).map(evaluate).collect::<Result<Vec<_>>>()?;
     let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
@@ -179,4 +208,36 @@ pub fn accumulate_by_class(
         all.add(&accumulate(class, data.select(Axis(0), rows).view())?);
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Backend, ConvPc, Family, Reference};
+
+    #[test]
+    fn rows_by_parts_are_those_of_the_whole() {
+        let circuit = ConvPc::new(2, 2, 1, Family::bernoulli()).channels(3).num_classes(4).build(1).unwrap();
+        let executable = Reference.load(&circuit).unwrap();
+        let mut data = executable.sample(0..11, 1).unwrap();
+        let whole = executable.class_log_likelihood(data.view()).unwrap();
+        // A row has 44 values: one row at a time, and a few.
+        for bytes in [0, 3 * 44 * 8, 7 * 44 * 8] {
+            assert_eq!(by_evaluation_within(bytes, &*executable, data.view()).unwrap(), whole);
+        }
+        // An error names the row of the whole.
+        data[[9, 1]] = 0.5;
+        let error = by_evaluation_within(0, &*executable, data.view()).unwrap_err();
+        assert!(matches!(error, Error::OutsideSupport { row: 9, variable: 1, .. }), "{error}");
+    }
+
+    #[test]
+    fn the_most_probable_class_is_right_and_nothing_is_where_all_are_impossible() {
+        let none = f64::NEG_INFINITY;
+        let joint = ndarray::array![[-1.0, -2.0], [none, -3.0], [none, none], [-4.0, -4.0]];
+        assert_eq!([[0, 1, 0, 0], [1, 0, 1, 1]].map(|labels| right(joint.view(), &labels)), [3, 0]);
+        let total = total(joint.view());
+        assert_eq!((total[1], total[2]), (-3.0, none));
+        assert!((total[3] - (2f64.ln() - 4.0)).abs() < 1e-15 && total[0] > -1.0);
+    }
 }

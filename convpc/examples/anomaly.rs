@@ -10,8 +10,8 @@
 //!     mnist.safetensors mnist/t10k-images-idx3-ubyte.gz fashion-mnist/t10k-images-idx3-ubyte.gz
 //! ```
 //!
-//! The other way round it fails, with any model of likelihoods: an image of fewer grey levels than the usual ones can be more probable
-//! than they are. RESULTS.md has figures of both.
+//! The other way round it fails, as with models of other kinds: digits, mostly black, are more probable under a model of clothes than
+//! clothes are. RESULTS.md has figures of both.
 
 use std::{env, error::Error, path::Path};
 

@@ -28,11 +28,19 @@ fn statistics(backend: &dyn Backend, circuit: &Circuit, data: &Array2<f32>) -> S
 pub fn against_float64(subject: &Subject, circuit: &Circuit, data: &Array2<f32>) {
     let exact = statistics(&Reference, circuit, data);
     let given = statistics(&*subject.backend, circuit, data);
-    let what = subject.backend.description();
+    let what = format!("{}, {} rows\n{circuit}", subject.backend.description(), data.nrows());
+    assert_counts(&what, subject, circuit, &given, &exact);
+}
+
+/// The expected counts of every layer, which are known.
+///
+/// # Panics
+/// If they are further off than the subject's precision allows.
+pub fn assert_counts(what: &str, subject: &Subject, circuit: &Circuit, given: &Statistics, exact: &Statistics) {
     assert_eq!((given.rows, given.impossible_rows), (exact.rows, exact.impossible_rows), "{what}");
     let tolerance = (relative(subject, circuit), subject.absolute);
     for (layer, kind) in circuit.structure().layers().iter().enumerate() {
-        let what = format!("{what}: {kind:?}, layer {layer}, {} rows\n{circuit}", data.nrows());
+        let what = format!("{kind:?}, layer {layer}, {what}");
         let (given, exact) = (&given.counts[layer], &exact.counts[layer]);
         if layer > 0 {
             assert_close(&what, given, exact, tolerance);

@@ -1,6 +1,7 @@
 //! What the checks share: the list of backends and SPFlow's golden vectors.
 
 pub mod circuits;
+pub mod classes;
 pub mod downward;
 pub mod sampling;
 #[cfg(target_os = "linux")]

@@ -5,7 +5,11 @@ use convpc::{
     Structure, em,
 };
 use ndarray::{Array1, Array2, Axis, array};
-use testsuite::{agrees, assert_close, assignments, circuits, subjects};
+use testsuite::{
+    agrees, assert_close, assignments, circuits,
+    classes::{alone, from_classes, labels},
+    subjects,
+};
 
 const CLASSES: usize = 3;
 
@@ -24,33 +28,6 @@ fn enumerable() -> Vec<Circuit> {
         Circuit::random(shared.build().unwrap(), 4),
     ];
     built.map(Result::unwrap).to_vec()
-}
-
-/// What is left of a circuit where one head is its root: another structure, whose tensors are parts of the circuit's.
-fn alone(circuit: &Circuit, class: usize) -> Circuit {
-    let structure = circuit.structure();
-    let mut layers = structure.layers().to_vec();
-    let mut tensors = circuit.parameters().0.clone();
-    layers.pop();
-    tensors.pop();
-    let above_sums = layers.iter().rposition(|layer| layer.kind().starts_with("Sum")).unwrap();
-    for layer in above_sums..layers.len() {
-        use convpc::Layer::{RepetitionMixing, Sum, SumConv};
-        let channels = match &mut layers[layer] {
-            Sum(sum) => {
-                sum.channels = 1;
-                2
-            }
-            SumConv(sum) => {
-                sum.channels = 1;
-                0
-            }
-            RepetitionMixing(_) => 1,
-            other => panic!("{other} above the heads"),
-        };
-        tensors[layer] = tensors[layer].select(Axis(channels), &[class]);
-    }
-    Circuit::new(Structure::new(layers).unwrap(), Parameters(tensors)).unwrap()
 }
 
 fn scores(circuit: &Circuit, data: &Array2<f32>) -> Array1<f64> {
@@ -124,45 +101,6 @@ fn labeled(backend: &dyn Backend, circuit: &Circuit, data: &Array2<f32>, labels:
     assert_eq!((seen.rows, seen.impossible_rows), (statistics.rows, statistics.impossible_rows));
     assert_close("seen", &[seen.log_likelihood], &[statistics.log_likelihood], (1e-6, 0.0));
     statistics
-}
-
-/// Labels that are no pattern of the rows' number.
-fn labels(rows: usize, classes: usize) -> Vec<usize> {
-    (0..rows).map(|row| (row * row + row / 3) % classes).collect()
-}
-
-/// The counts of each class alone, from plain `accumulate` on the circuit that only has its head, put in their places.
-fn from_classes(circuit: &Circuit, data: &Array2<f32>, labels: &[usize]) -> Statistics {
-    let structure = circuit.structure();
-    let (classes, root) = (structure.num_classes().unwrap(), structure.layers().len() - 1);
-    let mut all = Statistics::zeros(structure);
-    for class in 0..classes {
-        let rows: Vec<usize> = (0..labels.len()).filter(|row| labels[*row] == class).collect();
-        if rows.is_empty() {
-            continue;
-        }
-        let prior = circuit.parameters().0[root][[0, class, 0, 0]];
-        let mut executable = Reference.load(&alone(circuit, class)).unwrap();
-        executable.accumulate(data.select(Axis(0), &rows).view()).unwrap();
-        let part = executable.statistics().unwrap();
-        let possible = (part.rows - part.impossible_rows) as f64;
-        all.rows += part.rows;
-        all.impossible_rows += part.impossible_rows;
-        all.log_likelihood += part.log_likelihood + rows.len() as f64 * prior.ln();
-        all.counts[root][[0, class, 0, 0]] += possible;
-        for (layer, counts) in part.counts.iter().enumerate() {
-            let to = &mut all.counts[layer];
-            match to.shape() == counts.shape() {
-                true => *to += counts,
-                false => {
-                    let axis = (0..to.ndim()).find(|&axis| to.shape()[axis] != counts.shape()[axis]).unwrap();
-                    let mut to = to.index_axis_mut(Axis(axis), class);
-                    to += &counts.index_axis(Axis(axis), 0);
-                }
-            }
-        }
-    }
-    all
 }
 
 fn assert_same(what: &str, given: &Statistics, expected: &Statistics, tolerance: (f64, f64)) {

@@ -2,7 +2,7 @@
 //! checks run on the software device everywhere; here the hardware has its say.
 
 use convpc::{Backend, Circuit, CudaBackend, Executable, Precision, Reference};
-use testsuite::{Subject, circuits, downward, sampling, upward};
+use testsuite::{Subject, circuits, classes, downward, sampling, upward};
 
 /// The device that was asked for.
 fn device() -> Option<CudaBackend> {
@@ -77,6 +77,18 @@ fn learning_on_a_gpu() {
         assert_eq!(a, b, "the same data give the same bits");
         downward::single_steps(&backend, &circuit, 10);
         downward::mini_batch_steps(&backend, &circuit);
+    }
+}
+
+#[test]
+fn classes_on_a_gpu() {
+    let Some(backend) = device() else { return };
+    for precision in Precision::ALL {
+        for circuit in circuits::all().iter().filter(|circuit| circuit.structure().num_classes().is_some()) {
+            for rows in [3, 70, 1000] {
+                classes::against_float64(&subject(&backend, precision), circuit, rows);
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use testsuite::{
     assert_close,
     circuits::{self, data},
-    downward,
+    classes, downward,
     software::{device, subject},
 };
 
@@ -22,6 +22,17 @@ fn every_kind_of_circuit_in_every_precision() {
                 downward::against_float64(&subject, &circuit, &data(&circuit, rows));
             }
         }
+    }
+}
+
+#[test]
+fn classes_in_every_precision() {
+    let _device = device();
+    let circuits = circuits::all();
+    let with_classes = || circuits.iter().filter(|circuit| circuit.structure().num_classes().is_some());
+    assert_eq!(with_classes().count(), 2);
+    for precision in Precision::ALL {
+        with_classes().for_each(|circuit| classes::against_float64(&subject(precision), circuit, 70));
     }
 }
 
