@@ -144,7 +144,7 @@ fn a_bench_refuses_what_it_cannot_measure() {
         (1, "--repetitions 0", "repetitions is 0"),
         (1, "--depth 40", "too large"),
         (1, "--threads 0", "threads is 0"),
-        (1, "--precision bf16", "bf16"),
+        (1, "--precision tf32", "it does not compute in tf32"),
         (1, "--leaf categorical --levels 0", "categories"),
     ] {
         let message = fails(status, arguments);
@@ -174,4 +174,16 @@ fn a_plan_is_printed_in_the_place_of_measuring() {
     let output = run("--plan --backend reference");
     assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
     assert!(String::from_utf8(output.stderr).unwrap().contains("backend cpu"));
+}
+
+/// Whether the machine has the instructions or not: what is computed in f32 is not called bf16.
+#[test]
+fn what_bf16_does_not_score_is_not_measured_as_bf16() {
+    let output = run("--json --circuit small --precision bf16 --ops em_step");
+    assert_eq!(output.status.code(), Some(1));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        errors.contains("only scores are computed in bf16") || errors.contains("no dot products of bf16"),
+        "{errors}"
+    );
 }

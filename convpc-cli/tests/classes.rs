@@ -1,20 +1,16 @@
 //! Classes as users of the command meet them: trained with labels, scored, sampled.
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::{Command, Output},
-};
+mod common;
 
+use std::fs;
+
+use common::{Bench, number};
 use convpc::{
     checkpoint,
     data::{read, write_npy_f32},
     model,
 };
 use ndarray::{Array3, Axis};
-use tempfile::TempDir;
-
-struct Bench(TempDir);
 
 /// Of 4×4 pixels: stripes along rows, or along columns, or neither; a few pixels are wrong.
 fn class(row: usize) -> usize {
@@ -42,33 +38,6 @@ impl Bench {
         bytes.extend(rows.map(|row| class(row) as u8));
         fs::write(self.path(name), bytes).unwrap();
     }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn run(&self, arguments: &str) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_convpc"));
-        command.current_dir(self.0.path()).args(arguments.split_whitespace()).output().unwrap()
-    }
-
-    fn prints(&self, arguments: &str) -> String {
-        let output = self.run(arguments);
-        assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn fails(&self, arguments: &str) -> String {
-        let output = self.run(arguments);
-        assert_eq!(output.status.code(), Some(1), "{arguments}");
-        String::from_utf8(output.stderr).unwrap()
-    }
-}
-
-/// The number behind a label in a text.
-fn number(text: &str, label: &str) -> f64 {
-    let rest = text.split_once(label).unwrap_or_else(|| panic!("no {label:?} in {text}")).1;
-    rest.split([' ', ',', '\n']).find(|word| !word.is_empty()).unwrap().parse().unwrap()
 }
 
 const TRAIN: &str = "train --data x.npy --leaf bernoulli --threads 1 -o m";
@@ -108,7 +77,7 @@ fn labels_teach_a_model_to_tell_classes_apart() {
     let samples = read(&bench.path("s.npy")).unwrap().values;
     let like = |row: ndarray::ArrayView1<f32>| row.iter().enumerate().filter(|(at, x)| **x == (at % 2) as f32).count();
     assert!(samples.outer_iter().filter(|row| like(*row) >= 12).count() >= 40);
-    assert!(bench.fails("sample m -n 5 --class 3 -o s.npy").contains("there is no class 3: the circuit has 3"));
+    assert!(bench.fails(1, "sample m -n 5 --class 3 -o s.npy").contains("there is no class 3: the circuit has 3"));
 }
 
 #[test]
@@ -133,13 +102,15 @@ fn a_run_goes_on_only_with_its_labels() {
     fs::copy(bench.path("w"), bench.path("other")).unwrap();
     bench.labels("z", 1..101);
     let resume = |flags: &str| format!("train --data x.npy --valid v.npy --resume -o m {flags}");
-    let message = bench.fails(&resume("--labels z --valid-labels w"));
+    let message = bench.fails(1, &resume("--labels z --valid-labels w"));
     assert!(message.contains("--labels has 100 labels") && message.contains("give the same labels"), "{message}");
-    let message = bench.fails(&resume(""));
+    let message = bench.fails(1, &resume(""));
     assert!(message.contains("--labels has none, the unfinished run has 100 labels"), "{message}");
     bench.labels("u", 1..41);
-    assert!(bench.fails(&resume("--labels y --valid-labels u")).contains("--valid-labels has 40 labels"));
-    assert!(bench.fails(&resume("--labels y --valid-labels w --classes 4")).contains("--classes 4 (the model has 3)"));
+    assert!(bench.fails(1, &resume("--labels y --valid-labels u")).contains("--valid-labels has 40 labels"));
+    assert!(
+        bench.fails(1, &resume("--labels y --valid-labels w --classes 4")).contains("--classes 4 (the model has 3)")
+    );
     assert!(bench.prints(&resume("--labels y --valid-labels w --classes 3")).starts_with("epoch 2"));
     assert_eq!(model::load(&bench.path("m")).unwrap().structure(), whole.structure());
 }
@@ -158,15 +129,15 @@ fn labels_and_classes_that_do_not_fit_are_refused() {
         ("--labels none", "there is no file or folder 'none'"),
         ("--classes 0", "num_classes is 0"),
     ] {
-        let message = bench.fails(&format!("{TRAIN} {flags}"));
+        let message = bench.fails(1, &format!("{TRAIN} {flags}"));
         assert!(message.contains(expected), "{flags}: {message}");
         assert!(!bench.path("m").exists());
     }
     // Without labels classes are the components of a mixture.
     bench.prints(&format!("{TRAIN} --classes 2 --epochs 1"));
-    assert!(bench.fails("score m --data x.npy --labels y").contains("has the label 2"));
+    assert!(bench.fails(1, "score m --data x.npy --labels y").contains("has the label 2"));
     bench.prints(&format!("{TRAIN} --epochs 1"));
-    assert!(bench.fails("score m --data x.npy --labels y").contains("the circuit has no classes"));
-    assert!(bench.fails("sample m -n 1 --class 0").contains("the circuit has no classes"));
-    assert!(bench.fails("train --data x.npy --labels y --resume -o m").contains("the circuit has no classes"));
+    assert!(bench.fails(1, "score m --data x.npy --labels y").contains("the circuit has no classes"));
+    assert!(bench.fails(1, "sample m -n 1 --class 0").contains("the circuit has no classes"));
+    assert!(bench.fails(1, "train --data x.npy --labels y --resume -o m").contains("the circuit has no classes"));
 }

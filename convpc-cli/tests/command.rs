@@ -1,16 +1,12 @@
 //! The command as its users meet it: what it writes, what it says, how it exits.
 
-use std::{
-    path::{Path, PathBuf},
-    process::{Command, Output},
-};
+mod common;
 
+use std::path::Path;
+
+use common::{Bench, number};
 use convpc::data::{self, read, write_npy_f32};
 use ndarray::{Array2, Array3, s};
-use tempfile::TempDir;
-
-/// A folder that the command runs in.
-struct Bench(TempDir);
 
 impl Bench {
     fn new() -> Self {
@@ -21,46 +17,12 @@ impl Bench {
         bench
     }
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn run(&self, arguments: &str) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_convpc"));
-        command.current_dir(self.0.path()).args(arguments.split_whitespace()).output().unwrap()
-    }
-
-    /// What a run that must succeed prints.
-    fn prints(&self, arguments: &str) -> String {
-        let output = self.run(arguments);
-        let errors = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.success(), "{arguments}: {errors}");
-        assert_eq!(errors, "", "{arguments}: no progress bar where no terminal is");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// The message of a run that must fail with this exit status, and print nothing else.
-    fn fails(&self, status: i32, arguments: &str) -> String {
-        let output = self.run(arguments);
-        assert_eq!(output.status.code(), Some(status), "{arguments}");
-        assert!(output.stdout.is_empty(), "{arguments}");
-        let message = String::from_utf8(output.stderr).unwrap();
-        assert!(message.starts_with("error: "), "{message}");
-        message
-    }
-
     fn train(&self) {
         self.prints(TRAIN);
     }
 }
 
 const TRAIN: &str = "train --data x.npy --leaf categorical --levels 3 --channels 4 --epochs 5 -o m";
-
-/// The number behind a label in a text.
-fn number(text: &str, label: &str) -> f64 {
-    let rest = text.split_once(label).unwrap_or_else(|| panic!("no {label:?} in {text}")).1;
-    rest.split_whitespace().next().unwrap().parse().unwrap()
-}
 
 fn values(path: &Path) -> Array2<f32> {
     read(path).unwrap().values

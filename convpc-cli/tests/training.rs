@@ -1,18 +1,18 @@
 //! Training as its users meet it: interrupted, gone on with, measured and drawn.
 
+mod common;
+
 use std::{
     fs,
-    path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    path::Path,
+    process::Stdio,
     thread::sleep,
     time::{Duration, Instant},
 };
 
+use common::Bench;
 use convpc::{checkpoint, data::write_npy_f32, model};
 use ndarray::{Array3, s};
-use tempfile::TempDir;
-
-struct Bench(TempDir);
 
 impl Bench {
     fn new() -> Self {
@@ -26,33 +26,6 @@ impl Bench {
         write_npy_f32(&bench.path("x.npy"), images.view().into_dyn()).unwrap();
         write_npy_f32(&bench.path("v.npy"), images.slice(s![..40, .., ..]).into_dyn()).unwrap();
         bench
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn command(&self, arguments: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_convpc"));
-        command.current_dir(self.0.path()).args(arguments.split_whitespace());
-        command
-    }
-
-    fn run(&self, arguments: &str) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    fn prints(&self, arguments: &str) -> String {
-        let output = self.run(arguments);
-        assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn fails(&self, arguments: &str) -> String {
-        let output = self.run(arguments);
-        assert_eq!(output.status.code(), Some(1), "{arguments}");
-        assert!(output.stdout.is_empty(), "{arguments}");
-        String::from_utf8(output.stderr).unwrap()
     }
 
     /// The epochs and scores in a metrics file: all but what the clock says.
@@ -172,21 +145,21 @@ fn going_on_with_other_flags_or_data_is_an_error_that_names_them() {
         "--seed 4",
     ];
     let resume = "train --data x.npy --valid v.npy --resume -o m";
-    let message = bench.fails(&format!("{resume} {}", flags.join(" ")));
+    let message = bench.fails(1, &format!("{resume} {}", flags.join(" ")));
     insta::assert_snapshot!(message, @"error: --resume: the unfinished run in m.checkpoint is not what the flags ask for: --algorithm adam (the run has minibatch-em), --epochs 4 (the run has 3), --batch-size 7 (the run has 512), --pseudocount 0.5 (the run has 0.01), --step 0.31 (the run has 0.3), --end-step 0.1 (the run has 0.015), --schedule cosine (the run has linear), --warm-up 0.5 (the run has 0), --momentum 0.6 (the run has 0.5), --blend parameters (the run has top-down), --weight-decay 1 (the run has none), --clip 2 (the run has none), --beta1 0.5 (the run has none), --beta2 0.5 (the run has none), --valid-fraction 0.5 (the run has none), --patience 3 (the run has 2), --final-em-steps 1 (the run has 0), --checkpoint-batches 9 (the run has none), --seed 4 (the run has 3); leave these flags out to go on with it, or train anew, without --resume");
     for flag in flags {
-        let message = bench.fails(&format!("{resume} {flag}"));
+        let message = bench.fails(1, &format!("{resume} {flag}"));
         assert!(message.contains(&format!(": {flag} (the run has ")), "{message}");
     }
-    assert!(bench.fails(&format!("{resume} --channels 9")).contains("--channels 9 (the model has 6)"));
-    let message = bench.fails("train --data x.npy --resume -o m");
+    assert!(bench.fails(1, &format!("{resume} --channels 9")).contains("--channels 9 (the model has 6)"));
+    let message = bench.fails(1, "train --data x.npy --resume -o m");
     insta::assert_snapshot!(message, @"error: --resume: --valid has none, the unfinished run has 40 images with the checksum 45f8f617; give the same images, or train anew, without --resume");
-    let message = bench.fails("train --data v.npy --valid v.npy --resume -o m");
+    let message = bench.fails(1, "train --data v.npy --valid v.npy --resume -o m");
     assert!(message.contains("--data has 40 images") && message.contains("has 300 images"), "{message}");
     // As many rows, other values.
     let other = Array3::zeros((40, 4, 4));
     write_npy_f32(&bench.path("w.npy"), other.view().into_dyn()).unwrap();
-    assert!(bench.fails("train --data x.npy --valid w.npy --resume -o m").contains("--valid has 40 images"));
+    assert!(bench.fails(1, "train --data x.npy --valid w.npy --resume -o m").contains("--valid has 40 images"));
     assert_eq!(fs::read(bench.path("m.checkpoint")).unwrap(), before);
     // Flags that agree, or none, go on.
     let printed =
@@ -204,7 +177,7 @@ fn broken_and_foreign_checkpoints_are_refused() {
     assert!(bench.prints("score m.checkpoint --data x.npy").contains("bits per dimension"));
     let message = |bytes: &[u8]| {
         fs::write(&file, bytes).unwrap();
-        bench.fails("train --data x.npy --resume -o m")
+        bench.fails(1, "train --data x.npy --resume -o m")
     };
     for length in [0, 100, whole.len() - 1] {
         assert!(message(&whole[..length]).contains("m.checkpoint is not a whole safetensors file"));
@@ -257,8 +230,8 @@ fn a_run_that_stops_early_leaves_the_best_model() {
     bench.prints("curve first=log.jsonl second=log.jsonl -o both.svg");
     let both = fs::read_to_string(bench.path("both.svg")).unwrap();
     assert!(["first", "second", "seconds", "bits per dimension"].iter().all(|text| both.contains(text)), "{both}");
-    assert!(bench.fails("curve log.jsonl -o c.svg").contains("NAME=FILE"));
-    assert!(bench.fails("curve a=none.jsonl -o c.svg").contains("cannot be read"));
+    assert!(bench.fails(1, "curve log.jsonl -o c.svg").contains("NAME=FILE"));
+    assert!(bench.fails(1, "curve a=none.jsonl -o c.svg").contains("cannot be read"));
     bench.prints(&format!("{BASE} --epochs 2 --valid other.npy --curve curve.svg -o m"));
     let svg = fs::read_to_string(bench.path("curve.svg")).unwrap();
     assert!(["bits per dimension", "epoch", "train", "held out"].iter().all(|word| svg.contains(word)), "{svg}");
@@ -293,7 +266,7 @@ fn flags_that_make_no_run_are_refused() {
         ("--curve c.gif", "neither .png nor .svg"),
         ("--metrics no/such/folder.jsonl", "no/such/folder.jsonl"),
     ] {
-        let message = bench.fails(&format!("{BASE} {flags} -o m"));
+        let message = bench.fails(1, &format!("{BASE} {flags} -o m"));
         assert!(message.contains(expected), "{flags}: {message}");
         assert!(!bench.path("m").exists());
     }

@@ -1,0 +1,53 @@
+//! A folder that the command runs in.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Output},
+};
+
+use tempfile::TempDir;
+
+/// Each file of tests begins with data of its own.
+pub(crate) struct Bench(pub(crate) TempDir);
+
+impl Bench {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub(crate) fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_convpc"));
+        command.current_dir(self.0.path()).args(arguments.split_whitespace());
+        command
+    }
+
+    pub(crate) fn run(&self, arguments: &str) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// What a run that must succeed prints.
+    pub(crate) fn prints(&self, arguments: &str) -> String {
+        let output = self.run(arguments);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{arguments}: {errors}");
+        assert_eq!(errors, "", "{arguments}: no progress bar where no terminal is");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The message of a run that must fail with this exit status, and print nothing else.
+    pub(crate) fn fails(&self, status: i32, arguments: &str) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(status), "{arguments}");
+        assert!(output.stdout.is_empty(), "{arguments}");
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(message.starts_with("error: "), "{message}");
+        message
+    }
+}
+
+/// The number behind a label in a text.
+#[allow(dead_code, reason = "not all files of tests look for numbers")]
+pub(crate) fn number(text: &str, label: &str) -> f64 {
+    let rest = text.split_once(label).unwrap_or_else(|| panic!("no {label:?} in {text}")).1;
+    rest.split([' ', ',', '\n']).find(|word| !word.is_empty()).unwrap().parse().unwrap()
+}
