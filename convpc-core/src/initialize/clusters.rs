@@ -118,7 +118,7 @@ fn distance(row: &[f32], centre: &[f32]) -> f64 {
 mod tests {
     use ndarray::{Array2, Axis};
 
-    use crate::{Circuit, ConvPc, Error, Family, Initialization, LeafInitialization};
+    use crate::{Circuit, ConvPc, Error, Family, Initialization, LeafInitialization, initialize::uniform_stream};
 
     /// Rows of two kinds in each half of an image of 2 × 4, one after another: halves are alike in two kinds by themselves.
     fn data() -> Array2<f32> {
@@ -160,6 +160,37 @@ mod tests {
                 }
             }
             assert_eq!(circuit, begin(2, &data, convpc().repetitions(2), seed).unwrap());
+        }
+    }
+
+    /// Each row is nearest to the mean of its own cluster: what Lloyd's steps come to.
+    #[test]
+    fn clusters_are_those_of_the_nearest_means() {
+        let data = Array2::from_shape_fn((60, 2), |(row, column)| ((row * (31 + 6 * column)) % 61) as f32);
+        for seed in 0..10 {
+            let clusters = super::assign(data.view(), &[0, 1], 4, &mut uniform_stream(seed, 0));
+            let mean = |cluster: usize, column: usize| {
+                let members = (0..60).filter(|&row| clusters[row] == cluster).map(|row| f64::from(data[[row, column]]));
+                members.clone().sum::<f64>() / members.count() as f64
+            };
+            let centres: Vec<[f64; 2]> = (0..4).map(|cluster| [mean(cluster, 0), mean(cluster, 1)]).collect();
+            for (row, &cluster) in clusters.iter().enumerate() {
+                let to = |c: &[f64; 2]| (0..2).map(|i| (f64::from(data[[row, i]]) - c[i]).powi(2)).sum::<f64>();
+                assert!(
+                    centres.iter().all(|centre| to(&centres[cluster]) <= to(centre) + 1e-6),
+                    "row {row}, seed {seed}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn rows_that_differ_are_apart_where_clusters_are_left_over() {
+        let data = Array2::from_shape_fn((30, 1), |(row, _)| (row % 3) as f32);
+        for seed in 0..10 {
+            let clusters = super::assign(data.view(), &[0], 5, &mut uniform_stream(seed, 0));
+            assert!((0..30).all(|row| clusters[row] == clusters[row % 3]), "{clusters:?}");
+            assert!(clusters[0] != clusters[1] && clusters[1] != clusters[2] && clusters[0] != clusters[2]);
         }
     }
 
