@@ -127,6 +127,8 @@ fn a_pruned_model_is_the_same_unless_weights_are_left_out() {
 #[test]
 fn ways_to_begin_that_do_not_fit_are_errors() {
     let bench = Bench::new();
+    let message = bench.fails(1, "import-spflow x.npy --leaf discretized-logistic --height 4 --width 4 -o none");
+    assert!(message.contains("SPFlow has no discretized logistic leaves"), "{message}");
     for (flags, expected) in [
         ("--leaf normal --leaf-init histograms", "expected a table"),
         ("--levels 3 --leaf-init rows --leaf-noise 1", "--leaf-noise 1 belongs to histograms"),

@@ -21,8 +21,8 @@ use crate::error::{Error, Result};
 /// has the first. Two numbers say what a categorical distribution says with `levels`, and neighbouring values are alike. To
 /// backends it is a table. A mixture of several is a sum on the leaves.
 ///
-/// μ is within `levels` of the values: far outside of them the distribution is that of one tail. s is at least
-/// [`SMALLEST_SCALE`](Self::SMALLEST_SCALE) and at most four times `levels`. No value is impossible.
+/// μ is between −4 and 5 times `levels`: far outside of the values there is one of them with nearly all the probability and a
+/// tail. s is at least [`SMALLEST_SCALE`](Self::SMALLEST_SCALE) and at most 4 times `levels`. No value is impossible.
 ///
 /// ```
 /// use convpc_core::{Backend, ConvPc, Family, Reference, em};
@@ -55,7 +55,7 @@ impl DiscretizedLogistic {
     fn bounds(&self, minimum_std: f64) -> Bounds {
         let n = self.levels as f64;
         let (least, most) = (minimum_std * 3_f64.sqrt() / std::f64::consts::PI, 4.0 * n);
-        Bounds { mean: [-n, 2.0 * n], scale: [least.clamp(Self::SMALLEST_SCALE, most), most] }
+        Bounds { mean: [-4.0 * n, 5.0 * n], scale: [least.clamp(Self::SMALLEST_SCALE, most), most] }
     }
 
     /// `log(1 − e^(−1/s))`: what a value between the tails has less than the two logistic functions beside it.

@@ -4,7 +4,7 @@ use crate::family::Family;
 const EXACT: LeafStep = LeafStep { pseudocount: 0.0, minimum_std: 0.0, bias_correction: false };
 
 /// Levels, mean and scale: wide and narrow, inside and beside the values, at the ends of what is legal.
-const CASES: [(usize, f64, f64); 11] = [
+const CASES: [(usize, f64, f64); 12] = [
     (2, 0.4, 0.7),
     (3, -2.9, 1.0),
     (7, 3.5, 0.9),
@@ -13,6 +13,7 @@ const CASES: [(usize, f64, f64); 11] = [
     (256, 0.0, 0.05),
     (256, -256.0, 30.0),
     (256, 512.0, 0.05),
+    (256, -1024.0, 300.0),
     (256, 300.0, 900.0),
     (256, 127.5, 1024.0),
     (256, 254.9, 2.0),
@@ -107,7 +108,9 @@ fn a_step_is_the_maximum_of_what_is_legal() {
         for pseudocount in [0.0, 0.3] {
             let step = LeafStep { pseudocount, ..EXACT };
             let mut best = Vec::new();
-            for start in [[0.4 * n, 0.1 * n], [-n, 0.05], [2.0 * n, 4.0 * n], [0.9 * n, 0.05], [0.0, 0.5]] {
+            for start in
+                [[0.4 * n, 0.1 * n], [-n, 0.05], [5.0 * n, 4.0 * n], [-4.0 * n, 0.05], [0.9 * n, 0.05], [0.0, 0.5]]
+            {
                 let (mut p, before) = (start, likelihood(&counts, pseudocount, start));
                 family.maximum_likelihood(&mut p, 0.0, &counts, &step);
                 assert_eq!(family.problem(&p), None, "{p:?}");
@@ -182,9 +185,9 @@ fn a_minimum_of_the_standard_deviation_holds_and_nothing_seen_moves_nothing() {
     family.maximum_likelihood(&mut p, 5.0, &counts, &EXACT);
     assert!((p[0] - 9.0).abs() < 1e-4 && (p[1] - DiscretizedLogistic::SMALLEST_SCALE).abs() < 1e-12, "{p:?}");
     family.shift(&mut p, &[1e9, -9.0], 1.0, 0.0);
-    assert_eq!(p, [32.0, DiscretizedLogistic::SMALLEST_SCALE]);
+    assert_eq!(p, [80.0, DiscretizedLogistic::SMALLEST_SCALE]);
     family.shift(&mut p, &[-1e9, 900.0], 1.0, 0.0);
-    assert_eq!(p, [-16.0, 64.0]);
+    assert_eq!(p, [-64.0, 64.0]);
 }
 
 /// Draws at the middle of equal parts of (0, 1) fall on each value as often as its mass says, to one or two.
@@ -221,8 +224,8 @@ fn modes_are_the_first_of_the_largest_masses() {
 fn what_is_not_legal_is_named() {
     let family = DiscretizedLogistic { levels: 256 };
     let wrong = [
-        ([f64::NAN, 1.0], "mean NaN is not between -256 and 512"),
-        ([513.0, 1.0], "mean 513 is not between -256 and 512"),
+        ([f64::NAN, 1.0], "mean NaN is not between -1024 and 1280"),
+        ([1281.0, 1.0], "mean 1281 is not between -1024 and 1280"),
         ([5.0, 0.04], "scale 0.04 is not between 0.05 and 1024"),
         ([5.0, f64::INFINITY], "scale inf is not between 0.05 and 1024"),
     ];
