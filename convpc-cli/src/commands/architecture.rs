@@ -57,7 +57,7 @@ pub(crate) struct Architecture {
     /// Standard deviation of windows, a share of the number of values [default: 0.1]
     #[arg(long, value_name = "SHARE")]
     leaf_window: Option<f64>,
-    /// Side of the patches that images are clustered by, pixels [default: 4]
+    /// Side of the patches that images are clustered by, pixels [default: 2]
     #[arg(long, value_name = "PIXELS")]
     leaf_patch: Option<usize>,
     /// Concentration of the Dirichlet distribution that the first weights are drawn from [default: 1]
@@ -146,7 +146,7 @@ impl Architecture {
         let leaves = match self.leaf_init.unwrap_or(usual) {
             LeafInit::Rows => LeafInitialization::Rows,
             LeafInit::Random => LeafInitialization::Random,
-            LeafInit::Clusters => LeafInitialization::Clusters { patch: self.leaf_patch.unwrap_or(4) },
+            LeafInit::Clusters => LeafInitialization::Clusters { patch: self.leaf_patch.unwrap_or(2) },
             LeafInit::Histograms => LeafInitialization::Histogram { noise },
             LeafInit::Windows => LeafInitialization::Windows { noise, width },
         };
