@@ -42,7 +42,7 @@ impl Circuit {
             *layer = layer.clone().with_channels(reached.len());
         }
         let structure = Structure::new(layers)?;
-        for (index, layer) in old.layers().iter().enumerate().filter(|(index, _)| reached[*index].len() > 0) {
+        for (index, layer) in old.layers().iter().enumerate().filter(|(index, _)| !reached[*index].is_empty()) {
             let tensor = &mut parameters.0[index];
             for &(axis, is_input) in layer.channel_axes() {
                 let channels = if is_input { &reached[index - 1] } else { &reached[index] };

@@ -57,11 +57,11 @@ fn exponentials_are_relative_to_the_largest_of_a_row() {
         x.iter_mut().skip(width / 2).step_by(width).for_each(|x| *x = f32::NEG_INFINITY);
         let (mut e, mut max) = (vec![-1.0; x.len()], vec![-1.0; width]);
         isa.dispatch(Exponentials { x: &x, e: &mut e, max: &mut max });
-        for row in 0..width {
+        for (row, &max) in max.iter().enumerate() {
             let greatest = largest(row_of(&x, width, row));
-            assert_eq!(f64::from(max[row]), if greatest.is_finite() { greatest } else { 0.0 });
+            assert_eq!(f64::from(max), if greatest.is_finite() { greatest } else { 0.0 });
             for (e, x) in row_of(&e, width, row).zip(row_of(&x, width, row)) {
-                assert_close(e as f32, (x - f64::from(max[row])).exp(), "exponential");
+                assert_close(e as f32, (x - f64::from(max)).exp(), "exponential");
             }
         }
     }
@@ -98,8 +98,8 @@ fn rows_are_normalised_by_powers_of_two() {
         }
         let (mut p, mut exponents) = (given.clone(), vec![f32::NAN; width]);
         isa.dispatch(Normalise { p: &mut p, exponents: &mut exponents });
-        for row in 0..width {
-            let (scale, greatest) = (f64::from(exponents[row]).exp2(), largest(row_of(&p, width, row)));
+        for (row, &exponent) in exponents.iter().enumerate() {
+            let (scale, greatest) = (f64::from(exponent).exp2(), largest(row_of(&p, width, row)));
             let zeros = greatest == 0.0;
             assert!(if zeros { scale == 1.0 } else { (0.75..1.5).contains(&greatest) }, "{greatest}, {scale}");
             for (p, given) in row_of(&p, width, row).zip(row_of(&given, width, row)) {

@@ -83,9 +83,9 @@ fn pairs_become_values_relative_to_the_largest_exponent_of_their_row() {
         let values_of =
             NormaliseWide { mantissas: &m, exponents: &mut exponents, values: &mut values, row_exponents: &mut rows };
         isa.dispatch(values_of);
-        for row in 0..width {
+        for (row, &exponent) in rows.iter().enumerate() {
             let greatest = largest(row_of(&k, width, row));
-            assert_eq!(f64::from(rows[row]), if greatest.is_finite() { greatest } else { 0.0 });
+            assert_eq!(f64::from(exponent), if greatest.is_finite() { greatest } else { 0.0 });
         }
         for at in 0..k.len() {
             let exponent = k[at] - rows[at % width];
