@@ -298,6 +298,7 @@ impl Executable for CudaExecutable {
     fn update(&mut self, rule: &Rule, step: f64, state: &mut OptimizerState) -> Result<()> {
         match rule {
             Rule::MiniBatchEm(rule) if rule.momentum == 0.0 && self.steps_on_device() => {
+                state.memory.none()?;
                 self.step(Step::MiniBatchEm(rule, step))?;
             }
             Rule::Em(options) => self.em_step(options)?,

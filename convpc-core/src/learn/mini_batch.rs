@@ -82,6 +82,9 @@ impl MiniBatchEm {
         state: &mut OptimizerState,
     ) -> Result<()> {
         self.check_step(step)?;
+        if self.momentum == 0.0 {
+            state.memory.none()?;
+        }
         let seen = rows(statistics)?;
         let mut counts: Vec<ArrayD<f64>> = statistics.counts.iter().map(|counts| counts / seen).collect();
         if self.momentum > 0.0 {

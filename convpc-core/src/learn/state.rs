@@ -66,6 +66,17 @@ impl Memory {
         Ok(())
     }
 
+    /// That nothing is remembered, which a rule without memory would leave behind with the parameters of an earlier step.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where something is.
+    pub fn none(&self) -> Result<()> {
+        match self {
+            Memory::None => Ok(()),
+            _ => Err(of_another_rule("mini-batch EM without momentum")),
+        }
+    }
+
     /// The running counts, zeros at first.
     ///
     /// # Errors

@@ -47,7 +47,10 @@ impl CpuExecutable {
         rule.check_step(step)?;
         let rows = self.rows()?;
         let MiniBatchEm { blend, momentum, pseudocount, minimum_std, data_rows } = *rule;
-        let running = if momentum > 0.0 { Some(state.memory.running(self.structure())?) } else { None };
+        let running = match momentum > 0.0 {
+            true => Some(state.memory.running(self.structure())?),
+            false => state.memory.none().map(|()| None)?,
+        };
         // The pseudocount belongs to the data: the resting point must not depend on the step size.
         let pseudocount = if blend == Blend::TopDown { step * pseudocount } else { pseudocount };
         let blending = Blending {

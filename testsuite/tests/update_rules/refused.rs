@@ -3,7 +3,7 @@
 use convpc::{Adam, Backend, Circuit, MiniBatchEm, OptimizerState, Reference, Rule};
 use ndarray::{Array2, array};
 
-use crate::{MINI_BATCH, circuits, tiny};
+use crate::{MINI_BATCH, circuits, data, subjects, tiny};
 
 #[test]
 fn what_is_out_of_range_or_of_another_run_is_refused() {
@@ -50,5 +50,26 @@ fn what_is_out_of_range_or_of_another_run_is_refused() {
     refuses(momentum, 0.1, state_of(&circuit, &Rule::Adam(adam), row), "another update rule");
     for rule in [momentum, Rule::Adam(adam)] {
         refuses(rule, 0.1, state_of(larger, &rule, Array2::zeros((1, 6))), "of the shapes");
+    }
+}
+
+/// Memory of steps with momentum would be left behind by a step without, at leaves that have moved on.
+#[test]
+fn every_backend_refuses_a_step_that_forgets() {
+    let circuit = &circuits()[1];
+    let data = data(circuit, 10);
+    let backends =
+        subjects().into_iter().map(|subject| subject.backend).chain([Box::new(Reference) as Box<dyn Backend>]);
+    for backend in backends {
+        for rule in [Rule::MiniBatchEm(MiniBatchEm { momentum: 0.5, ..MINI_BATCH }), Rule::Adam(Adam::default())] {
+            let (mut executable, mut state) = (backend.load(circuit).unwrap(), OptimizerState::default());
+            executable.accumulate(data.view()).unwrap();
+            executable.update(&rule, 0.1, &mut state).unwrap();
+            executable.accumulate(data.view()).unwrap();
+            let before = (state.clone(), executable.parameters().unwrap());
+            let error = executable.update(&Rule::MiniBatchEm(MINI_BATCH), 0.1, &mut state).unwrap_err().to_string();
+            assert!(error.contains("mini-batch EM without momentum"), "{}: {error}", backend.name());
+            assert_eq!((state, executable.parameters().unwrap()), before);
+        }
     }
 }
