@@ -11,7 +11,7 @@ pub mod upward;
 use std::{fs, path::PathBuf};
 
 use convpc::{
-    Backend, Circuit, Cpu, Executable, Precision, Reference, Structure, em,
+    Backend, Circuit, Cpu, Executable, Parameters, Precision, Reference, Structure, em,
     spflow::{self, Import, LeafKind},
 };
 use ndarray::{Array2, ArrayD, ArrayView1, Axis, IxDyn};
@@ -165,6 +165,18 @@ pub fn em_step(executable: &mut dyn Executable, data: &Array2<f32>, batch: usize
     let sum: f64 = batches.map(|rows| executable.accumulate(rows).expect("fitting data").log_likelihood).sum();
     executable.em_step(options).expect("a step");
     sum / data.nrows() as f64
+}
+
+/// The circuit's parameters with the logit of the first weight of a sum moved: the sum is a lane of the layer's tensor along the
+/// axis that sums to one.
+pub fn shifted(circuit: &Circuit, layer: usize, lane: usize, by: f64) -> Parameters {
+    let axis = circuit.structure().layers()[layer].normalized_axis().expect("a sum-like layer");
+    let mut parameters = circuit.parameters().clone();
+    let mut weights = parameters.0[layer].lanes_mut(Axis(axis)).into_iter().nth(lane).expect("a sum");
+    weights[0] *= by.exp();
+    let sum = weights.sum();
+    weights /= sum;
+    parameters
 }
 
 /// Asserts that 200 EM steps never lower the mean log-likelihood on any backend (reference: by 1e-12, others: by 1e-5), and

@@ -8,7 +8,7 @@ use ndarray::{Array1, Array2, Axis, array};
 use testsuite::{
     agrees, assert_close, assignments, circuits,
     classes::{alone, from_classes, labels},
-    subjects,
+    shifted, subjects,
 };
 
 const CLASSES: usize = 3;
@@ -180,14 +180,7 @@ fn gradients_of_labeled_rows_equal_central_differences() {
         for (layer, kind) in circuit.structure().layers().iter().enumerate() {
             let Some(axis) = kind.normalized_axis() else { continue };
             for (lane, gradient) in gradient.0[layer].lanes(Axis(axis)).into_iter().enumerate().step_by(3) {
-                let moved = |by: f64| {
-                    let mut parameters = circuit.parameters().clone();
-                    let mut weights = parameters.0[layer].lanes_mut(Axis(axis)).into_iter().nth(lane).unwrap();
-                    weights[0] *= by.exp();
-                    let sum = weights.sum();
-                    weights /= sum;
-                    total(parameters)
-                };
+                let moved = |by: f64| total(shifted(&circuit, layer, lane, by));
                 let difference = (moved(H) - moved(-H)) / (2.0 * H);
                 assert!((gradient[0] - difference).abs() < 1e-5, "{layer}: {} {difference}", gradient[0]);
             }

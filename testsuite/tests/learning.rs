@@ -2,7 +2,7 @@
 
 use convpc::{Backend, Circuit, ConvPc, Error, Family, Leaf, Parameters, ProdConv, Reference, Structure, em};
 use ndarray::{Array2, Axis, array};
-use testsuite::{assert_close, assert_monotone, circuits as each_kind, downward, em_step, subjects};
+use testsuite::{assert_close, assert_monotone, circuits as each_kind, downward, em_step, shifted, subjects};
 
 fn circuits() -> Vec<Circuit> {
     let base = || ConvPc::new(4, 5, 1, Family::bernoulli()).channels(3).depth(2);
@@ -85,14 +85,7 @@ fn gradients_equal_central_differences() {
         for (layer, kind) in circuit.structure().layers().iter().enumerate() {
             let Some(axis) = kind.normalized_axis() else { continue };
             for lane in (0..gradient.0[layer].lanes(Axis(axis)).into_iter().count()).step_by(5) {
-                let moved = |by: f64| {
-                    let mut parameters = circuit.parameters().clone();
-                    let mut weights = parameters.0[layer].lanes_mut(Axis(axis)).into_iter().nth(lane).unwrap();
-                    weights[0] *= by.exp();
-                    let sum = weights.sum();
-                    weights /= sum;
-                    total(parameters)
-                };
+                let moved = |by: f64| total(shifted(&circuit, layer, lane, by));
                 let difference = (moved(H) - moved(-H)) / (2.0 * H);
                 let given = gradient.0[layer].lanes(Axis(axis)).into_iter().nth(lane).unwrap()[0];
                 assert!((given - difference).abs() < 1e-6 * (1.0 + given.abs()), "{layer}: {given}, {difference}");
