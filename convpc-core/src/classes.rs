@@ -174,9 +174,16 @@ fn by_evaluation_within<E: Executable + ?Sized>(
     let values_a_row: usize = (0..structure.layers().len()).map(values).sum();
     let rows = (most_bytes / size_of::<f64>() / values_a_row).max(1);
     let evaluate = |rows| executable.evaluate(rows, Semiring::SumProduct)?.class_log_likelihood();
-    let parts = data.axis_chunks_iter(Axis(0), rows).map(evaluate).collect::<Result<Vec<_>>>()?;
+    Ok(joined(&data.axis_chunks_iter(Axis(0), rows).map(evaluate).collect::<Result<Vec<_>>>()?))
+}
+
+/// Rows of one circuit that were computed part by part, `[rows, classes]`.
+///
+/// # Panics
+/// If the parts do not have the same number of classes, or there are none.
+pub fn joined(parts: &[Array2<f64>]) -> Array2<f64> {
     let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
-    Ok(concatenate(Axis(0), &views).expect("rows of one circuit"))
+    concatenate(Axis(0), &views).expect("rows of one circuit")
 }
 
 /// As [`Executable::class_posterior`], of joint log-likelihoods.

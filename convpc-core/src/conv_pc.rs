@@ -267,9 +267,9 @@ mod tests {
             convpc.clone().channels_by_level([]),
             convpc.clone().channels_by_level([2, 0]).depth(1),
             convpc.clone().leaf_sums(0),
-            convpc.num_classes(0),
         ] {
             assert!(matches!(convpc.structure(), Err(Error::Zero { .. })), "{:?}", convpc.structure());
         }
+        assert_eq!(convpc.num_classes(0).structure(), Err(Error::Zero { what: "num_classes" }));
     }
 }

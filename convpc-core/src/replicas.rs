@@ -167,10 +167,10 @@ impl Executable for ReplicaExecutable {
     fn class_log_likelihood(&self, data: ArrayView2<f32>) -> Result<Array2<f64>> {
         classes::heads(&self.structure)?;
         evidence::check(&self.structure, data)?;
-        let parts =
-            self.share(data.nrows(), |part, rows| part.class_log_likelihood(data.slice_axis(Axis(0), rows.into())))?;
-        let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
-        Ok(concatenate(Axis(0), &views).expect("rows of one circuit"))
+        let score = |part: &mut dyn Executable, rows: Range<usize>| {
+            part.class_log_likelihood(data.slice_axis(Axis(0), rows.into()))
+        };
+        Ok(classes::joined(&self.share(data.nrows(), score)?))
     }
 
     fn statistics(&self) -> Result<Statistics> {

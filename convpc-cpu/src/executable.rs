@@ -7,7 +7,7 @@ use convpc_core::{
     Accumulated, Choice, Circuit, Descending, Error, Evaluation, Executable, Mpe, OptimizerState, Parameters, Result,
     Rule, Semiring, Statistics, Structure, classes, descend, em, evidence,
 };
-use ndarray::{Array1, Array2, Array4, ArrayView2, ArrayViewMut2, Axis, concatenate};
+use ndarray::{Array1, Array2, Array4, ArrayView2, ArrayViewMut2, Axis};
 use rayon::{ThreadPool, prelude::*};
 
 use crate::{
@@ -250,9 +250,7 @@ impl Executable for CpuExecutable {
     fn class_log_likelihood(&self, data: ArrayView2<f32>) -> Result<Array2<f64>> {
         let heads = classes::heads(self.structure())?;
         evidence::check(self.structure(), data)?;
-        let parts = self.by_rows(data, |walk| walk.class_log_likelihood(heads));
-        let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
-        Ok(concatenate(Axis(0), &views).expect("rows of one circuit"))
+        Ok(classes::joined(&self.by_rows(data, |walk| walk.class_log_likelihood(heads))))
     }
 
     fn class_prior(&self) -> Result<Vec<f64>> {

@@ -33,6 +33,8 @@ mod avx512;
 
 #[cfg(test)]
 mod bench;
+#[cfg(test)]
+mod numbers;
 
 use std::fmt;
 

@@ -1,18 +1,13 @@
 use super::*;
-use crate::simd::{InstructionSet, Isa};
+use crate::simd::{InstructionSet, Isa, numbers::uniforms};
 
 fn every_isa() -> impl Iterator<Item = Isa> {
     InstructionSet::available().into_iter().filter_map(Isa::new)
 }
 
-/// Numbers in [-1, 1) from a multiplicative generator.
+/// Numbers in [-1, 1).
 fn numbers(count: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
-        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..count).map(|_| next()).collect()
+    uniforms(count, seed).into_iter().map(|u| 2.0 * u - 1.0).collect()
 }
 
 /// How A lies in memory.

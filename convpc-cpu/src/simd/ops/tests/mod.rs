@@ -5,7 +5,7 @@ mod leaves;
 mod wide;
 
 use super::*;
-use crate::simd::{InstructionSet, Isa};
+use crate::simd::{InstructionSet, Isa, numbers::uniforms};
 
 /// The instruction sets with panels `(channels, width)`: whole registers and parts of one; `single` rows are panels too.
 fn panels(single: bool) -> impl Iterator<Item = (Isa, usize, usize)> {
@@ -14,16 +14,6 @@ fn panels(single: bool) -> impl Iterator<Item = (Isa, usize, usize)> {
         let widths = [1, isa.lanes(), 2 * isa.lanes()].into_iter().filter(move |width| single || *width > 1);
         widths.flat_map(move |width| [1, 3, 16, 21, 40].map(|channels| (isa, channels, width)))
     })
-}
-
-/// Numbers in [0, 1) from a multiplicative generator.
-fn uniforms(count: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
-        (state >> 8) as f32 / (1 << 24) as f32
-    };
-    (0..count).map(|_| next()).collect()
 }
 
 /// Values from 2^-60 to 2^60, every seventh zero.

@@ -101,6 +101,20 @@ fn weights(channels: usize) -> Vec<f32> {
     uniforms(channels, 20).into_iter().enumerate().map(|(c, u)| if c % 4 == 2 { 0.0 } else { u + 1e-3 }).collect()
 }
 
+/// Whether the output is wide, and its mantissas and exponents.
+fn rescued(
+    isa: Isa,
+    w: &[f32],
+    [mantissas, exponents]: [&[f32]; 2],
+    sum: &[f32],
+    largest: bool,
+) -> (bool, [Vec<f32>; 2]) {
+    let (mut out, mut out_exponents) = (vec![f32::NAN; sum.len()], vec![f32::NAN; sum.len()]);
+    let (to, to_exponents) = (&mut *out, &mut *out_exponents);
+    let wide = isa.dispatch(Rescue { w, mantissas, exponents, sum, out: to, out_exponents: to_exponents, largest });
+    (wide, [out, out_exponents])
+}
+
 #[test]
 fn sums_that_are_not_trusted_are_those_of_the_pairs() {
     for (isa, channels, width) in panels(true) {
@@ -108,16 +122,7 @@ fn sums_that_are_not_trusted_are_those_of_the_pairs() {
         for largest_term in [false, true] {
             // Of those that are trusted, the sum itself is the output.
             let sum: Vec<f32> = (0..width).map(|row| if row % 3 == 1 { 0.7 } else { 1e-35 * row as f32 }).collect();
-            let (mut out, mut out_exponents) = (vec![f32::NAN; width], vec![f32::NAN; width]);
-            let wide = isa.dispatch(Rescue {
-                w: &w,
-                mantissas: &mantissas,
-                exponents: &exponents,
-                sum: &sum,
-                out: &mut out,
-                out_exponents: &mut out_exponents,
-                largest: largest_term,
-            });
+            let (wide, [out, out_exponents]) = rescued(isa, &w, [&mantissas, &exponents], &sum, largest_term);
             let mut expect_wide = false;
             for row in 0..width {
                 let terms = (0..channels)
@@ -143,16 +148,7 @@ fn flows_of_sums_that_are_not_trusted() {
         exponents.iter_mut().for_each(|k| *k = (*k / 16.0).round());
         let flow = uniforms(width, 16);
         let sum: Vec<f32> = (0..width).map(|row| if row % 3 == 1 { 0.7 } else { 0.0 }).collect();
-        let (mut out, mut out_exponents) = (vec![0.0; width], vec![0.0; width]);
-        isa.dispatch(Rescue {
-            w: &w,
-            mantissas: &mantissas,
-            exponents: &exponents,
-            sum: &sum,
-            out: &mut out,
-            out_exponents: &mut out_exponents,
-            largest: false,
-        });
+        let (_, [out, out_exponents]) = rescued(isa, &w, [&mantissas, &exponents], &sum, false);
         let (mut below, mut counts) = (vec![1.0; channels * width], vec![2.0; channels]);
         isa.dispatch(RescueFlow {
             w: &w,
