@@ -1,8 +1,9 @@
+use std::collections::BTreeSet;
+
 use ndarray::Axis;
 
 use crate::{
-    circuit::Circuit, error::Result, learn::in_range, normalize::normalize, parameters::Parameters,
-    structure::Structure,
+    circuit::Circuit, error::Result, layer::WeightMatrices, learn::in_range, normalize::normalize, structure::Structure,
 };
 
 impl Circuit {
@@ -36,7 +37,9 @@ impl Circuit {
                 normalize(weights.iter_mut());
             }
         }
-        let reached = reached(old, &parameters);
+        let reached = old.reached_channels(|layer, matrices, matrix, output, input| {
+            parameters.slice(layer)[matrices.offset(matrix, output, input)] > 0.0
+        });
         let mut layers = old.layers().to_vec();
         for (layer, reached) in layers.iter_mut().zip(&reached) {
             *layer = layer.clone().with_channels(reached.len());
@@ -59,31 +62,47 @@ impl Circuit {
     }
 }
 
-/// For each layer the channels that the root reaches at some feature with a scope, in some repetition.
-fn reached(structure: &Structure, parameters: &Parameters) -> Vec<Vec<usize>> {
-    let layers = structure.layers();
-    let mut above = vec![true; structure.shape(layers.len() - 1).channels];
-    let mut all = Vec::with_capacity(layers.len());
-    for index in (0..layers.len()).rev() {
-        all.push((0..above.len()).filter(|&channel| above[channel]).collect());
-        let Some(edges) = structure.edges(index) else { continue };
-        let (shape, weights) = (structure.shape(index), parameters.slice(index));
-        let mut below = vec![false; structure.input_shape(index).channels];
-        for feature in (0..shape.features()).filter(|&feature| !structure.is_empty(index, feature)) {
-            for (repetition, channel) in (0..shape.repetitions).flat_map(|r| (0..shape.channels).map(move |c| (r, c))) {
-                if above[channel] {
-                    let edges = edges.of(feature, channel, repetition).filter(|edge| weights[edge.weight] > 0.0);
-                    edges.for_each(|edge| below[edge.channel] = true);
+impl Structure {
+    /// For each layer the channels that the root reaches, at some feature with a scope and in some repetition, by weights that are
+    /// not zero: `has_weight(layer, matrices, (group, repetition), output, input)` says which those are. Classes are all reached.
+    ///
+    /// Where no weight is zero few are asked for.
+    pub fn reached_channels(
+        &self,
+        has_weight: impl Fn(usize, &WeightMatrices, (usize, usize), usize, usize) -> bool,
+    ) -> Vec<Vec<usize>> {
+        let layers = self.layers().len();
+        let mut above = vec![true; self.shape(layers - 1).channels];
+        let mut all = Vec::with_capacity(layers);
+        for layer in (0..layers).rev() {
+            all.push((0..above.len()).filter(|&channel| above[channel]).collect());
+            let Some(matrices) = WeightMatrices::new(self, layer) else { continue };
+            if matrices.mixes_repetitions() {
+                continue;
+            }
+            if layer + 1 == layers && self.num_classes().is_some() {
+                above = vec![true; matrices.inputs];
+                continue;
+            }
+            let features = (0..self.shape(layer).features()).filter(|&feature| !self.is_empty(layer, feature));
+            let groups: BTreeSet<usize> = features.map(|feature| matrices.group(feature)).collect();
+            let mut missing: Vec<usize> = (0..matrices.inputs).collect();
+            'sums: for group in groups {
+                for repetition in 0..matrices.repetitions {
+                    for output in (0..matrices.outputs).filter(|&output| above[output]) {
+                        missing.retain(|&input| !has_weight(layer, &matrices, (group, repetition), output, input));
+                        if missing.is_empty() {
+                            break 'sums;
+                        }
+                    }
                 }
             }
+            above = vec![true; matrices.inputs];
+            missing.into_iter().for_each(|input| above[input] = false);
         }
-        if index + 1 == layers.len() && structure.num_classes().is_some() {
-            below.fill(true);
-        }
-        above = below;
+        all.reverse();
+        all
     }
-    all.reverse();
-    all
 }
 
 #[cfg(test)]

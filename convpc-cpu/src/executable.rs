@@ -13,6 +13,7 @@ use rayon::{ThreadPool, prelude::*};
 use crate::{
     model::Model,
     product::Sums,
+    reach::Reach,
     shares::{Counts, Share},
     simd::{Isa, bf16::Bf16},
     unobserved,
@@ -27,6 +28,7 @@ pub(crate) struct CpuExecutable {
     workspaces: Mutex<Vec<Workspace>>,
     pub(crate) seen: Accumulated,
     pub(crate) counts: Counts,
+    pub(crate) reach: Reach,
 }
 
 /// What walks does so on the threads of the current pool.
@@ -34,7 +36,8 @@ impl CpuExecutable {
     pub(crate) fn new(circuit: &Circuit, pool: Arc<ThreadPool>, isa: Isa, bf16: Option<Bf16>) -> Self {
         let model = pool.install(|| Model::new(circuit.structure(), circuit.parameters(), isa, bf16));
         let counts = Counts::default();
-        CpuExecutable { model, pool, workspaces: Mutex::default(), seen: Accumulated::default(), counts }
+        let (seen, reach) = (Accumulated::default(), Reach::default());
+        CpuExecutable { model, pool, workspaces: Mutex::default(), seen, counts, reach }
     }
 
     /// Runs `f` in a workspace.
@@ -238,19 +241,19 @@ impl Executable for CpuExecutable {
     fn set_parameters(&mut self, parameters: &Parameters) -> Result<()> {
         let circuit = Circuit::new(self.structure().clone(), parameters.clone())?;
         self.pool.install(|| self.model.set_parameters(circuit.parameters()));
-        self.reset_statistics();
+        self.moved();
         Ok(())
     }
 
     fn log_likelihood(&self, data: ArrayView2<f32>) -> Result<Array1<f64>> {
         evidence::check(self.structure(), data)?;
-        Ok(self.by_rows(data, |walk| walk.log_likelihood()).into_iter().flatten().collect())
+        Ok(self.reached()?.by_rows(data, |walk| walk.log_likelihood()).into_iter().flatten().collect())
     }
 
     fn class_log_likelihood(&self, data: ArrayView2<f32>) -> Result<Array2<f64>> {
         let heads = classes::heads(self.structure())?;
         evidence::check(self.structure(), data)?;
-        Ok(classes::joined(&self.by_rows(data, |walk| walk.class_log_likelihood(heads))))
+        Ok(classes::joined(&self.reached()?.by_rows(data, |walk| walk.class_log_likelihood(heads))))
     }
 
     fn class_prior(&self) -> Result<Vec<f64>> {
@@ -341,7 +344,8 @@ impl Executable for CpuExecutable {
         }
         let mut drawn = Array2::zeros(((rows.end - rows.start) as usize, self.structure().variables()));
         let together = drawn.nrows().div_ceil(self.pool.current_num_threads()).clamp(1, unobserved::TOGETHER);
-        let draw = |(tile, to)| unobserved::sample(&self.model, seed, rows.start + (tile * together) as u64, to);
+        let model = &self.reached()?.model;
+        let draw = |(tile, to)| unobserved::sample(model, seed, rows.start + (tile * together) as u64, to);
         let tiles: Vec<_> = drawn.axis_chunks_iter_mut(Axis(0), together).enumerate().collect();
         self.pool.install(|| tiles.into_par_iter().for_each(draw));
         Ok(drawn)
@@ -349,11 +353,13 @@ impl Executable for CpuExecutable {
 
     fn sample_conditional(&self, data: ArrayView2<f32>, seed: u64, first_row: u64) -> Result<Array2<f32>> {
         let data = data.to_owned();
-        self.pool.install(|| self.complete(data, Semiring::SumProduct, Choice::Sample { seed }, first_row))
+        let reached = self.reached()?;
+        self.pool.install(|| reached.complete(data, Semiring::SumProduct, Choice::Sample { seed }, first_row))
     }
 
     fn mpe(&self, data: ArrayView2<f32>, method: Mpe) -> Result<Array2<f32>> {
         let data = data.to_owned();
-        self.pool.install(|| self.complete(data, method.semiring(), Choice::ArgMax, 0))
+        let reached = self.reached()?;
+        self.pool.install(|| reached.complete(data, method.semiring(), Choice::ArgMax, 0))
     }
 }

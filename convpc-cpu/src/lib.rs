@@ -12,6 +12,7 @@ mod memory;
 mod model;
 mod plan;
 mod product;
+mod reach;
 mod shares;
 mod simd;
 mod unobserved;

@@ -22,7 +22,7 @@ impl CpuExecutable {
         let (model, counts) = (&mut self.model, &self.counts);
         let sum = self.pool.install(|| each(model, counts, &used, memory, visit));
         if visit.moves() {
-            self.reset_statistics();
+            self.moved();
         }
         sum
     }
