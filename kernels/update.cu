@@ -1,4 +1,5 @@
-// Parameters from expected counts, and gradients, in float64: the formulas of convpc-core's em.rs, mini_batch.rs and family/*.rs.
+// Parameters from expected counts, and gradients, in float64: the formulas of convpc-core's em.rs, mini_batch.rs, adam.rs and
+// family/*.rs.
 //
 // A sum's weights are a row of its matrices; a warp takes a row. Leaves of few parameters are a thread's, tables a warp's.
 // What saw no flow stays as it is.
@@ -37,6 +38,93 @@ __device__ __forceinline__ Mixture mixture(const ConvpcBlend &b, uint64_t at, do
     const double total = b.counts * seen + before * whole + pseudocount * n;
     if (b.kind == CONVPC_BLEND_COUNTS || !(total > 0.0)) return {b.counts, before, pseudocount, total};
     return {b.step * b.counts / total, (1.0 - b.step) / whole, b.step * pseudocount / total, 1.0};
+}
+
+// A variance of exactly zero has no density, whatever minimum was asked for: the smallest normal number.
+constexpr double TINY = 2.2250738585072014e-308;
+// Those of core: what a step leaves of a weight that was not zero, and the largest logit of a success.
+constexpr double SMALLEST_WEIGHT = 1e-30, LARGEST_LOGIT = 30.0;
+
+__device__ __forceinline__ double not_a_number() { return __longlong_as_double(0x7ff8000000000000ll); }
+
+// What the gradient is multiplied with.
+__device__ __forceinline__ double slope(const ConvpcAscent &a) {
+    if (!a.all_squares) return a.scale;
+    const double norm = a.scale * sqrt(*a.all_squares);
+    return norm > a.clip ? a.scale * (a.clip / norm) : a.scale;
+}
+
+// How far parameter `at` moves, given its gradient.
+__device__ __forceinline__ double ascent(const ConvpcAscent &a, uint64_t at, double g) {
+    const double mean = a.beta1 * a.first[at] + (1.0 - a.beta1) * g;
+    const double square = a.beta2 * a.second[at] + (1.0 - a.beta2) * g * g;
+    a.first[at] = mean;
+    a.second[at] = square;
+    return a.step * (mean / a.bias1) / (sqrt(square / a.bias2) + a.epsilon);
+}
+
+// Moves the logits of distribution `at` over n, p / whole, up the gradient n_i - p_i · share; a warp takes it. The new
+// probabilities go to `write`; one of zero stays, none becomes zero. False where none was written.
+template <class T, class Write>
+__device__ __forceinline__ bool ascend(const ConvpcAscent &a, uint64_t at, uint32_t n, double *counts, const T *p,
+                                       double whole, double share, Write write) {
+    const uint32_t lane = threadIdx.x % 32;
+    if (a.squares) {
+        double squares = 0.0;
+        for (uint32_t i = lane; i < n; i += 32) {
+            const double g = counts[i] - p[i] * share;
+            squares += g * g;
+        }
+        squares = warp_sum(squares);
+        if (lane == 0) a.squares[at] = squares;
+        return false;
+    }
+    const double scale = slope(a);
+    double largest = __longlong_as_double(0xfff0000000000000ll);
+    for (uint32_t i = lane; i < n; i += 32) {
+        double by = ascent(a, at * n + i, (counts[i] - p[i] * share) * scale);
+        if (!(p[i] > (T)0)) continue;
+        // exp(keep log p + by) = p exp((keep - 1) log p + by)
+        if (a.keep != 1.0) by += (a.keep - 1.0) * log(p[i] / whole);
+        counts[i] = by;
+        largest = fmax(largest, by);
+    }
+    largest = warp_max(largest);
+    double sum = 0.0;
+    for (uint32_t i = lane; i < n; i += 32)
+        if (p[i] > (T)0) sum += p[i] / whole * exp(counts[i] - largest);
+    sum = warp_sum(sum);
+    if (!(sum > 0.0)) return false;
+    for (uint32_t i = lane; i < n; i += 32)
+        if (p[i] > (T)0) write(i, fmax(p[i] / whole * exp(counts[i] - largest) / sum, SMALLEST_WEIGHT));
+    return true;
+}
+
+// Marks a distribution whose step was too long.
+__device__ __forceinline__ void stray(const ConvpcAscent &a, double *first_count) {
+    *first_count = not_a_number();
+    *a.astray = 1;
+}
+
+// A Normal's parameters, and its coefficients.
+__device__ __forceinline__ void write_location_scale(const ConvpcLeafUpdate &p, uint64_t leaf, double mean, double std) {
+    p.theta[2 * leaf] = mean;
+    p.theta[2 * leaf + 1] = std;
+    const double half_log_tau = 0.91893853320467274178;
+    reinterpret_cast<float4 *>(p.leaves)[leaf] =
+        make_float4((float)mean, (float)(1.0 / std), (float)(-(log(std) + half_log_tau)), 0.0f);
+}
+
+// A binomial's probability of a success, and its coefficients.
+__device__ __forceinline__ void write_binomial(const ConvpcLeafUpdate &p, uint64_t leaf, double q) {
+    const double n = p.trials, eta0 = log(q), eta1 = log1p(-q);
+    const double mode = fmin(fmax(ceil((n + 1.0) * q) - 1.0, 0.0), n);
+    // 0 · (-inf) = 0
+    double density = p.log_base[(uint32_t)mode];
+    if (mode > 0.0) density += eta0 * mode;
+    if (mode < n) density += eta1 * (n - mode);
+    p.theta[leaf] = q;
+    reinterpret_cast<float4 *>(p.leaves)[leaf] = make_float4((float)eta0, (float)eta1, 0.0f, (float)density);
 }
 
 // The expected count of what was there before.
@@ -79,6 +167,29 @@ extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) pool_top_down(const
     p.to[at] = sum;
 }
 
+// Counts become the running mean of those of a row.
+extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) average_counts(const ConvpcAverage p) {
+    const uint64_t at = thread_number();
+    if (at >= p.count) return;
+    const double mean = p.momentum * p.running[at] + (1.0 - p.momentum) * (p.counts[at] / p.rows);
+    p.running[at] = mean;
+    p.counts[at] = mean;
+}
+
+// The sum of all squares, in an order that is always the same.
+extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) add_squares(const ConvpcSquares p) {
+    __shared__ double of_warps[CONVPC_THREADS / 32];
+    double sum = 0.0;
+    for (uint64_t i = threadIdx.x; i < p.count; i += CONVPC_THREADS) sum += p.squares[i];
+    sum = warp_sum(sum);
+    if (threadIdx.x % 32 == 0) of_warps[threadIdx.x / 32] = sum;
+    __syncthreads();
+    if (threadIdx.x != 0) return;
+    sum = 0.0;
+    for (uint32_t warp = 0; warp < CONVPC_THREADS / 32; ++warp) sum += of_warps[warp];
+    *p.sum = sum;
+}
+
 // w = (count + pseudocount) / Σ (count + pseudocount), blended with what it was.
 extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) step_weights(const ConvpcWeightUpdate p) {
     const uint64_t row = warp_number();
@@ -88,6 +199,18 @@ extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) step_weights(const 
     const Mixture mixed = mixture(p.blend, row, sum_of(counts, p.inputs), sum_of(w, p.inputs), p.pseudocount, p.inputs);
     if (!(mixed.total > 0.0)) return;
     for (uint32_t i = threadIdx.x % 32; i < p.inputs; i += 32) w[i] = (float)mixed(counts[i], w[i]);
+}
+
+// A step of Adam on the logits.
+extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) ascend_weights(const ConvpcWeightUpdate p) {
+    const uint64_t row = warp_number();
+    if (row >= p.rows) return;
+    double *counts = p.counts + row * p.inputs;
+    float *w = p.linear + row * p.inputs;
+    const double whole = sum_of(w, p.inputs), share = sum_of(counts, p.inputs) / whole;
+    const auto write = [w](uint32_t i, double q) { w[i] = (float)q; };
+    const bool moved = ascend(p.ascent, row, p.inputs, counts, w, whole, share, write);
+    if (!moved && !p.ascent.squares && threadIdx.x % 32 == 0) stray(p.ascent, counts);
 }
 
 // count - w Σ count, with respect to the logits. Weights rounded to f32 do not quite sum to one.
@@ -112,20 +235,45 @@ extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) step_location_scale
     const double correction = p.bias_correction && count > 2.0 ? count / (count - 1.0) : 1.0;
     const double scale = p.theta[2 * leaf + 1];
     double mean = p.theta[2 * leaf] + scale * shift;
-    // A variance of exactly zero has no density, whatever minimum was asked for: the smallest normal number.
-    const double tiny = 2.2250738585072014e-308, least = fmax(p.minimum_std, tiny);
+    const double least = fmax(p.minimum_std, TINY);
     double std = fmax(scale * sqrt(fmax(square - shift * shift, 0.0) * correction), least);
     if (p.blend.kind == CONVPC_BLEND_PARAMETERS) {
         // The new moments as those of z, with the old ones, which are 0 and 1.
         const double z = p.blend.step * shift, zz = std / scale * (std / scale) + shift * shift;
         mean = p.theta[2 * leaf] + scale * z;
-        std = fmax(scale * sqrt(fmax((1.0 - p.blend.step) + p.blend.step * zz - z * z, 0.0)), tiny);
+        std = fmax(scale * sqrt(fmax((1.0 - p.blend.step) + p.blend.step * zz - z * z, 0.0)), TINY);
     }
-    p.theta[2 * leaf] = mean;
-    p.theta[2 * leaf + 1] = std;
-    const double half_log_tau = 0.91893853320467274178;
-    reinterpret_cast<float4 *>(p.leaves)[leaf] =
-        make_float4((float)mean, (float)(1.0 / std), (float)(-(log(std) + half_log_tau)), 0.0f);
+    if (p.running) {
+        // z at the old parameters is a linear function of z at the new ones.
+        double *r = p.running + 3 * leaf;
+        const double ratio = scale / std, offset = (p.theta[2 * leaf] - mean) / std, sum = r[1];
+        r[1] = ratio * sum + r[0] * offset;
+        r[2] = ratio * ratio * r[2] + 2.0 * ratio * offset * sum + r[0] * offset * offset;
+    }
+    write_location_scale(p, leaf, mean, std);
+}
+
+// The mean moves in units of the standard deviation.
+extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) ascend_location_scale(const ConvpcLeafUpdate p) {
+    const uint64_t leaf = thread_number();
+    if (leaf >= p.leaf_count) return;
+    double *counts = p.counts + 3 * leaf;
+    const double g0 = counts[1], g1 = counts[2] - counts[0];
+    if (p.ascent.squares) {
+        p.ascent.squares[leaf] = g0 * g0 + g1 * g1;
+        return;
+    }
+    const double scale = slope(p.ascent), old = p.theta[2 * leaf + 1];
+    const double mean = p.theta[2 * leaf] + old * ascent(p.ascent, 2 * leaf, g0 * scale);
+    const double grown = old * exp(ascent(p.ascent, 2 * leaf + 1, g1 * scale));
+    const double std = fmax(fmax(grown, p.minimum_std), TINY);
+    if (isfinite(mean) && isfinite(std)) {
+        write_location_scale(p, leaf, mean, std);
+    } else {
+        counts[1] = mean;
+        counts[2] = std;
+        stray(p.ascent, counts);
+    }
 }
 
 // With respect to the mean and the logarithm of the standard deviation.
@@ -146,14 +294,22 @@ extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) step_binomial(const
     if (!(successes + failures > 0.0)) return;
     double q = successes / (successes + failures);
     if (p.blend.kind == CONVPC_BLEND_PARAMETERS) q = (1.0 - p.blend.step) * old + p.blend.step * q;
-    const double eta0 = log(q), eta1 = log1p(-q);
-    const double mode = fmin(fmax(ceil((n + 1.0) * q) - 1.0, 0.0), n);
-    // 0 · (-inf) = 0
-    double density = p.log_base[(uint32_t)mode];
-    if (mode > 0.0) density += eta0 * mode;
-    if (mode < n) density += eta1 * (n - mode);
-    p.theta[leaf] = q;
-    reinterpret_cast<float4 *>(p.leaves)[leaf] = make_float4((float)eta0, (float)eta1, 0.0f, (float)density);
+    write_binomial(p, leaf, q);
+}
+
+// A probability of 0 or 1 stays.
+extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) ascend_binomial(const ConvpcLeafUpdate p) {
+    const uint64_t leaf = thread_number();
+    if (leaf >= p.leaf_count) return;
+    const double q = p.theta[leaf], g = p.counts[3 * leaf + 1] - p.trials * q * p.counts[3 * leaf];
+    if (p.ascent.squares) {
+        p.ascent.squares[leaf] = g * g;
+        return;
+    }
+    const double by = ascent(p.ascent, leaf, g * slope(p.ascent));
+    if (!(q > 0.0 && q < 1.0)) return;
+    const double logit = (log(q) - log1p(-q)) * p.ascent.keep + by;
+    write_binomial(p, leaf, 1.0 / (1.0 + exp(-fmin(fmax(logit, -LARGEST_LOGIT), LARGEST_LOGIT))));
 }
 
 // With respect to the logit.
@@ -180,9 +336,28 @@ extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) step_table(const Co
         leaves[v] = density;
         mode = fmaxf(mode, density);
     }
-#pragma unroll
-    for (uint32_t offset = 16; offset > 0; offset /= 2) mode = fmaxf(mode, __shfl_xor_sync(0xffffffffu, mode, offset));
+    mode = warp_max(mode);
     if (threadIdx.x % 32 == 0) leaves[p.values] = mode;
+}
+
+// A step of Adam on the logits of each value.
+extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) ascend_table(const ConvpcLeafUpdate p) {
+    const uint64_t leaf = warp_number();
+    if (leaf >= p.leaf_count) return;
+    double *counts = p.counts + leaf * (p.values + 1);
+    double *theta = p.theta + leaf * p.values;
+    float *leaves = p.leaves + leaf * (p.values + 1);
+    float mode = __int_as_float(0xff800000);
+    const auto write = [theta, leaves, &mode](uint32_t v, double q) {
+        theta[v] = q;
+        leaves[v] = (float)log(q);
+        mode = fmaxf(mode, leaves[v]);
+    };
+    const bool moved = ascend(p.ascent, leaf, p.values, counts + 1, theta, 1.0, counts[0], write);
+    mode = warp_max(mode);
+    if (threadIdx.x % 32 != 0) return;
+    if (moved) leaves[p.values] = mode;
+    if (!moved && !p.ascent.squares) stray(p.ascent, counts);
 }
 
 // With respect to the logits.

@@ -43,7 +43,9 @@ pub use family::{
 };
 pub use initialize::{Initialization, LeafInitialization, fit_leaves};
 pub use layer::{Column, Edge, Edges, Layer, Leaf, ProdConv, RepetitionMixing, Sum, SumConv, WeightMatrices};
-pub use learn::{Adam, Blend, Curve, Memory, MiniBatchEm, OptimizerState, Rule, Schedule, em, train};
+pub use learn::{
+    Adam, Blend, Curve, DeviceMemory, Memory, MiniBatchEm, Named, OptimizerState, Resident, Rule, Schedule, em, train,
+};
 pub use normalize::SMALLEST_WEIGHT;
 pub use parameters::Parameters;
 pub use precision::Precision;

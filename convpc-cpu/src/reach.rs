@@ -109,9 +109,22 @@ mod tests {
 
     #[test]
     fn where_all_is_reached_nothing_is_copied() {
-        let circuit = ConvPc::new(3, 4, 1, Family::normal()).channels(5).depth(2).build(1).unwrap();
-        let cpu = executable(&circuit);
-        assert!(std::ptr::eq(cpu.reached().unwrap(), &cpu));
+        let whole = ConvPc::new(3, 4, 1, Family::normal()).channels(5).depth(2).build(1).unwrap();
+        // Channels that the first repetition leaves out are reached by the second.
+        let (structure, mut parameters) =
+            ConvPc::new(3, 4, 1, Family::normal()).channels(5).depth(2).repetitions(2).build(1).unwrap().into_parts();
+        let axis = Axis(structure.layers()[2].normalized_axis().unwrap());
+        for (at, mut weights) in parameters.0[2].lanes_mut(axis).into_iter().enumerate() {
+            if at % 2 == 0 {
+                weights[1] = 0.0;
+                weights /= weights.sum();
+            }
+        }
+        let half = Circuit::new(structure, parameters).unwrap();
+        for circuit in [whole, half] {
+            let cpu = executable(&circuit);
+            assert!(std::ptr::eq(cpu.reached().unwrap(), &cpu));
+        }
     }
 
     #[test]

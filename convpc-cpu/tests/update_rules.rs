@@ -74,7 +74,7 @@ fn counts_of_many_rows_are_all_there() {
             let (expected, remembered) = run(&Reference, &circuit, &data, &rule, step);
             let close = |a: &f64, b: &f64| assert!((a - b).abs() <= 1e-4 + 1e-3 * b.abs(), "{a} {b} {rule:?}");
             given.0.iter().flatten().zip(expected.0.iter().flatten()).for_each(|(a, b)| close(a, b));
-            for ((_, a), (_, b)) in memory.tensors().into_iter().zip(remembered.tensors()) {
+            for ((_, a), (_, b)) in memory.tensors().unwrap().into_iter().zip(remembered.tensors().unwrap()) {
                 a.iter().flatten().zip(b.iter().flatten()).for_each(|(a, b)| close(a, b));
             }
         }

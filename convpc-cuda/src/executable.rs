@@ -5,26 +5,28 @@ use std::{
 };
 
 use convpc_core::{
-    Accumulated, Choice, Circuit, Error, Evaluation, Executable, Mpe, OptimizerState, Parameters, Precision, Result,
-    Rule, Semiring, Statistics, Structure, classes, em, update_on_host,
+    Accumulated, Adam, Choice, Circuit, Error, Evaluation, Executable, MiniBatchEm, Mpe, OptimizerState, Parameters,
+    Precision, Result, Rule, Semiring, Statistics, Structure, classes, em, update_on_host,
 };
 use ndarray::{Array1, Array2, Array4, ArrayView2, ArrayViewMut4, Axis, s};
 
 use crate::{
+    ascend::Ascent,
     compiled::Outputs,
     driver::{Device, Queue},
     error::CudaError,
     host::Host,
     learn::Learning,
+    memory::{Kind, Remembered},
     model::Model,
     plan::{Limits, Purpose},
     session::{Context, Query, Session},
     top_down::TopDown,
-    update::{self, Step},
+    update::{self, Running, Step},
 };
 
 pub(crate) struct CudaExecutable {
-    queue: Queue,
+    queue: Arc<Queue>,
     host: Host,
     structure: Arc<Structure>,
     /// With the parameters on the device, which are downloaded when they are first asked for after a step.
@@ -45,7 +47,7 @@ impl CudaExecutable {
         precision: Precision,
         limits: Limits,
     ) -> Result<Self, CudaError> {
-        let queue = Queue::new(device)?;
+        let queue = Arc::new(Queue::new(device)?);
         let model = Model::new(&queue, circuit.structure(), circuit.parameters(), precision)?;
         Ok(CudaExecutable {
             queue,
@@ -132,20 +134,34 @@ impl CudaExecutable {
         Ok(())
     }
 
-    fn step_with(&mut self, learning: &mut Learning, step: Step) -> Result<()> {
-        let CudaExecutable { queue, structure, model, .. } = self;
-        if step.needs_top_down() && learning.top_down.is_none() {
-            learning.top_down = Some(TopDown::new(queue, structure)?);
-        }
-        let top_down = learning.top_down.as_ref().filter(|_| step.needs_top_down());
-        learning.counts.step(queue, structure, model, &learning.seen, step, top_down)
+    /// The rows that were counted; an error where there are none.
+    fn seen(&self) -> Result<Accumulated> {
+        let seen = self.learning.as_ref().map(|learning| learning.seen).unwrap_or_default();
+        update::rows(&seen).map(|_| seen)
+    }
+
+    /// A step of EM.
+    fn em(&mut self, step: Step) -> Result<()> {
+        self.step(step.needs_top_down(), |queue, structure, model, learning| {
+            let top_down = learning.top_down.as_ref().filter(|_| step.needs_top_down());
+            learning.counts.step(queue, structure, model, &learning.seen, step, top_down)
+        })
     }
 
     /// A step on the statistics, which are forgotten.
-    fn step(&mut self, step: Step) -> Result<()> {
-        step.check()?;
-        let mut learning = self.learning.take().ok_or(Error::NoStatistics)?;
-        let stepped = self.step_with(&mut learning, step);
+    fn step(
+        &mut self,
+        needs_top_down: bool,
+        step: impl FnOnce(&Queue, &Structure, &mut Model, &mut Learning) -> Result<()>,
+    ) -> Result<()> {
+        self.seen()?;
+        let Some(mut learning) = self.learning.take() else { return Err(Error::NoStatistics) };
+        let CudaExecutable { queue, structure, model, .. } = self;
+        let top_down = match needs_top_down && learning.top_down.is_none() {
+            true => TopDown::new(queue, structure).map(|top_down| learning.top_down = Some(top_down)),
+            false => Ok(()),
+        };
+        let stepped = top_down.map_err(Error::from).and_then(|()| step(queue, structure, model, &mut learning));
         if matches!(stepped, Err(Error::Backend { .. })) {
             // Some parameters are stepped, others not: all are legal, and the statistics are dropped. What is packed has to
             // agree with them; recorded launches point to the statistics.
@@ -155,13 +171,34 @@ impl CudaExecutable {
             self.circuit = OnceLock::new();
             return stepped;
         }
-        if stepped.is_ok() {
-            learning.seen = Accumulated::default();
-            // The truth is on the device now.
-            self.circuit = OnceLock::new();
-        }
+        learning.seen = Accumulated::default();
+        // The truth is on the device now.
+        self.circuit = OnceLock::new();
         self.learning = Some(learning);
         stepped
+    }
+
+    fn mini_batch_step(&mut self, rule: &MiniBatchEm, step: f64, state: &mut OptimizerState) -> Result<()> {
+        rule.check_step(step)?;
+        self.seen()?;
+        if rule.momentum == 0.0 {
+            state.memory.none()?;
+            return self.em(Step::MiniBatchEm(rule, step, None));
+        }
+        let remembered = Remembered::of(&mut state.memory, &self.queue, &self.structure, Kind::Running)?;
+        let bias = 1.0 - rule.momentum.powf(state.steps as f64 + 1.0);
+        self.em(Step::MiniBatchEm(rule, step, Some(Running { mean: &remembered[0], bias })))
+    }
+
+    fn adam_step(&mut self, rule: &Adam, step: f64, state: &mut OptimizerState) -> Result<()> {
+        rule.check_step(step)?;
+        self.seen()?;
+        let remembered = Remembered::of(&mut state.memory, &self.queue, &self.structure, Kind::Moments)?;
+        let bias = [rule.beta1, rule.beta2].map(|beta| 1.0 - beta.powf(state.steps as f64 + 1.0));
+        let ascent = Ascent { rule, step, moments: [&remembered[0], &remembered[1]], bias };
+        self.step(false, |queue, structure, model, learning| {
+            learning.counts.ascend(queue, structure, model, &learning.seen, ascent)
+        })
     }
 
     /// Fills in what is missing.
@@ -287,8 +324,9 @@ impl Executable for CudaExecutable {
     }
 
     fn em_step(&mut self, options: &em::Options) -> Result<()> {
+        options.check()?;
         if self.steps_on_device() {
-            return self.step(Step::Em(options));
+            return self.em(Step::Em(options));
         }
         let mut parameters = self.parameters()?;
         em::step(&self.structure, &mut parameters, &self.statistics()?, options)?;
@@ -297,13 +335,11 @@ impl Executable for CudaExecutable {
 
     fn update(&mut self, rule: &Rule, step: f64, state: &mut OptimizerState) -> Result<()> {
         match rule {
-            Rule::MiniBatchEm(rule) if rule.momentum == 0.0 && self.steps_on_device() => {
-                state.memory.none()?;
-                self.step(Step::MiniBatchEm(rule, step))?;
-            }
             Rule::Em(options) => self.em_step(options)?,
-            // What they remember is the caller's, in the host's memory, or the leaves' steps are the host's.
-            Rule::MiniBatchEm(_) | Rule::Adam(_) => return update_on_host(self, rule, step, state),
+            // The leaves' steps are the host's.
+            _ if !self.steps_on_device() => return update_on_host(self, rule, step, state),
+            Rule::MiniBatchEm(rule) => self.mini_batch_step(rule, step, state)?,
+            Rule::Adam(rule) => self.adam_step(rule, step, state)?,
         }
         state.steps += 1;
         Ok(())

@@ -12,6 +12,7 @@
 //! categorical ones are; their values are drawn from a table of probabilities in float64, which takes as much memory as a
 //! categorical leaf's parameters.
 
+mod ascend;
 mod backend;
 mod choices;
 mod compiled;
@@ -20,12 +21,14 @@ mod error;
 mod executable;
 mod host;
 mod learn;
+mod memory;
 mod model;
 #[rustfmt::skip]
 mod params;
 mod plan;
 mod session;
 mod statistics;
+mod tensors;
 mod top_down;
 mod tree;
 mod update;

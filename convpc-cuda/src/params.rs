@@ -773,17 +773,105 @@ const _: () = {
     ["Offset of field: ConvpcBlend::step"][::core::mem::offset_of!(ConvpcBlend, step) - 24usize];
     ["Offset of field: ConvpcBlend::kind"][::core::mem::offset_of!(ConvpcBlend, kind) - 32usize];
 };
-/// step_weights, gradient_weights: a warp takes a row of a sum layer's matrices.
+/// A step of Adam: the rule's numbers, and what it remembers of one tensor of parameters.
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub struct ConvpcAscent {
+    /// [parameter], the running mean of the gradient.
+    pub first: u64,
+    /// [parameter], that of its square.
+    pub second: u64,
+    /// [distribution], written in the place of a step: the sum of the gradient's squares, before it is scaled; null: a step.
+    pub squares: u64,
+    /// The sum of the squares of all parameters; null: the gradient is not clipped.
+    pub all_squares: u64,
+    /// Becomes 1 where a step left the legal parameters. The distribution stays, its first count becomes NaN.
+    pub astray: u64,
+    /// What a count is multiplied with.
+    pub scale: f64,
+    /// The largest norm of the scaled gradient.
+    pub clip: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    /// What the running means are too small by.
+    pub bias1: f64,
+    pub bias2: f64,
+    pub epsilon: f64,
+    pub step: f64,
+    /// What logits are multiplied with.
+    pub keep: f64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ConvpcAscent"][::core::mem::size_of::<ConvpcAscent>() - 112usize];
+    ["Alignment of ConvpcAscent"][::core::mem::align_of::<ConvpcAscent>() - 8usize];
+    ["Offset of field: ConvpcAscent::first"][::core::mem::offset_of!(ConvpcAscent, first) - 0usize];
+    ["Offset of field: ConvpcAscent::second"][::core::mem::offset_of!(ConvpcAscent, second) - 8usize];
+    ["Offset of field: ConvpcAscent::squares"][::core::mem::offset_of!(ConvpcAscent, squares) - 16usize];
+    ["Offset of field: ConvpcAscent::all_squares"][::core::mem::offset_of!(ConvpcAscent, all_squares) - 24usize];
+    ["Offset of field: ConvpcAscent::astray"][::core::mem::offset_of!(ConvpcAscent, astray) - 32usize];
+    ["Offset of field: ConvpcAscent::scale"][::core::mem::offset_of!(ConvpcAscent, scale) - 40usize];
+    ["Offset of field: ConvpcAscent::clip"][::core::mem::offset_of!(ConvpcAscent, clip) - 48usize];
+    ["Offset of field: ConvpcAscent::beta1"][::core::mem::offset_of!(ConvpcAscent, beta1) - 56usize];
+    ["Offset of field: ConvpcAscent::beta2"][::core::mem::offset_of!(ConvpcAscent, beta2) - 64usize];
+    ["Offset of field: ConvpcAscent::bias1"][::core::mem::offset_of!(ConvpcAscent, bias1) - 72usize];
+    ["Offset of field: ConvpcAscent::bias2"][::core::mem::offset_of!(ConvpcAscent, bias2) - 80usize];
+    ["Offset of field: ConvpcAscent::epsilon"][::core::mem::offset_of!(ConvpcAscent, epsilon) - 88usize];
+    ["Offset of field: ConvpcAscent::step"][::core::mem::offset_of!(ConvpcAscent, step) - 96usize];
+    ["Offset of field: ConvpcAscent::keep"][::core::mem::offset_of!(ConvpcAscent, keep) - 104usize];
+};
+/// add_squares: one block.
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub struct ConvpcSquares {
+    pub squares: u64,
+    pub sum: u64,
+    pub count: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ConvpcSquares"][::core::mem::size_of::<ConvpcSquares>() - 24usize];
+    ["Alignment of ConvpcSquares"][::core::mem::align_of::<ConvpcSquares>() - 8usize];
+    ["Offset of field: ConvpcSquares::squares"][::core::mem::offset_of!(ConvpcSquares, squares) - 0usize];
+    ["Offset of field: ConvpcSquares::sum"][::core::mem::offset_of!(ConvpcSquares, sum) - 8usize];
+    ["Offset of field: ConvpcSquares::count"][::core::mem::offset_of!(ConvpcSquares, count) - 16usize];
+};
+/// average_counts: a thread takes a count.
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub struct ConvpcAverage {
+    /// [count], replaced by the running mean.
+    pub counts: u64,
+    /// [count], the running mean of the counts of a row.
+    pub running: u64,
+    pub count: u64,
+    /// How much of what was there before stays.
+    pub momentum: f64,
+    /// Rows that the counts come from.
+    pub rows: f64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ConvpcAverage"][::core::mem::size_of::<ConvpcAverage>() - 40usize];
+    ["Alignment of ConvpcAverage"][::core::mem::align_of::<ConvpcAverage>() - 8usize];
+    ["Offset of field: ConvpcAverage::counts"][::core::mem::offset_of!(ConvpcAverage, counts) - 0usize];
+    ["Offset of field: ConvpcAverage::running"][::core::mem::offset_of!(ConvpcAverage, running) - 8usize];
+    ["Offset of field: ConvpcAverage::count"][::core::mem::offset_of!(ConvpcAverage, count) - 16usize];
+    ["Offset of field: ConvpcAverage::momentum"][::core::mem::offset_of!(ConvpcAverage, momentum) - 24usize];
+    ["Offset of field: ConvpcAverage::rows"][::core::mem::offset_of!(ConvpcAverage, rows) - 32usize];
+};
+/// step_weights, ascend_weights, gradient_weights: a warp takes a row of a sum layer's matrices.
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub struct ConvpcWeightUpdate {
-    /// [row][input]
+    /// [row][input]; ascend_weights leaves something else there.
     pub counts: u64,
-    /// [row][input], written by step_weights.
+    /// [row][input], written by step_weights and ascend_weights.
     pub linear: u64,
     /// [row][input], written by gradient_weights.
     pub gradient: u64,
     pub blend: ConvpcBlend,
+    pub ascent: ConvpcAscent,
     /// Matrices times outputs.
     pub rows: u64,
     pub pseudocount: f64,
@@ -791,23 +879,26 @@ pub struct ConvpcWeightUpdate {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcWeightUpdate"][::core::mem::size_of::<ConvpcWeightUpdate>() - 88usize];
+    ["Size of ConvpcWeightUpdate"][::core::mem::size_of::<ConvpcWeightUpdate>() - 200usize];
     ["Alignment of ConvpcWeightUpdate"][::core::mem::align_of::<ConvpcWeightUpdate>() - 8usize];
     ["Offset of field: ConvpcWeightUpdate::counts"][::core::mem::offset_of!(ConvpcWeightUpdate, counts) - 0usize];
     ["Offset of field: ConvpcWeightUpdate::linear"][::core::mem::offset_of!(ConvpcWeightUpdate, linear) - 8usize];
     ["Offset of field: ConvpcWeightUpdate::gradient"][::core::mem::offset_of!(ConvpcWeightUpdate, gradient) - 16usize];
     ["Offset of field: ConvpcWeightUpdate::blend"][::core::mem::offset_of!(ConvpcWeightUpdate, blend) - 24usize];
-    ["Offset of field: ConvpcWeightUpdate::rows"][::core::mem::offset_of!(ConvpcWeightUpdate, rows) - 64usize];
+    ["Offset of field: ConvpcWeightUpdate::ascent"][::core::mem::offset_of!(ConvpcWeightUpdate, ascent) - 64usize];
+    ["Offset of field: ConvpcWeightUpdate::rows"][::core::mem::offset_of!(ConvpcWeightUpdate, rows) - 176usize];
     ["Offset of field: ConvpcWeightUpdate::pseudocount"]
-        [::core::mem::offset_of!(ConvpcWeightUpdate, pseudocount) - 72usize];
-    ["Offset of field: ConvpcWeightUpdate::inputs"][::core::mem::offset_of!(ConvpcWeightUpdate, inputs) - 80usize];
+        [::core::mem::offset_of!(ConvpcWeightUpdate, pseudocount) - 184usize];
+    ["Offset of field: ConvpcWeightUpdate::inputs"][::core::mem::offset_of!(ConvpcWeightUpdate, inputs) - 192usize];
 };
-/// step_* and gradient_* of the leaf families.
+/// step_*, ascend_* and gradient_* of the leaf families.
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub struct ConvpcLeafUpdate {
-    /// [leaf][1 + statistics]
+    /// [leaf][1 + statistics]; ascend_* leave something else there.
     pub counts: u64,
+    /// Normal: [leaf][1 + statistics], running means that are brought to the new parameters; null: there are none.
+    pub running: u64,
     /// [leaf][parameters], written by the steps.
     pub theta: u64,
     /// [leaf][leaf_stride], written by the steps.
@@ -817,6 +908,7 @@ pub struct ConvpcLeafUpdate {
     /// Binomial: [value], the logarithm of the base measure.
     pub log_base: u64,
     pub blend: ConvpcBlend,
+    pub ascent: ConvpcAscent,
     pub leaf_count: u64,
     pub pseudocount: f64,
     pub minimum_std: f64,
@@ -829,21 +921,23 @@ pub struct ConvpcLeafUpdate {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcLeafUpdate"][::core::mem::size_of::<ConvpcLeafUpdate>() - 120usize];
+    ["Size of ConvpcLeafUpdate"][::core::mem::size_of::<ConvpcLeafUpdate>() - 240usize];
     ["Alignment of ConvpcLeafUpdate"][::core::mem::align_of::<ConvpcLeafUpdate>() - 8usize];
     ["Offset of field: ConvpcLeafUpdate::counts"][::core::mem::offset_of!(ConvpcLeafUpdate, counts) - 0usize];
-    ["Offset of field: ConvpcLeafUpdate::theta"][::core::mem::offset_of!(ConvpcLeafUpdate, theta) - 8usize];
-    ["Offset of field: ConvpcLeafUpdate::leaves"][::core::mem::offset_of!(ConvpcLeafUpdate, leaves) - 16usize];
-    ["Offset of field: ConvpcLeafUpdate::gradient"][::core::mem::offset_of!(ConvpcLeafUpdate, gradient) - 24usize];
-    ["Offset of field: ConvpcLeafUpdate::log_base"][::core::mem::offset_of!(ConvpcLeafUpdate, log_base) - 32usize];
-    ["Offset of field: ConvpcLeafUpdate::blend"][::core::mem::offset_of!(ConvpcLeafUpdate, blend) - 40usize];
-    ["Offset of field: ConvpcLeafUpdate::leaf_count"][::core::mem::offset_of!(ConvpcLeafUpdate, leaf_count) - 80usize];
+    ["Offset of field: ConvpcLeafUpdate::running"][::core::mem::offset_of!(ConvpcLeafUpdate, running) - 8usize];
+    ["Offset of field: ConvpcLeafUpdate::theta"][::core::mem::offset_of!(ConvpcLeafUpdate, theta) - 16usize];
+    ["Offset of field: ConvpcLeafUpdate::leaves"][::core::mem::offset_of!(ConvpcLeafUpdate, leaves) - 24usize];
+    ["Offset of field: ConvpcLeafUpdate::gradient"][::core::mem::offset_of!(ConvpcLeafUpdate, gradient) - 32usize];
+    ["Offset of field: ConvpcLeafUpdate::log_base"][::core::mem::offset_of!(ConvpcLeafUpdate, log_base) - 40usize];
+    ["Offset of field: ConvpcLeafUpdate::blend"][::core::mem::offset_of!(ConvpcLeafUpdate, blend) - 48usize];
+    ["Offset of field: ConvpcLeafUpdate::ascent"][::core::mem::offset_of!(ConvpcLeafUpdate, ascent) - 88usize];
+    ["Offset of field: ConvpcLeafUpdate::leaf_count"][::core::mem::offset_of!(ConvpcLeafUpdate, leaf_count) - 200usize];
     ["Offset of field: ConvpcLeafUpdate::pseudocount"]
-        [::core::mem::offset_of!(ConvpcLeafUpdate, pseudocount) - 88usize];
+        [::core::mem::offset_of!(ConvpcLeafUpdate, pseudocount) - 208usize];
     ["Offset of field: ConvpcLeafUpdate::minimum_std"]
-        [::core::mem::offset_of!(ConvpcLeafUpdate, minimum_std) - 96usize];
-    ["Offset of field: ConvpcLeafUpdate::trials"][::core::mem::offset_of!(ConvpcLeafUpdate, trials) - 104usize];
-    ["Offset of field: ConvpcLeafUpdate::values"][::core::mem::offset_of!(ConvpcLeafUpdate, values) - 108usize];
+        [::core::mem::offset_of!(ConvpcLeafUpdate, minimum_std) - 216usize];
+    ["Offset of field: ConvpcLeafUpdate::trials"][::core::mem::offset_of!(ConvpcLeafUpdate, trials) - 224usize];
+    ["Offset of field: ConvpcLeafUpdate::values"][::core::mem::offset_of!(ConvpcLeafUpdate, values) - 228usize];
     ["Offset of field: ConvpcLeafUpdate::bias_correction"]
-        [::core::mem::offset_of!(ConvpcLeafUpdate, bias_correction) - 112usize];
+        [::core::mem::offset_of!(ConvpcLeafUpdate, bias_correction) - 232usize];
 };

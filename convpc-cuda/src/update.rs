@@ -3,17 +3,18 @@
 use convpc_core::{Accumulated, Blend, Error, Family, Form, MiniBatchEm, Parameters, Structure, WeightMatrices, em};
 
 use crate::{
-    driver::{Buffer, Need, Queue},
+    driver::{Buffer, Queue},
     error::CudaError,
     model::{self, Model},
-    params::{self, ConvpcBlend, ConvpcLeafUpdate, ConvpcWeightUpdate},
+    params::{self, ConvpcAverage, ConvpcBlend, ConvpcLeafUpdate, ConvpcWeightUpdate},
     statistics::Counts,
+    tensors::Tensors,
     top_down::TopDown,
 };
 
 /// Threads and warps of a block.
 const THREADS: usize = params::CONVPC_THREADS as usize;
-const WARPS: usize = THREADS / 32;
+pub(crate) const WARPS: usize = THREADS / 32;
 
 /// Whether the kernels know a family's steps and gradients. Those of a table that is made of fewer parameters are the host's, from
 /// counts and to tables that the device has.
@@ -23,14 +24,14 @@ pub(crate) fn on_device(family: Family) -> bool {
 
 /// The leaf families that the kernels know.
 #[derive(Clone, Copy)]
-enum Leaves {
+pub(crate) enum Leaves {
     LocationScale,
     Binomial { trials: usize },
     Table { values: usize },
 }
 
 impl Leaves {
-    fn of(family: Family) -> Result<Self, CudaError> {
+    pub(crate) fn of(family: Family) -> Result<Self, CudaError> {
         Ok(match (family.form(), family) {
             (Form::LocationScale, _) => Leaves::LocationScale,
             (Form::Table { size, free: true }, _) => Leaves::Table { values: size },
@@ -43,7 +44,7 @@ impl Leaves {
     }
 
     /// The end of its kernels' names.
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Leaves::LocationScale => "location_scale",
             Leaves::Binomial { .. } => "binomial",
@@ -52,53 +53,55 @@ impl Leaves {
     }
 
     /// Blocks for so many leaves.
-    fn blocks(self, count: usize) -> usize {
+    pub(crate) fn blocks(self, count: usize) -> usize {
         count.div_ceil(if matches!(self, Leaves::Table { .. }) { WARPS } else { THREADS })
     }
 }
 
-/// A step on the device.
+/// A step of EM on the device.
 #[derive(Clone, Copy)]
 pub(crate) enum Step<'a> {
     /// [`em::step`].
     Em(&'a em::Options),
-    /// [`MiniBatchEm`] without momentum, with a step size.
-    MiniBatchEm(&'a MiniBatchEm, f64),
+    /// [`MiniBatchEm`], with a step size and what is remembered of the steps before, where there is momentum.
+    MiniBatchEm(&'a MiniBatchEm, f64, Option<Running<'a>>),
+}
+
+/// The running mean of the expected counts of a row.
+#[derive(Clone, Copy)]
+pub(crate) struct Running<'a> {
+    pub(crate) mean: &'a Tensors,
+    /// What it is too small by.
+    pub(crate) bias: f64,
 }
 
 impl Step<'_> {
-    /// An error where an option is out of range.
-    pub(crate) fn check(&self) -> convpc_core::Result<()> {
-        match self {
-            Step::Em(options) => options.check(),
-            Step::MiniBatchEm(rule, step) => rule.check_step(*step),
-        }
-    }
-
     /// Whether it takes the top-down probabilities.
     pub(crate) fn needs_top_down(&self) -> bool {
-        matches!(self, Step::MiniBatchEm(MiniBatchEm { blend: Blend::TopDown, .. }, _))
+        matches!(self, Step::MiniBatchEm(MiniBatchEm { blend: Blend::TopDown, .. }, ..))
     }
 
     /// What the kernels do with counts of so many rows, and the options of the step that it is a part of.
     fn blend(&self, rows: f64) -> (ConvpcBlend, em::Options) {
         let whole = ConvpcBlend { counts: 1.0, kind: params::CONVPC_BLEND_COUNTS, ..ConvpcBlend::default() };
-        let (rule, step) = match *self {
+        let (rule, step, seen) = match *self {
             Step::Em(options) => return (whole, *options),
-            Step::MiniBatchEm(rule, step) => (rule, step),
+            // The running mean is that of one row.
+            Step::MiniBatchEm(rule, step, Some(running)) => (rule, step, running.bias),
+            Step::MiniBatchEm(rule, step, None) => (rule, step, rows),
         };
         let scale = rule.data_rows.map_or(rows, |rows| rows as f64);
         let MiniBatchEm { pseudocount, minimum_std, .. } = *rule;
         let options = em::Options { pseudocount, minimum_std, bias_correction: false };
         match rule.blend {
             Blend::TopDown => {
-                let blend = ConvpcBlend { counts: scale * step / rows, expected: scale * (1.0 - step), ..whole };
+                let blend = ConvpcBlend { counts: scale * step / seen, expected: scale * (1.0 - step), ..whole };
                 // The pseudocount belongs to the data: the resting point must not depend on the step size.
                 (blend, em::Options { pseudocount: step * pseudocount, ..options })
             }
             Blend::Parameters => {
                 let kind = params::CONVPC_BLEND_PARAMETERS;
-                (ConvpcBlend { counts: scale / rows, step, kind, ..whole }, options)
+                (ConvpcBlend { counts: scale / seen, step, kind, ..whole }, options)
             }
         }
     }
@@ -118,11 +121,16 @@ impl Counts {
         step: Step,
         top_down: Option<&TopDown>,
     ) -> convpc_core::Result<()> {
-        if seen.rows == seen.impossible_rows {
-            return Err(Error::NoStatistics);
-        }
+        let rows = rows(seen)?;
         let leaves = Leaves::of(structure.leaf().family)?;
-        let (blend, options) = step.blend((seen.rows - seen.impossible_rows) as f64);
+        let (blend, options) = step.blend(rows);
+        let running = match step {
+            Step::MiniBatchEm(rule, _, Some(running)) => {
+                self.average(queue, running.mean, rule.momentum, rows)?;
+                running.mean.leaves.address()
+            }
+            _ => 0,
+        };
         if let Some(top_down) = top_down {
             top_down.compute(queue, model)?;
         }
@@ -137,7 +145,7 @@ impl Counts {
         let blend = ConvpcBlend { used: top_down.map_or(0, TopDown::of_leaves), ..blend };
         let bias_correction = u32::from(bias_correction);
         let arguments = self.leaf_update(structure, model, leaves);
-        let arguments = ConvpcLeafUpdate { pseudocount, minimum_std, bias_correction, blend, ..arguments };
+        let arguments = ConvpcLeafUpdate { pseudocount, minimum_std, bias_correction, blend, running, ..arguments };
         let blocks = leaves.blocks(model::leaf_count(structure));
         queue.launch(&format!("step_{}", leaves.name()), arguments, blocks, 0)?;
         model.pack(queue)?;
@@ -152,27 +160,32 @@ impl Counts {
         model: &Model,
     ) -> Result<Parameters, CudaError> {
         let leaves = Leaves::of(structure.leaf().family)?;
-        let mut gradient = Parameters::zeros(structure);
-        let (count, size) = (model::leaf_count(structure), structure.leaf().family.parameters());
-        let buffer = queue.allocate::<f64>(count * size, Need::Circuit)?;
-        let arguments = ConvpcLeafUpdate { gradient: buffer.address(), ..self.leaf_update(structure, model, leaves) };
-        queue.launch(&format!("gradient_{}", leaves.name()), arguments, leaves.blocks(count), 0)?;
-        let values = model::by_channel(structure, size, &queue.download(&buffer, count * size)?);
-        gradient.0[0].iter_mut().zip(values).for_each(|(to, from)| *to = from);
-        for (layer, counts) in self.sums.iter().enumerate() {
-            let arguments = weight_update(structure, layer, counts.as_ref(), model);
-            let Some((arguments, matrices)) = arguments.zip(WeightMatrices::new(structure, layer)) else { continue };
-            let buffer = queue.allocate::<f64>(matrices.weights(), Need::Circuit)?;
-            let arguments = ConvpcWeightUpdate { gradient: buffer.address(), ..arguments };
+        let gradient = Tensors::new(queue, structure, structure.leaf().family.parameters())?;
+        let arguments = self.leaf_update(structure, model, leaves);
+        let arguments = ConvpcLeafUpdate { gradient: gradient.leaves.address(), ..arguments };
+        let blocks = leaves.blocks(model::leaf_count(structure));
+        queue.launch(&format!("gradient_{}", leaves.name()), arguments, blocks, 0)?;
+        for (layer, to) in gradient.sums.iter().enumerate() {
+            let arguments = weight_update(structure, layer, self.sums[layer].as_ref(), model);
+            let Some((arguments, to)) = arguments.zip(to.as_ref()) else { continue };
+            let arguments = ConvpcWeightUpdate { gradient: to.address(), ..arguments };
             queue.launch("gradient_weights", arguments, (arguments.rows as usize).div_ceil(WARPS), 0)?;
-            let values = queue.download(&buffer, matrices.weights())?;
-            let Some(tensor) = gradient.0[layer].as_slice_mut() else { continue };
-            matrices.offsets().zip(values).for_each(|(offset, value)| tensor[offset] = value);
         }
-        Ok(gradient)
+        Ok(Parameters(gradient.download(queue, structure)?))
     }
 
-    fn leaf_update(&self, structure: &Structure, model: &Model, leaves: Leaves) -> ConvpcLeafUpdate {
+    /// Makes the counts the running mean of those of a row.
+    fn average(&self, queue: &Queue, running: &Tensors, momentum: f64, rows: f64) -> Result<(), CudaError> {
+        for (counts, running) in self.buffers().zip(running.buffers()) {
+            let count = counts.len();
+            let (counts, running) = (counts.address(), running.address());
+            let arguments = ConvpcAverage { counts, running, count: count as u64, momentum, rows };
+            queue.launch("average_counts", arguments, count.div_ceil(THREADS), 0)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn leaf_update(&self, structure: &Structure, model: &Model, leaves: Leaves) -> ConvpcLeafUpdate {
         let common = ConvpcLeafUpdate {
             counts: self.leaves.address(),
             theta: model.theta.address(),
@@ -189,8 +202,16 @@ impl Counts {
     }
 }
 
-/// What both kernels of a sum layer take.
-fn weight_update(
+/// The rows that counts come from.
+pub(crate) fn rows(seen: &Accumulated) -> convpc_core::Result<f64> {
+    match seen.rows - seen.impossible_rows {
+        0 => Err(Error::NoStatistics),
+        rows => Ok(rows as f64),
+    }
+}
+
+/// What the kernels of a sum layer take.
+pub(crate) fn weight_update(
     structure: &Structure,
     layer: usize,
     counts: Option<&Buffer<f64>>,

@@ -107,12 +107,13 @@ enum Remembered {
 }
 
 impl Progress {
-    fn new(state: &State) -> Self {
+    /// `tensors` are those that the optimizer remembers.
+    fn new(state: &State, tensors: &[(&str, &[ArrayD<f64>])]) -> Self {
         let State { optimizer, epoch, batch, seen, main_epochs, best, finished } = state;
-        let memory = match optimizer.memory {
-            Memory::None => Remembered::None,
-            Memory::Running(_) => Remembered::Running,
-            Memory::Moments { .. } => Remembered::Moments,
+        let memory = match tensors {
+            [] => Remembered::None,
+            [_] => Remembered::Running,
+            _ => Remembered::Moments,
         };
         Progress {
             epoch: *epoch,
@@ -155,11 +156,15 @@ pub fn save(
     state: &State,
 ) -> Result<(), ModelError> {
     let failed = |e: serde_json::Error| ModelError::Write { path: path.display().to_string(), source: e.into() };
+    let mut memory = state.optimizer.memory.clone();
+    let missing = |source| ModelError::Circuit { path: path.display().to_string(), source };
+    memory.fetch().map_err(missing)?;
+    let remembered = memory.tensors().map_err(missing)?;
     let options = serde_json::to_string(run).map_err(failed)?;
-    let progress = serde_json::to_string(&Progress::new(state)).map_err(failed)?;
+    let progress = serde_json::to_string(&Progress::new(state, &remembered)).map_err(failed)?;
     let mut groups: Vec<(&str, &[ArrayD<f64>])> = vec![("layer", &parameters.0)];
     groups.extend(state.best.iter().map(|best| ("best", &best.parameters.0[..])));
-    groups.extend(state.optimizer.memory.tensors());
+    groups.extend(remembered);
     model::write(path, structure, [("options", options), ("progress", progress)], &groups)
 }
 

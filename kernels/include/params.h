@@ -506,25 +506,75 @@ typedef struct ConvpcBlend {
 /** Parameters with parameters. */
 #define CONVPC_BLEND_PARAMETERS 1
 
-/** step_weights, gradient_weights: a warp takes a row of a sum layer's matrices. */
+/** A step of Adam: the rule's numbers, and what it remembers of one tensor of parameters. */
+typedef struct ConvpcAscent {
+    /** [parameter], the running mean of the gradient. */
+    CONVPC_POINTER(double) first;
+    /** [parameter], that of its square. */
+    CONVPC_POINTER(double) second;
+    /** [distribution], written in the place of a step: the sum of the gradient's squares, before it is scaled; null: a step. */
+    CONVPC_POINTER(double) squares;
+    /** The sum of the squares of all parameters; null: the gradient is not clipped. */
+    CONVPC_POINTER(const double) all_squares;
+    /** Becomes 1 where a step left the legal parameters. The distribution stays, its first count becomes NaN. */
+    CONVPC_POINTER(uint32_t) astray;
+    /** What a count is multiplied with. */
+    double scale;
+    /** The largest norm of the scaled gradient. */
+    double clip;
+    double beta1;
+    double beta2;
+    /** What the running means are too small by. */
+    double bias1;
+    double bias2;
+    double epsilon;
+    double step;
+    /** What logits are multiplied with. */
+    double keep;
+} ConvpcAscent;
+
+/** add_squares: one block. */
+typedef struct ConvpcSquares {
+    CONVPC_POINTER(const double) squares;
+    CONVPC_POINTER(double) sum;
+    uint64_t count;
+} ConvpcSquares;
+
+/** average_counts: a thread takes a count. */
+typedef struct ConvpcAverage {
+    /** [count], replaced by the running mean. */
+    CONVPC_POINTER(double) counts;
+    /** [count], the running mean of the counts of a row. */
+    CONVPC_POINTER(double) running;
+    uint64_t count;
+    /** How much of what was there before stays. */
+    double momentum;
+    /** Rows that the counts come from. */
+    double rows;
+} ConvpcAverage;
+
+/** step_weights, ascend_weights, gradient_weights: a warp takes a row of a sum layer's matrices. */
 typedef struct ConvpcWeightUpdate {
-    /** [row][input] */
-    CONVPC_POINTER(const double) counts;
-    /** [row][input], written by step_weights. */
+    /** [row][input]; ascend_weights leaves something else there. */
+    CONVPC_POINTER(double) counts;
+    /** [row][input], written by step_weights and ascend_weights. */
     CONVPC_POINTER(float) linear;
     /** [row][input], written by gradient_weights. */
     CONVPC_POINTER(double) gradient;
     ConvpcBlend blend;
+    ConvpcAscent ascent;
     /** Matrices times outputs. */
     uint64_t rows;
     double pseudocount;
     uint32_t inputs;
 } ConvpcWeightUpdate;
 
-/** step_* and gradient_* of the leaf families. */
+/** step_*, ascend_* and gradient_* of the leaf families. */
 typedef struct ConvpcLeafUpdate {
-    /** [leaf][1 + statistics] */
-    CONVPC_POINTER(const double) counts;
+    /** [leaf][1 + statistics]; ascend_* leave something else there. */
+    CONVPC_POINTER(double) counts;
+    /** Normal: [leaf][1 + statistics], running means that are brought to the new parameters; null: there are none. */
+    CONVPC_POINTER(double) running;
     /** [leaf][parameters], written by the steps. */
     CONVPC_POINTER(double) theta;
     /** [leaf][leaf_stride], written by the steps. */
@@ -534,6 +584,7 @@ typedef struct ConvpcLeafUpdate {
     /** Binomial: [value], the logarithm of the base measure. */
     CONVPC_POINTER(const double) log_base;
     ConvpcBlend blend;
+    ConvpcAscent ascent;
     uint64_t leaf_count;
     double pseudocount;
     double minimum_std;

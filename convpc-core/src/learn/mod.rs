@@ -14,7 +14,7 @@ pub use adam::Adam;
 pub use mini_batch::{Blend, MiniBatchEm};
 pub use schedule::{Curve, Schedule};
 use serde::{Deserialize, Serialize};
-pub use state::{Memory, OptimizerState};
+pub use state::{DeviceMemory, Memory, Named, OptimizerState, Resident};
 
 use crate::{
     error::{Error, Result},

@@ -1,3 +1,5 @@
+use std::{any::Any, borrow::Cow, fmt, sync::Arc};
+
 use ndarray::{ArrayD, IxDyn};
 
 use crate::{
@@ -6,7 +8,8 @@ use crate::{
     structure::Structure,
 };
 
-/// What an update rule remembers from one step to the next. It is a value: what is saved and loaded exactly goes on exactly.
+/// What an update rule remembers from one step to the next. It is a value: what is saved and loaded exactly goes on exactly, and
+/// a clone does not change with what it was cloned from.
 ///
 /// It belongs to the circuit, and to the parameters that the last step left.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -33,23 +36,71 @@ pub enum Memory {
         /// Of its square.
         second: Parameters,
     },
+    /// In the memory of the device that took the steps; [`Memory::fetch`] brings it here.
+    Device(DeviceMemory),
+}
+
+/// Tensors under their names, one a layer each.
+pub type Named<'a> = Vec<(&'static str, &'a [ArrayD<f64>])>;
+
+/// What a rule remembers, where a device keeps it.
+#[derive(Debug, Clone)]
+pub struct DeviceMemory(pub Arc<dyn Resident>);
+
+/// Tensors in a device's memory. They change by steps only, and only where nobody else has them.
+pub trait Resident: Any + fmt::Debug + Send + Sync {
+    /// A copy of them here: [`Memory::Running`] or [`Memory::Moments`].
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn fetch(&self) -> Result<Memory>;
+}
+
+/// The same tensors, not equal ones.
+impl PartialEq for DeviceMemory {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 impl Memory {
     /// The tensors under their names, one a layer each: to be saved.
-    pub fn tensors(&self) -> Vec<(&'static str, &[ArrayD<f64>])> {
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where they are in a device's memory: [`fetch`](Self::fetch) comes first.
+    pub fn tensors(&self) -> Result<Named<'_>> {
         match self {
-            Memory::None => vec![],
-            Memory::Running(counts) => vec![("running", counts)],
-            Memory::Moments { first, second } => vec![("first", &first.0), ("second", &second.0)],
+            Memory::None => Ok(vec![]),
+            Memory::Running(counts) => Ok(vec![("running", counts)]),
+            Memory::Moments { first, second } => Ok(vec![("first", &first.0), ("second", &second.0)]),
+            Memory::Device(_) => Err(Error::Argument {
+                what: "the optimizer's state",
+                given: "in the memory of a device".into(),
+                expected: "tensors here; call Memory::fetch before".into(),
+            }),
         }
+    }
+
+    /// Brings the tensors here, where a device keeps them.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn fetch(&mut self) -> Result<()> {
+        if let Memory::Device(memory) = self {
+            *self = memory.0.fetch()?;
+        }
+        Ok(())
     }
 
     /// # Errors
     /// [`Error::Argument`] where the tensors do not belong to the structure.
     pub fn check(&self, structure: &Structure) -> Result<()> {
-        for (name, tensors) in self.tensors() {
-            let shape = |layer| match self {
+        let here = match self {
+            Memory::Device(memory) => Cow::Owned(memory.0.fetch()?),
+            _ => Cow::Borrowed(self),
+        };
+        for (name, tensors) in here.tensors()? {
+            let shape = |layer| match &*here {
                 Memory::Running(_) => structure.statistics_shape(layer),
                 _ => structure.parameter_shape(layer),
             };
@@ -80,8 +131,9 @@ impl Memory {
     /// The running counts, zeros at first.
     ///
     /// # Errors
-    /// [`Error::Argument`] where the memory is that of another rule or circuit.
+    /// [`Error::Argument`] where the memory is that of another rule or circuit; where a device that kept it fails.
     pub fn running(&mut self, structure: &Structure) -> Result<&mut Vec<ArrayD<f64>>> {
+        self.fetch()?;
         if matches!(self, Memory::None) {
             let zeros = |layer| ArrayD::zeros(IxDyn(&structure.statistics_shape(layer)));
             *self = Memory::Running((0..structure.layers().len()).map(zeros).collect());
@@ -96,8 +148,9 @@ impl Memory {
     /// The moments of the gradient, zeros at first.
     ///
     /// # Errors
-    /// [`Error::Argument`] where the memory is that of another rule or circuit.
+    /// [`Error::Argument`] where the memory is that of another rule or circuit; where a device that kept it fails.
     pub fn moments(&mut self, structure: &Structure) -> Result<(&mut Parameters, &mut Parameters)> {
+        self.fetch()?;
         if matches!(self, Memory::None) {
             *self = Memory::Moments { first: Parameters::zeros(structure), second: Parameters::zeros(structure) };
         }

@@ -308,6 +308,7 @@ impl<'a> Trainer<'a> {
             });
             let due = |every: usize| by_batch && state.batch < batches && state.batch.is_multiple_of(every);
             if flow.is_continue() && self.options.checkpoint_batches.is_some_and(due) {
+                state.optimizer.memory.fetch()?;
                 flow = observe(Event::Checkpoint { parameters: &settle(executable)?, state });
             }
             Ok(flow.is_continue())
@@ -368,6 +369,7 @@ impl<'a> Trainer<'a> {
         state.finished = state.main_epochs.is_some_and(|main| state.epoch - main >= final_em_steps);
         let flow = observe(Event::Epoch(epoch));
         let Some(parameters) = parameters else { return Ok(flow) };
+        state.optimizer.memory.fetch()?;
         // Both are reported, whatever the answer to the first.
         let after = observe(Event::Checkpoint { parameters: &parameters, state });
         Ok(if after.is_break() { after } else { flow })

@@ -30,6 +30,8 @@ arguments!(
     ConvpcLeafCounts,
     ConvpcLeafUpdate,
     ConvpcWeightUpdate,
+    ConvpcAverage,
+    ConvpcSquares,
     ConvpcTopDown,
     ConvpcPoolTopDown,
     ConvpcChoose,
