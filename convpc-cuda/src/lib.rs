@@ -5,11 +5,11 @@
 //!
 //! What is launched for a batch is first described as plain data that can be printed and compared without a device, a
 //! [`Plan`] for the way up and [`Descents`] for the way down, and then executed: fused launches, replayed as CUDA graphs.
-//! Statistics and parameters stay on the device until they are asked for.
+//! Statistics and parameters stay on the device until they are asked for, and so does what update rules remember of their steps
+//! ([`Memory::Device`](convpc_core::Memory::Device)).
 //!
-//! Steps that the kernels do not know are the host's, in float64, with counts and parameters brought there and back: Adam,
-//! mini-batch EM with momentum, and every step of discretized logistic leaves. Those are looked up and counted on the device as
-//! categorical ones are; their values are drawn from a table of probabilities in float64, which takes as much memory as a
+//! Steps of discretized logistic leaves are the host's, in float64, with counts and parameters brought there and back. These
+//! leaves are looked up and counted on the device as categorical ones are; their values are drawn from a table of probabilities in float64, which takes as much memory as a
 //! categorical leaf's parameters.
 
 mod ascend;
