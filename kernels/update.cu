@@ -4,23 +4,10 @@
 // A sum's weights are a row of its matrices; a warp takes a row. Leaves of few parameters are a thread's, tables a warp's.
 // What saw no flow stays as it is.
 #include "params.h"
+#include "update.cuh"
 #include "warp.cuh"
 
 namespace {
-
-__device__ __forceinline__ uint64_t warp_number() {
-    return (uint64_t)blockIdx.x * (CONVPC_THREADS / 32) + threadIdx.x / 32;
-}
-
-__device__ __forceinline__ uint64_t thread_number() { return (uint64_t)blockIdx.x * CONVPC_THREADS + threadIdx.x; }
-
-// The sum of n values, in every lane; lanes stride over them.
-template <class T>
-__device__ __forceinline__ double sum_of(const T *x, uint32_t n) {
-    double sum = 0.0;
-    for (uint32_t i = threadIdx.x % 32; i < n; i += 32) sum += x[i];
-    return warp_sum(sum);
-}
 
 // New values of a distribution over n: (counts · n_i + before · p_i + pseudocount) / total.
 struct Mixture {
@@ -46,22 +33,6 @@ constexpr double TINY = 2.2250738585072014e-308;
 constexpr double SMALLEST_WEIGHT = 1e-30, LARGEST_LOGIT = 30.0;
 
 __device__ __forceinline__ double not_a_number() { return __longlong_as_double(0x7ff8000000000000ll); }
-
-// What the gradient is multiplied with.
-__device__ __forceinline__ double slope(const ConvpcAscent &a) {
-    if (!a.all_squares) return a.scale;
-    const double norm = a.scale * sqrt(*a.all_squares);
-    return norm > a.clip ? a.scale * (a.clip / norm) : a.scale;
-}
-
-// How far parameter `at` moves, given its gradient.
-__device__ __forceinline__ double ascent(const ConvpcAscent &a, uint64_t at, double g) {
-    const double mean = a.beta1 * a.first[at] + (1.0 - a.beta1) * g;
-    const double square = a.beta2 * a.second[at] + (1.0 - a.beta2) * g * g;
-    a.first[at] = mean;
-    a.second[at] = square;
-    return a.step * (mean / a.bias1) / (sqrt(square / a.bias2) + a.epsilon);
-}
 
 // Moves the logits of distribution `at` over n, p / whole, up the gradient n_i - p_i · share; a warp takes it. The new
 // probabilities go to `write`; one of zero stays, none becomes zero. False where none was written.
@@ -126,9 +97,6 @@ __device__ __forceinline__ void write_binomial(const ConvpcLeafUpdate &p, uint64
     p.theta[leaf] = q;
     reinterpret_cast<float4 *>(p.leaves)[leaf] = make_float4((float)eta0, (float)eta1, 0.0f, (float)density);
 }
-
-// The expected count of what was there before.
-__device__ __forceinline__ double expected(const ConvpcBlend &b, uint64_t at) { return b.used ? b.expected * b.used[at] : 0.0; }
 
 }  // namespace
 

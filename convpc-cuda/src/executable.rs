@@ -6,7 +6,7 @@ use std::{
 
 use convpc_core::{
     Accumulated, Adam, Choice, Circuit, Error, Evaluation, Executable, MiniBatchEm, Mpe, OptimizerState, Parameters,
-    Precision, Result, Rule, Semiring, Statistics, Structure, classes, em, update_on_host,
+    Precision, Result, Rule, Semiring, Statistics, Structure, classes, em,
 };
 use ndarray::{Array1, Array2, Array4, ArrayView2, ArrayViewMut4, Axis, s};
 
@@ -65,10 +65,6 @@ impl CudaExecutable {
     fn context(&self) -> Context<'_> {
         let CudaExecutable { queue, host, structure, model, precision, limits, .. } = self;
         Context { queue, host, structure, model, precision: *precision, limits: *limits }
-    }
-
-    fn steps_on_device(&self) -> bool {
-        update::on_device(self.structure.leaf().family)
     }
 
     /// The circuit with the current parameters.
@@ -325,19 +321,12 @@ impl Executable for CudaExecutable {
 
     fn em_step(&mut self, options: &em::Options) -> Result<()> {
         options.check()?;
-        if self.steps_on_device() {
-            return self.em(Step::Em(options));
-        }
-        let mut parameters = self.parameters()?;
-        em::step(&self.structure, &mut parameters, &self.statistics()?, options)?;
-        self.set_parameters(&parameters)
+        self.em(Step::Em(options))
     }
 
     fn update(&mut self, rule: &Rule, step: f64, state: &mut OptimizerState) -> Result<()> {
         match rule {
             Rule::Em(options) => self.em_step(options)?,
-            // The leaves' steps are the host's.
-            _ if !self.steps_on_device() => return update_on_host(self, rule, step, state),
             Rule::MiniBatchEm(rule) => self.mini_batch_step(rule, step, state)?,
             Rule::Adam(rule) => self.adam_step(rule, step, state)?,
         }
@@ -351,9 +340,6 @@ impl Executable for CudaExecutable {
 
     fn gradient(&self) -> Result<Parameters> {
         match &self.learning {
-            Some(_) if !self.steps_on_device() => {
-                Ok(self.statistics()?.gradient(&self.structure, self.current()?.parameters()))
-            }
             Some(learning) => Ok(learning.counts.gradient(&self.queue, &self.structure, &self.model)?),
             None => Ok(Parameters::zeros(&self.structure)),
         }

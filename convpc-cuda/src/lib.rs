@@ -8,9 +8,8 @@
 //! Statistics and parameters stay on the device until they are asked for, and so does what update rules remember of their steps
 //! ([`Memory::Device`](convpc_core::Memory::Device)).
 //!
-//! Steps of discretized logistic leaves are the host's, in float64, with counts and parameters brought there and back. These
-//! leaves are looked up and counted on the device as categorical ones are; their values are drawn from a table of probabilities in float64, which takes as much memory as a
-//! categorical leaf's parameters.
+//! Discretized logistic leaves are looked up and counted as categorical ones are; their values are drawn from a table of
+//! probabilities in float64, which takes as much memory as a categorical leaf's parameters.
 
 mod ascend;
 mod backend;

@@ -903,6 +903,8 @@ pub struct ConvpcLeafUpdate {
     pub theta: u64,
     /// [leaf][leaf_stride], written by the steps.
     pub leaves: u64,
+    /// Discretized logistic: [leaf][value], written by the steps.
+    pub probabilities: u64,
     /// [leaf][parameters], written by the gradients.
     pub gradient: u64,
     /// Binomial: [value], the logarithm of the base measure.
@@ -914,30 +916,32 @@ pub struct ConvpcLeafUpdate {
     pub minimum_std: f64,
     /// Binomial: trials.
     pub trials: u32,
-    /// Table: values.
+    /// Table, discretized logistic: values.
     pub values: u32,
     /// Normal: whether variances are multiplied by n / (n - 1).
     pub bias_correction: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcLeafUpdate"][::core::mem::size_of::<ConvpcLeafUpdate>() - 240usize];
+    ["Size of ConvpcLeafUpdate"][::core::mem::size_of::<ConvpcLeafUpdate>() - 248usize];
     ["Alignment of ConvpcLeafUpdate"][::core::mem::align_of::<ConvpcLeafUpdate>() - 8usize];
     ["Offset of field: ConvpcLeafUpdate::counts"][::core::mem::offset_of!(ConvpcLeafUpdate, counts) - 0usize];
     ["Offset of field: ConvpcLeafUpdate::running"][::core::mem::offset_of!(ConvpcLeafUpdate, running) - 8usize];
     ["Offset of field: ConvpcLeafUpdate::theta"][::core::mem::offset_of!(ConvpcLeafUpdate, theta) - 16usize];
     ["Offset of field: ConvpcLeafUpdate::leaves"][::core::mem::offset_of!(ConvpcLeafUpdate, leaves) - 24usize];
-    ["Offset of field: ConvpcLeafUpdate::gradient"][::core::mem::offset_of!(ConvpcLeafUpdate, gradient) - 32usize];
-    ["Offset of field: ConvpcLeafUpdate::log_base"][::core::mem::offset_of!(ConvpcLeafUpdate, log_base) - 40usize];
-    ["Offset of field: ConvpcLeafUpdate::blend"][::core::mem::offset_of!(ConvpcLeafUpdate, blend) - 48usize];
-    ["Offset of field: ConvpcLeafUpdate::ascent"][::core::mem::offset_of!(ConvpcLeafUpdate, ascent) - 88usize];
-    ["Offset of field: ConvpcLeafUpdate::leaf_count"][::core::mem::offset_of!(ConvpcLeafUpdate, leaf_count) - 200usize];
+    ["Offset of field: ConvpcLeafUpdate::probabilities"]
+        [::core::mem::offset_of!(ConvpcLeafUpdate, probabilities) - 32usize];
+    ["Offset of field: ConvpcLeafUpdate::gradient"][::core::mem::offset_of!(ConvpcLeafUpdate, gradient) - 40usize];
+    ["Offset of field: ConvpcLeafUpdate::log_base"][::core::mem::offset_of!(ConvpcLeafUpdate, log_base) - 48usize];
+    ["Offset of field: ConvpcLeafUpdate::blend"][::core::mem::offset_of!(ConvpcLeafUpdate, blend) - 56usize];
+    ["Offset of field: ConvpcLeafUpdate::ascent"][::core::mem::offset_of!(ConvpcLeafUpdate, ascent) - 96usize];
+    ["Offset of field: ConvpcLeafUpdate::leaf_count"][::core::mem::offset_of!(ConvpcLeafUpdate, leaf_count) - 208usize];
     ["Offset of field: ConvpcLeafUpdate::pseudocount"]
-        [::core::mem::offset_of!(ConvpcLeafUpdate, pseudocount) - 208usize];
+        [::core::mem::offset_of!(ConvpcLeafUpdate, pseudocount) - 216usize];
     ["Offset of field: ConvpcLeafUpdate::minimum_std"]
-        [::core::mem::offset_of!(ConvpcLeafUpdate, minimum_std) - 216usize];
-    ["Offset of field: ConvpcLeafUpdate::trials"][::core::mem::offset_of!(ConvpcLeafUpdate, trials) - 224usize];
-    ["Offset of field: ConvpcLeafUpdate::values"][::core::mem::offset_of!(ConvpcLeafUpdate, values) - 228usize];
+        [::core::mem::offset_of!(ConvpcLeafUpdate, minimum_std) - 224usize];
+    ["Offset of field: ConvpcLeafUpdate::trials"][::core::mem::offset_of!(ConvpcLeafUpdate, trials) - 232usize];
+    ["Offset of field: ConvpcLeafUpdate::values"][::core::mem::offset_of!(ConvpcLeafUpdate, values) - 236usize];
     ["Offset of field: ConvpcLeafUpdate::bias_correction"]
-        [::core::mem::offset_of!(ConvpcLeafUpdate, bias_correction) - 232usize];
+        [::core::mem::offset_of!(ConvpcLeafUpdate, bias_correction) - 240usize];
 };

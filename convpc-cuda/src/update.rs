@@ -16,18 +16,13 @@ use crate::{
 const THREADS: usize = params::CONVPC_THREADS as usize;
 pub(crate) const WARPS: usize = THREADS / 32;
 
-/// Whether the kernels know a family's steps and gradients. Those of a table that is made of fewer parameters are the host's, from
-/// counts and to tables that the device has.
-pub(crate) fn on_device(family: Family) -> bool {
-    Leaves::of(family).is_ok()
-}
-
 /// The leaf families that the kernels know.
 #[derive(Clone, Copy)]
 pub(crate) enum Leaves {
     LocationScale,
     Binomial { trials: usize },
     Table { values: usize },
+    Logistic { values: usize },
 }
 
 impl Leaves {
@@ -37,7 +32,8 @@ impl Leaves {
             (Form::Table { size, free: true }, _) => Leaves::Table { values: size },
             (Form::Natural, Family::Bernoulli(_)) => Leaves::Binomial { trials: 1 },
             (Form::Natural, Family::Binomial(binomial)) => Leaves::Binomial { trials: binomial.trials },
-            (Form::Natural | Form::Table { free: false, .. }, _) => {
+            (Form::Table { size, .. }, Family::DiscretizedLogistic(_)) => Leaves::Logistic { values: size },
+            (Form::Natural | Form::Table { .. }, _) => {
                 return Err(CudaError::UnsupportedFamily { family: family.name() });
             }
         })
@@ -49,12 +45,16 @@ impl Leaves {
             Leaves::LocationScale => "location_scale",
             Leaves::Binomial { .. } => "binomial",
             Leaves::Table { .. } => "table",
+            Leaves::Logistic { .. } => "logistic",
         }
     }
 
     /// Blocks for so many leaves.
     pub(crate) fn blocks(self, count: usize) -> usize {
-        count.div_ceil(if matches!(self, Leaves::Table { .. }) { WARPS } else { THREADS })
+        count.div_ceil(match self {
+            Leaves::Table { .. } | Leaves::Logistic { .. } => WARPS,
+            Leaves::LocationScale | Leaves::Binomial { .. } => THREADS,
+        })
     }
 }
 
@@ -198,6 +198,9 @@ impl Counts {
             Leaves::LocationScale => common,
             Leaves::Binomial { trials } => ConvpcLeafUpdate { trials: trials as u32, ..common },
             Leaves::Table { values } => ConvpcLeafUpdate { values: values as u32, ..common },
+            Leaves::Logistic { values } => {
+                ConvpcLeafUpdate { values: values as u32, probabilities: model.drawn_from(), ..common }
+            }
         }
     }
 }

@@ -579,6 +579,8 @@ typedef struct ConvpcLeafUpdate {
     CONVPC_POINTER(double) theta;
     /** [leaf][leaf_stride], written by the steps. */
     CONVPC_POINTER(float) leaves;
+    /** Discretized logistic: [leaf][value], written by the steps. */
+    CONVPC_POINTER(double) probabilities;
     /** [leaf][parameters], written by the gradients. */
     CONVPC_POINTER(double) gradient;
     /** Binomial: [value], the logarithm of the base measure. */
@@ -590,7 +592,7 @@ typedef struct ConvpcLeafUpdate {
     double minimum_std;
     /** Binomial: trials. */
     uint32_t trials;
-    /** Table: values. */
+    /** Table, discretized logistic: values. */
     uint32_t values;
     /** Normal: whether variances are multiplied by n / (n - 1). */
     uint32_t bias_correction;

@@ -19,6 +19,7 @@ fn circuits() -> Vec<Circuit> {
     [
         ConvPc::new(3, 4, 1, Family::normal()).channels(35).depth(2),
         ConvPc::new(2, 3, 1, Family::categorical(40)).channels(3).depth(2).use_sum_conv(true).repetitions(2),
+        ConvPc::new(2, 3, 1, Family::discretized_logistic(40)).channels(3).depth(2),
         ConvPc::new(2, 3, 2, Family::binomial(4)).channels(3).leaf_channels(4).depth(2).shared_leaves(true),
     ]
     .map(|convpc| convpc.build(4).unwrap())

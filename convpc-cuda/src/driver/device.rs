@@ -8,11 +8,12 @@ use cudarc::{
 use crate::{error::CudaError, plan::Limits};
 
 /// The kernels, compiled beforehand. Each file is a module of the driver.
-const MODULES: [(&str, &str); 9] = [
+const MODULES: [(&str, &str); 10] = [
     ("choose", include_str!("../../ptx/choose.ptx")),
     ("counts", include_str!("../../ptx/counts.ptx")),
     ("flow", include_str!("../../ptx/flow.ptx")),
     ("leaf_statistics", include_str!("../../ptx/leaf_statistics.ptx")),
+    ("logistic", include_str!("../../ptx/logistic.ptx")),
     ("lse_fused", include_str!("../../ptx/lse_fused.ptx")),
     ("mix", include_str!("../../ptx/mix.ptx")),
     ("prepare", include_str!("../../ptx/prepare.ptx")),

@@ -206,6 +206,7 @@ fn double_precision() {
     wide("max.f64 %fd3, %fd1, %fd2;", f64::max);
     wide("min.f64 %fd3, %fd1, %fd2;", f64::min);
     wide("cvt.rpi.f64.f64 %fd3, %fd1;", |a, _| a.ceil());
+    wide("cvt.sat.f64.f64 %fd3, %fd1;", |a, _| if a.is_nan() { 0.0 } else { a.clamp(0.0, 1.0) + 0.0 });
     wide("add.f64 %fd3, %fd1, %fd2;", |a, b| a + b);
     wide("fma.rn.f64 %fd3, %fd1, %fd2, %fd1;", |a, b| a.mul_add(b, a));
     wide("div.rn.f64 %fd3, %fd1, %fd2;", |a, b| a / b);

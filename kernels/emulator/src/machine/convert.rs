@@ -18,7 +18,7 @@ pub fn convert(how: &Conversion, bits: u64) -> u64 {
             }
         }
         (from, Format::Int { .. }) => float_to_int(widen(from, bits, how.ftz), how),
-        (from, Format::F64) => integral(widen(from, bits, how.ftz), how).to_bits(),
+        (from, Format::F64) => saturated(integral(widen(from, bits, how.ftz), how), how.sat).to_bits(),
         (from, to) => {
             let value = integral(widen(from, bits, how.ftz), how);
             narrow_from_double(value, to, how)
@@ -145,6 +145,16 @@ fn integral(x: f64, how: &Conversion) -> f64 {
     match how.round {
         CvtRound::Integral(round) => round_integral(x, round),
         _ => x,
+    }
+}
+
+/// Between 0 and 1 if asked for; NaN gives zero.
+fn saturated(x: f64, sat: bool) -> f64 {
+    match sat {
+        true if x > 1.0 => 1.0,
+        true if x > 0.0 => x,
+        true => 0.0,
+        false => x,
     }
 }
 

@@ -27,6 +27,14 @@ impl Decoder<'_> {
         }
         let [d, a] = exactly(operands)?;
         let (from, to_format) = (format(from)?, format(to)?);
+        let saturates = match to_format {
+            Format::Int { .. } => from.is_int(),
+            Format::F32 | Format::F64 => !from.is_int(),
+            _ => false,
+        };
+        if sat && !saturates {
+            return Err("this conversion is not clamped".to_owned());
+        }
         // A destination register may be wider than its type: the result is extended to it.
         let a = self.source(a, if from.is_wide() { Type::B64 } else { Type::B32 })?;
         let declared = self.declared(d).ok_or("the destination is no register")?;
