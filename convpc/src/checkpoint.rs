@@ -156,9 +156,8 @@ pub fn save(
     state: &State,
 ) -> Result<(), ModelError> {
     let failed = |e: serde_json::Error| ModelError::Write { path: path.display().to_string(), source: e.into() };
-    let mut memory = state.optimizer.memory.clone();
     let missing = |source| ModelError::Circuit { path: path.display().to_string(), source };
-    memory.fetch().map_err(missing)?;
+    let memory = state.optimizer.memory.here().map_err(missing)?;
     let remembered = memory.tensors().map_err(missing)?;
     let options = serde_json::to_string(run).map_err(failed)?;
     let progress = serde_json::to_string(&Progress::new(state, &remembered)).map_err(failed)?;

@@ -4,7 +4,7 @@
 
 use convpc::{
     Adam, Backend, Blend, Circuit, ConvPc, CudaBackend, Error, Executable, Family, Memory, MiniBatchEm, OptimizerState,
-    Reference, Rule,
+    Reference, Rule, checkpoint, train,
 };
 use emulator::{Order, Settings};
 use ndarray::Array2;
@@ -153,5 +153,23 @@ fn what_a_step_too_long_leaves_is_a_circuit() {
         }
         let again = executable.update(&rule, 0.1, &mut OptimizerState::default());
         assert_eq!(again, Err(Error::NoStatistics));
+    }
+}
+
+/// A checkpoint of a state whose memory is on the device is that of the tensors there.
+#[test]
+fn checkpoints_hold_what_the_device_remembers() {
+    let _device = device();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.checkpoint");
+    let circuit = &circuits()[1];
+    let data = data(circuit, 12);
+    for rule in rules() {
+        let (mut executable, mut optimizer) = (load(circuit), OptimizerState::default());
+        step(&mut *executable, &data, &rule, &mut optimizer);
+        let run = checkpoint::Run::new(train::Options::new(rule), checkpoint::Fingerprint::of(data.view()));
+        let state = train::State { optimizer: optimizer.clone(), ..Default::default() };
+        checkpoint::save(&path, &run, circuit.structure(), circuit.parameters(), &state).unwrap();
+        assert_eq!(checkpoint::load(&path).unwrap().2.optimizer, fetched(&optimizer), "{rule:?}");
     }
 }

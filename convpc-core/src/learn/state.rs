@@ -92,13 +92,21 @@ impl Memory {
         Ok(())
     }
 
+    /// The same with its tensors here: itself, or a copy of what a device keeps.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn here(&self) -> Result<Cow<'_, Memory>> {
+        match self {
+            Memory::Device(memory) => memory.0.fetch().map(Cow::Owned),
+            _ => Ok(Cow::Borrowed(self)),
+        }
+    }
+
     /// # Errors
     /// [`Error::Argument`] where the tensors do not belong to the structure.
     pub fn check(&self, structure: &Structure) -> Result<()> {
-        let here = match self {
-            Memory::Device(memory) => Cow::Owned(memory.0.fetch()?),
-            _ => Cow::Borrowed(self),
-        };
+        let here = self.here()?;
         for (name, tensors) in here.tensors()? {
             let shape = |layer| match &*here {
                 Memory::Running(_) => structure.statistics_shape(layer),
