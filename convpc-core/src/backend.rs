@@ -5,7 +5,7 @@ use ndarray::{Array1, Array2, ArrayView2};
 use crate::{
     circuit::Circuit,
     classes,
-    error::Result,
+    error::{Error, Result},
     evaluation::{Evaluation, Mpe, Semiring},
     learn::{OptimizerState, Rule, em},
     parameters::Parameters,
@@ -39,6 +39,17 @@ pub struct Accumulated {
 }
 
 impl Accumulated {
+    /// The rows that counts come from.
+    ///
+    /// # Errors
+    /// [`Error::NoStatistics`] where there are none.
+    pub fn counted_rows(&self) -> Result<f64> {
+        match self.rows.saturating_sub(self.impossible_rows) {
+            0 => Err(Error::NoStatistics),
+            rows => Ok(rows as f64),
+        }
+    }
+
     /// Adds another batch.
     pub(crate) fn add(&mut self, other: &Accumulated) {
         self.rows += other.rows;

@@ -10,8 +10,8 @@ impl Circuit {
     /// The circuit without the channels that cannot be reached from the root: those that all sums above give a weight of zero,
     /// at every feature and in every repetition. They cost time and memory and change nothing.
     ///
-    /// Classes stay, those of prior probability zero too. First, weights below `least` become zero, the largest of a sum never, and what is left of a sum is scaled to sum to one:
-    /// with 0 the distribution stays what it was.
+    /// Classes stay, those of prior probability zero too. First, weights below `least` become zero, the largest of a sum never, and
+    /// what is left of a sum is scaled to sum to one: with 0 the distribution stays what it was.
     ///
     /// ```
     /// use convpc_core::{ConvPc, Family};

@@ -323,7 +323,7 @@ impl Executable for CpuExecutable {
 
     fn em_step(&mut self, options: &em::Options) -> Result<()> {
         options.check()?;
-        self.rows()?;
+        self.seen.counted_rows()?;
         self.step(&Full { step: options.leaf_step() }, [None, None])?;
         Ok(())
     }

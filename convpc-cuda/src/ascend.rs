@@ -1,6 +1,9 @@
 //! Steps of Adam on the device.
 
-use convpc_core::{Accumulated, Adam, Error, Form, Structure, WeightMatrices};
+use std::sync::Arc;
+
+use convpc_core::{Accumulated, Adam, Circuit, Form, Structure, WeightMatrices};
+use ndarray::{Axis, s};
 
 use crate::{
     driver::{Buffer, Need, Queue},
@@ -8,7 +11,7 @@ use crate::{
     params::{ConvpcAscent, ConvpcLeafUpdate, ConvpcSquares, ConvpcWeightUpdate},
     statistics::Counts,
     tensors::Tensors,
-    update::{self, Leaves, WARPS, weight_update},
+    update::{Leaves, WARPS, weight_update},
 };
 
 /// A step of the rule, and the moments that it remembers.
@@ -26,12 +29,12 @@ impl Counts {
     /// Takes a step; the counts are forgotten.
     ///
     /// # Errors
-    /// [`Error::NoStatistics`] where no row of positive probability was seen; the first distribution that the step would have
+    /// [`NoStatistics`](convpc_core::Error::NoStatistics) where no row of positive probability was seen; the first distribution that the step would have
     /// made illegal, which stays; where the device fails.
     pub(crate) fn ascend(
         &mut self,
         queue: &Queue,
-        structure: &Structure,
+        structure: &Arc<Structure>,
         model: &mut Model,
         seen: &Accumulated,
         ascent: Ascent,
@@ -40,7 +43,7 @@ impl Counts {
         let Adam { beta1, beta2, epsilon, weight_decay, .. } = *rule;
         let mut astray = queue.allocate::<u32>(1, Need::Circuit)?;
         queue.clear(&mut astray)?;
-        let scale = 1.0 / update::rows(seen)?;
+        let scale = 1.0 / seen.counted_rows()?;
         let keep = 1.0 - step * weight_decay;
         let astray_at = astray.address();
         let rule_of_step = ConvpcAscent {
@@ -68,7 +71,7 @@ impl Counts {
         model.pack(queue)?;
         let legal = match queue.download(&astray, 1)?[..] {
             [0] => Ok(()),
-            _ => Err(self.astray(queue, structure)?),
+            _ => self.astray(queue, structure, model),
         };
         self.clear(queue)?;
         legal
@@ -130,31 +133,26 @@ impl Counts {
         Ok(queue.launch(&format!("ascend_{}", leaves.name()), arguments, blocks, 0)?)
     }
 
-    /// The first distribution that a step was too long for: its first count is none.
-    fn astray(&self, queue: &Queue, structure: &Structure) -> convpc_core::Result<Error> {
-        let marked = self.download(queue, structure)?;
-        let (family, shape) = (structure.leaf().family, structure.shape(0));
-        let stray = marked[0].rows().into_iter().enumerate().find(|(_, counts)| counts[0].is_nan());
-        if let Some((leaf, counts)) = stray {
-            let row = leaf / (shape.channels * shape.repetitions);
-            let variable = (0..structure.variables()).find(|&column| structure.leaf_row(column) == row).unwrap_or(row);
-            let (channel, repetition) = (leaf / shape.repetitions % shape.channels, leaf % shape.repetitions);
-            // The kernel leaves a Normal's parameters where its statistics were.
-            let would_be: Vec<f64> = match family.form() {
-                Form::LocationScale => counts.iter().skip(1).copied().collect(),
-                _ => vec![f64::NAN; family.parameters()],
-            };
-            let problem = family.problem(&would_be).unwrap_or_else(|| "it is not a distribution".into());
-            return Ok(Error::LeafParameters { variable, channel, repetition, family: family.name(), problem });
-        }
-        for (layer, counts) in marked.iter().enumerate().skip(1) {
-            let Some(axis) = structure.layers()[layer].normalized_axis() else { continue };
-            let lanes = counts.lanes(ndarray::Axis(axis)).into_iter();
-            if let Some(index) = lanes.enumerate().find(|(_, lane)| lane[0].is_nan()).map(|(index, _)| index) {
-                let (kind, problem) = (structure.layers()[layer].kind(), format!("sum to {:?}", f64::NAN));
-                return Ok(Error::Weights { layer, kind, index, problem });
+    /// The error of the first distribution that a step was too long for: its first count is none.
+    fn astray(&self, queue: &Queue, structure: &Arc<Structure>, model: &Model) -> convpc_core::Result<()> {
+        let (marked, mut parameters) = (self.download(queue, structure)?, model.parameters(queue, structure)?);
+        let family = structure.leaf().family;
+        for (counts, mut theta) in marked[0].rows().into_iter().zip(parameters.0[0].rows_mut()) {
+            match family.form() {
+                _ if !counts[0].is_nan() => {}
+                // The kernel leaves a Normal's parameters where its statistics were.
+                Form::LocationScale => theta.assign(&counts.slice(s![1..])),
+                _ => theta.fill(f64::NAN),
             }
         }
-        Ok(Error::Backend { backend: "cuda".into(), problem: "a step was too long; take shorter ones".into() })
+        for ((layer, counts), weights) in structure.layers().iter().zip(&marked).zip(&mut parameters.0).skip(1) {
+            let Some(axis) = layer.normalized_axis().map(Axis) else { continue };
+            for (counts, mut weights) in counts.lanes(axis).into_iter().zip(weights.lanes_mut(axis)) {
+                if counts[0].is_nan() {
+                    weights.fill(f64::NAN);
+                }
+            }
+        }
+        Circuit::new(structure.clone(), parameters).map(|_| ())
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     plan::{Limits, Purpose},
     session::{Context, Query, Session},
     top_down::TopDown,
-    update::{self, Running, Step},
+    update::{Running, Step},
 };
 
 pub(crate) struct CudaExecutable {
@@ -130,10 +130,9 @@ impl CudaExecutable {
         Ok(())
     }
 
-    /// The rows that were counted; an error where there are none.
-    fn seen(&self) -> Result<Accumulated> {
-        let seen = self.learning.as_ref().map(|learning| learning.seen).unwrap_or_default();
-        update::rows(&seen).map(|_| seen)
+    /// An error where nothing was counted.
+    fn check_counted(&self) -> Result<()> {
+        self.learning.as_ref().ok_or(Error::NoStatistics)?.seen.counted_rows().map(|_| ())
     }
 
     /// A step of EM.
@@ -148,9 +147,9 @@ impl CudaExecutable {
     fn step(
         &mut self,
         needs_top_down: bool,
-        step: impl FnOnce(&Queue, &Structure, &mut Model, &mut Learning) -> Result<()>,
+        step: impl FnOnce(&Queue, &Arc<Structure>, &mut Model, &mut Learning) -> Result<()>,
     ) -> Result<()> {
-        self.seen()?;
+        self.check_counted()?;
         let Some(mut learning) = self.learning.take() else { return Err(Error::NoStatistics) };
         let CudaExecutable { queue, structure, model, .. } = self;
         let top_down = match needs_top_down && learning.top_down.is_none() {
@@ -176,21 +175,21 @@ impl CudaExecutable {
 
     fn mini_batch_step(&mut self, rule: &MiniBatchEm, step: f64, state: &mut OptimizerState) -> Result<()> {
         rule.check_step(step)?;
-        self.seen()?;
+        self.check_counted()?;
         if rule.momentum == 0.0 {
             state.memory.none()?;
             return self.em(Step::MiniBatchEm(rule, step, None));
         }
+        let bias = state.next_bias(rule.momentum);
         let remembered = Remembered::of(&mut state.memory, &self.queue, &self.structure, Kind::Running)?;
-        let bias = 1.0 - rule.momentum.powf(state.steps as f64 + 1.0);
         self.em(Step::MiniBatchEm(rule, step, Some(Running { mean: &remembered[0], bias })))
     }
 
     fn adam_step(&mut self, rule: &Adam, step: f64, state: &mut OptimizerState) -> Result<()> {
         rule.check_step(step)?;
-        self.seen()?;
+        self.check_counted()?;
+        let bias = [rule.beta1, rule.beta2].map(|beta| state.next_bias(beta));
         let remembered = Remembered::of(&mut state.memory, &self.queue, &self.structure, Kind::Moments)?;
-        let bias = [rule.beta1, rule.beta2].map(|beta| 1.0 - beta.powf(state.steps as f64 + 1.0));
         let ascent = Ascent { rule, step, moments: [&remembered[0], &remembered[1]], bias };
         self.step(false, |queue, structure, model, learning| {
             learning.counts.ascend(queue, structure, model, &learning.seen, ascent)

@@ -1,6 +1,6 @@
 //! Steps and gradients on the device, from counts that are there to parameters that are there.
 
-use convpc_core::{Accumulated, Blend, Error, Family, Form, MiniBatchEm, Parameters, Structure, WeightMatrices, em};
+use convpc_core::{Accumulated, Blend, Family, Form, MiniBatchEm, Parameters, Structure, WeightMatrices, em};
 
 use crate::{
     driver::{Buffer, Queue},
@@ -111,7 +111,7 @@ impl Counts {
     /// Takes a step; the counts are forgotten. `top_down` are the probabilities where the step needs them.
     ///
     /// # Errors
-    /// [`Error::NoStatistics`] where no row of positive probability was seen; where the device fails.
+    /// [`NoStatistics`](convpc_core::Error::NoStatistics) where no row of positive probability was seen; where the device fails.
     pub(crate) fn step(
         &mut self,
         queue: &Queue,
@@ -121,7 +121,7 @@ impl Counts {
         step: Step,
         top_down: Option<&TopDown>,
     ) -> convpc_core::Result<()> {
-        let rows = rows(seen)?;
+        let rows = seen.counted_rows()?;
         let leaves = Leaves::of(structure.leaf().family)?;
         let (blend, options) = step.blend(rows);
         let running = match step {
@@ -202,14 +202,6 @@ impl Counts {
                 ConvpcLeafUpdate { values: values as u32, probabilities: model.drawn_from(), ..common }
             }
         }
-    }
-}
-
-/// The rows that counts come from.
-pub(crate) fn rows(seen: &Accumulated) -> convpc_core::Result<f64> {
-    match seen.rows - seen.impossible_rows {
-        0 => Err(Error::NoStatistics),
-        rows => Ok(rows as f64),
     }
 }
 

@@ -4,7 +4,7 @@
 
 use convpc::{
     Adam, Backend, Blend, Circuit, ConvPc, CudaBackend, Error, Executable, Family, Memory, MiniBatchEm, OptimizerState,
-    Reference, Rule, checkpoint, train,
+    Parameters, Reference, Rule, checkpoint, train,
 };
 use emulator::{Order, Settings};
 use ndarray::Array2;
@@ -45,6 +45,18 @@ fn step(executable: &mut dyn Executable, data: &Array2<f32>, rule: &Rule, state:
     executable.update(rule, 0.05, state).unwrap();
 }
 
+/// What so many steps leave.
+fn learned(
+    mut executable: Box<dyn Executable>,
+    data: &Array2<f32>,
+    rule: &Rule,
+    steps: usize,
+) -> (Parameters, OptimizerState) {
+    let mut state = OptimizerState::default();
+    (0..steps).for_each(|_| step(&mut *executable, data, rule, &mut state));
+    (executable.parameters().unwrap(), state)
+}
+
 fn fetched(state: &OptimizerState) -> OptimizerState {
     let mut state = state.clone();
     state.memory.fetch().unwrap();
@@ -57,13 +69,8 @@ fn steps_and_memory_are_those_of_the_reference() {
     for circuit in circuits() {
         let data = data(&circuit, 12);
         for rule in rules() {
-            let run = |mut executable: Box<dyn Executable>| {
-                let mut state = OptimizerState::default();
-                (0..3).for_each(|_| step(&mut *executable, &data, &rule, &mut state));
-                (executable.parameters().unwrap(), state)
-            };
-            let ((given, state), (expected, remembered)) =
-                (run(load(&circuit)), run(Reference.load(&circuit).unwrap()));
+            let (given, state) = learned(load(&circuit), &data, &rule, 3);
+            let (expected, remembered) = learned(Reference.load(&circuit).unwrap(), &data, &rule, 3);
             assert!(matches!(state.memory, Memory::Device(_)), "{rule:?}");
             for (layer, (a, b)) in given.0.iter().zip(&expected.0).enumerate() {
                 assert_close(&format!("{rule:?}, layer {layer}"), a, b, (1e-3, 1e-5));
@@ -115,9 +122,8 @@ fn the_order_of_threads_does_not_matter() {
         let data = data(&circuit, 12);
         for rule in rules() {
             let run = || {
-                let (mut executable, mut state) = (load(&circuit), OptimizerState::default());
-                (0..2).for_each(|_| step(&mut *executable, &data, &rule, &mut state));
-                (executable.parameters().unwrap(), fetched(&state))
+                let (parameters, state) = learned(load(&circuit), &data, &rule, 2);
+                (parameters, fetched(&state))
             };
             device.configure(&Settings::default());
             let expected = run();

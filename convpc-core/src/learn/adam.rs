@@ -78,9 +78,8 @@ impl Adam {
                 gradient.0.iter_mut().for_each(|tensor| *tensor *= clip / norm);
             }
         }
+        let (bias1, bias2) = (state.next_bias(self.beta1), state.next_bias(self.beta2));
         let (first, second) = state.memory.moments(structure)?;
-        let t = state.steps as f64 + 1.0;
-        let (bias1, bias2) = (1.0 - self.beta1.powf(t), 1.0 - self.beta2.powf(t));
         // The gradient is no longer needed: its place takes the step.
         for (layer, g) in gradient.0.iter_mut().enumerate() {
             let (m, v) = (&mut first.0[layer], &mut second.0[layer]);

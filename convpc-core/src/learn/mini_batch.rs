@@ -88,8 +88,8 @@ impl MiniBatchEm {
         let seen = rows(statistics)?;
         let mut counts: Vec<ArrayD<f64>> = statistics.counts.iter().map(|counts| counts / seen).collect();
         if self.momentum > 0.0 {
+            let bias = state.next_bias(self.momentum);
             let running = state.memory.running(structure)?;
-            let bias = 1.0 - self.momentum.powf(state.steps as f64 + 1.0);
             for (running, new) in running.iter_mut().zip(&mut counts) {
                 Zip::from(running).and(new).for_each(|mean, new| {
                     *mean = self.momentum * *mean + (1.0 - self.momentum) * *new;

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use state::{DeviceMemory, Memory, Named, OptimizerState, Resident};
 
 use crate::{
+    backend::Accumulated,
     error::{Error, Result},
     parameters::Parameters,
     statistics::Statistics,
@@ -94,8 +95,6 @@ pub(crate) fn in_range(what: &'static str, value: f64, legal: bool, expected: &s
 
 /// The rows that counts come from; an error where there are none.
 fn rows(statistics: &Statistics) -> Result<f64> {
-    match statistics.rows.saturating_sub(statistics.impossible_rows) {
-        0 => Err(Error::NoStatistics),
-        rows => Ok(rows as f64),
-    }
+    let Statistics { rows, impossible_rows, log_likelihood, .. } = *statistics;
+    Accumulated { rows, impossible_rows, log_likelihood }.counted_rows()
 }

@@ -20,6 +20,13 @@ pub struct OptimizerState {
     pub memory: Memory,
 }
 
+impl OptimizerState {
+    /// What a running mean that began at zero is too small by after the next step, where each step keeps so much of it.
+    pub fn next_bias(&self, kept: f64) -> f64 {
+        1.0 - kept.powf(self.steps as f64 + 1.0)
+    }
+}
+
 /// The tensors of an [`OptimizerState`].
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Memory {

@@ -4,7 +4,7 @@
 mod distributions;
 mod rules;
 
-use convpc_core::{Adam, Blend, Error, Executable, LeafStep, MiniBatchEm, OptimizerState, Result, top_down};
+use convpc_core::{Adam, Blend, Executable, LeafStep, MiniBatchEm, OptimizerState, Result, top_down};
 use ndarray::{Array3, ArrayD};
 
 pub(crate) use self::rules::Full;
@@ -35,17 +35,9 @@ impl CpuExecutable {
         })
     }
 
-    /// The rows that the counts come from; an error where there are none.
-    pub(crate) fn rows(&self) -> Result<f64> {
-        match self.seen.rows - self.seen.impossible_rows {
-            0 => Err(Error::NoStatistics),
-            rows => Ok(rows as f64),
-        }
-    }
-
     pub(crate) fn mini_batch_step(&mut self, rule: &MiniBatchEm, step: f64, state: &mut OptimizerState) -> Result<()> {
         rule.check_step(step)?;
-        let rows = self.rows()?;
+        let (rows, bias) = (self.seen.counted_rows()?, state.next_bias(rule.momentum));
         let MiniBatchEm { blend, momentum, pseudocount, minimum_std, data_rows } = *rule;
         let running = match momentum > 0.0 {
             true => Some(state.memory.running(self.structure())?),
@@ -57,7 +49,7 @@ impl CpuExecutable {
             blend,
             step,
             momentum,
-            bias: 1.0 - momentum.powf(state.steps as f64 + 1.0),
+            bias,
             rows,
             scale: data_rows.map_or(rows, |rows| rows as f64),
             full: LeafStep { pseudocount, minimum_std, bias_correction: false },
@@ -68,7 +60,8 @@ impl CpuExecutable {
 
     pub(crate) fn adam_step(&mut self, rule: &Adam, step: f64, state: &mut OptimizerState) -> Result<()> {
         rule.check_step(step)?;
-        let mut slope = Slope { scale: 1.0 / self.rows()? };
+        let mut slope = Slope { scale: 1.0 / self.seen.counted_rows()? };
+        let bias = [rule.beta1, rule.beta2].map(|beta| state.next_bias(beta));
         let (first, second) = state.memory.moments(self.structure())?;
         if let Some(clip) = rule.clip {
             let norm = self.step(&slope, [None, None])?.sqrt();
@@ -76,8 +69,6 @@ impl CpuExecutable {
                 slope.scale *= clip / norm;
             }
         }
-        let t = state.steps as f64 + 1.0;
-        let bias = [rule.beta1, rule.beta2].map(|beta| 1.0 - beta.powf(t));
         let ascent =
             Ascent { slope, rule: *rule, step, bias, keep: 1.0 - step * rule.weight_decay, isa: self.model.isa };
         self.step(&ascent, [Some(&mut first.0), Some(&mut second.0)])?;
