@@ -78,12 +78,17 @@ struct Output {
     }
 };
 
+// The repetition whose tables a row goes by.
+__device__ __forceinline__ uint32_t table(const ConvpcMixture &m, const uint32_t *choices, uint32_t stride, uint32_t row) {
+    return m.place == CONVPC_NO_PLACE ? 0 : choices[(uint64_t)m.place * stride + row] / m.channels;
+}
+
 // `edge(node, output, row, w)` is the edge that a row takes, of the output with the weights w.
 template <class F>
 __device__ __forceinline__ void choose(const ConvpcChoose &p, F edge) {
-    const ConvpcBranch node = p.nodes[blockIdx.x / p.row_tiles];
     const uint32_t row = blockIdx.x % p.row_tiles * CONVPC_THREADS + threadIdx.x;
     if (row >= p.rows) return;
+    const ConvpcBranch node = p.nodes[table(p.mixture, p.choices, p.stride, row) * p.node_count + blockIdx.x / p.row_tiles];
     const Output o(p.choices, node.from, p.stride, row, p.outputs);
     const float *w = p.linear + ((uint64_t)(node.group * p.repetitions + o.repetition) * p.outputs + o.channel) * p.inputs;
     const uint32_t k = edge(node, o, row, w);
@@ -184,7 +189,8 @@ __device__ __forceinline__ void fill(const ConvpcDraw &p, V value) {
         const float given = p.data ? p.data[(uint64_t)column * p.stride + row] : __int_as_float(0x7fffffff);
         float filled = given;
         if (isnan(given)) {
-            const Output o(p.choices, p.from[column], p.stride, row, p.channels);
+            const uint32_t from = p.from[table(p.mixture, p.choices, p.stride, row) * p.columns + column];
+            const Output o(p.choices, from, p.stride, row, p.channels);
             const uint32_t leaf_row = p.leaf_rows ? p.leaf_rows[column] : column;
             const uint64_t leaf = (uint64_t)(leaf_row * p.repetitions + o.repetition) * p.channels + o.channel;
             filled = (float)value(p.parameters + leaf * p.size, row, column);

@@ -39,17 +39,17 @@ struct Block {
     }
 
     // Quotients and exponentials of an item; whether sums that cannot be trusted were left out.
-    __device__ __forceinline__ bool stage(const ConvpcNode &node, uint32_t repetition, uint32_t row0) const {
+    __device__ __forceinline__ bool stage(const ConvpcNode &node, uint32_t row0) const {
         const ConvpcDown &way = p.down;
         const uint32_t column = threadIdx.x % NB, part = threadIdx.x / NB, row = row0 + column;
-        const Sums sums(way, node.feature, repetition, row);
+        const Sums sums(way, node.feature, node.repetition, row);
         const uint32_t last = min(d0 + TILE, way.sums.channels);
         const bool some =
             sums.quotients(d0 + part, PARTS, last, [&](uint32_t d, float v) { store(q, d - d0, column, v); });
         for (uint32_t d = last - d0 + (part + PARTS - (last - d0) % PARTS) % PARTS; d < TILE; d += PARTS)
             store(q, d, column, 0.0f);
-        const float m = way.sums.maxima[offset_index(way.sums, way.source.rows, repetition, node.feature, row)];
-        with_inputs(way.source, node.first, node.count, repetition, row, [&](const auto &x) {
+        const float m = way.sums.maxima[offset_index(way.sums, way.source.rows, node.repetition, node.feature, row)];
+        with_inputs(way.source, node.first, node.count, node.repetition, row, [&](const auto &x) {
 #pragma unroll 1
             for (uint32_t c = part; c < TILE; c += CHUNK * PARTS) {
                 float v[CHUNK] = {};
@@ -141,16 +141,15 @@ struct Block {
         }
     }
 
-    // Calls f with node, repetition and first row of each item of a part.
+    // Calls f with node and first row of each item of a part.
     template <class F>
     __device__ __forceinline__ void items(uint32_t matrix, uint32_t part, F f) const {
-        const uint32_t group = matrix / p.down.source.repetitions, repetition = matrix % p.down.source.repetitions;
-        const uint32_t first = p.groups[group], count = (p.groups[group + 1] - first) * p.down.row_tiles;
+        const uint32_t first = p.begins[matrix], count = (p.begins[matrix + 1] - first) * p.down.row_tiles;
         // In 64 bits: the products of two 32-bit numbers.
         const uint32_t begin = (uint64_t)count * part / p.parts, end = (uint64_t)count * (part + 1) / p.parts;
 #pragma unroll 1
         for (uint32_t i = begin; i < end; ++i)
-            f(p.down.nodes[first + i / p.down.row_tiles], repetition, i % p.down.row_tiles * NB);
+            f(p.down.nodes[first + i / p.down.row_tiles], i % p.down.row_tiles * NB);
     }
 
     __device__ __forceinline__ float *partial(uint32_t matrix, uint32_t part, uint32_t d) const {
@@ -166,19 +165,19 @@ struct Block {
         const ConvpcDown &way = p.down;
         const uint32_t lane = threadIdx.x % 32, last = min(d0 + TILE, way.sums.channels);
         __syncthreads();
-        items(matrix, part, [&](const ConvpcNode &node, uint32_t repetition, uint32_t row0) {
+        items(matrix, part, [&](const ConvpcNode &node, uint32_t row0) {
 #pragma unroll 1
             for (uint32_t at = 0; at < NB; at += 32) {
 #pragma unroll 1
                 for (uint32_t d = d0 + threadIdx.x / 32; d < last; d += WARPS) {
-                    const bool mine = at + lane < NB && Sums(way, node.feature, repetition, row0 + at + lane).is_untrusted(d);
+                    const bool mine = at + lane < NB && Sums(way, node.feature, node.repetition, row0 + at + lane).is_untrusted(d);
                     uint32_t marks = __ballot_sync(0xffffffffu, mine);
 #pragma unroll 1
                     for (; marks; marks &= marks - 1) {
                         const uint32_t row = row0 + at + __ffs(marks) - 1;
-                        const Sums sums(way, node.feature, repetition, row);
-                        const float m = way.sums.maxima[offset_index(way.sums, way.source.rows, repetition, node.feature, row)];
-                        with_inputs(way.source, node.first, node.count, repetition, row, [&](const auto &x) {
+                        const Sums sums(way, node.feature, node.repetition, row);
+                        const float m = way.sums.maxima[offset_index(way.sums, way.source.rows, node.repetition, node.feature, row)];
+                        with_inputs(way.source, node.first, node.count, node.repetition, row, [&](const auto &x) {
 #pragma unroll 1
                             for (uint32_t c = c0 + lane; c < min(c0 + TILE, way.source.channels); c += 32)
                                 partial(matrix, part, d)[c] += sums.share(d, weights(matrix, d)[c], input(x, c) - m);
@@ -193,8 +192,8 @@ struct Block {
         const uint32_t outputs = p.down.sums.channels, inputs = p.down.source.channels;
         float total[MT][NT][4] = {};
         bool some = false;
-        items(matrix, part, [&](const ConvpcNode &node, uint32_t repetition, uint32_t row0) {
-            some |= stage(node, repetition, row0);
+        items(matrix, part, [&](const ConvpcNode &node, uint32_t row0) {
+            some |= stage(node, row0);
             // Quarters beyond the weights have nothing to multiply.
             if (d0 + warp_output() < outputs && c0 + warp_input() < inputs) multiply(total);
             __syncthreads();  // the next item overwrites what is read

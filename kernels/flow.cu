@@ -27,13 +27,13 @@ struct Block {
     float *products;    // [ROUND][LD]
     uint32_t *operand;  // [operand rows][LD]
     ConvpcNode node;
-    uint32_t row0, repetition;
+    uint32_t row0;
 
     // The quotients of the outputs from d0 on for which the operand has room; whether some were left out.
     __device__ __forceinline__ bool stage(uint32_t d0) const {
         const uint32_t column = threadIdx.x % NB, part = threadIdx.x / NB;
         const uint32_t last = min(d0 + p.at_a_time, p.sums.channels), filled = P::filled(last - d0);
-        const Sums sums(p, node.feature, repetition, row0 + column);
+        const Sums sums(p, node.feature, node.repetition, row0 + column);
         const bool some =
             sums.quotients(d0 + part, PARTS, last, [&](uint32_t d, float q) { P::store(operand, d - d0, column, q); });
         // The first beyond the outputs that is this thread's.
@@ -57,11 +57,11 @@ struct Block {
     // The flow into a round's channels, from `first` on.
     __device__ __forceinline__ void finish(uint32_t first) const {
         const uint32_t column = threadIdx.x % NB, row = row0 + column, last = min(first + ROUND, p.source.channels);
-        const float m = p.sums.maxima[offset_index(p.sums, p.source.rows, repetition, node.feature, row)];
-        with_inputs(p.source, node.first, node.count, repetition, row, [&](const auto &x) {
+        const float m = p.sums.maxima[offset_index(p.sums, p.source.rows, node.repetition, node.feature, row)];
+        with_inputs(p.source, node.first, node.count, node.repetition, row, [&](const auto &x) {
             const uint32_t part = threadIdx.x / NB;
             const float *product = products + part * P::LD + column;
-            float *to = p.below + below_index(p, node.feature, repetition, first + part, row);
+            float *to = p.below + below_index(p, node.feature, node.repetition, first + part, row);
 #pragma unroll 1
             for (uint32_t c0 = first + part; c0 < last; c0 += CHUNK * PARTS) {
                 float v[CHUNK] = {};
@@ -76,21 +76,21 @@ struct Block {
     // What was left out of the product; each thread for the channels that it has written.
     __device__ __forceinline__ void add_untrusted() const {
         const uint32_t row = row0 + threadIdx.x % NB;
-        const Sums sums(p, node.feature, repetition, row);
-        const float m = p.sums.maxima[offset_index(p.sums, p.source.rows, repetition, node.feature, row)];
-        with_inputs(p.source, node.first, node.count, repetition, row, [&](const auto &x) {
+        const Sums sums(p, node.feature, node.repetition, row);
+        const float m = p.sums.maxima[offset_index(p.sums, p.source.rows, node.repetition, node.feature, row)];
+        with_inputs(p.source, node.first, node.count, node.repetition, row, [&](const auto &x) {
 #pragma unroll 1
             for (uint32_t d = 0; d < p.sums.channels; ++d) {
                 if (!sums.is_untrusted(d)) continue;
                 const float *w = p.linear + ((uint64_t)matrix() * p.sums.channels + d) * p.source.channels;
 #pragma unroll 1
                 for (uint32_t c = threadIdx.x / NB; c < p.source.channels; c += PARTS)
-                    p.below[below_index(p, node.feature, repetition, c, row)] += sums.share(d, w[c], input(x, c) - m);
+                    p.below[below_index(p, node.feature, node.repetition, c, row)] += sums.share(d, w[c], input(x, c) - m);
             }
         });
     }
 
-    __device__ __forceinline__ uint32_t matrix() const { return node.group * p.source.repetitions + repetition; }
+    __device__ __forceinline__ uint32_t matrix() const { return node.group * p.source.repetitions + node.repetition; }
 
     __device__ __forceinline__ void run() const {
         const uint32_t outputs = p.sums.channels, steps = P::steps(outputs);
@@ -125,8 +125,7 @@ __device__ __forceinline__ void flow(const ConvpcDown &p) {
     using B = Block<PRECISION, MT, NT, WARPS_N>;
     uint32_t *operand = reinterpret_cast<uint32_t *>(shared + B::ROUND * B::P::LD);
     // Row tiles innermost, so that blocks that run together read the same weights from the second-level cache.
-    const uint32_t at = blockIdx.x / p.row_tiles;
-    B{p, shared, operand, p.nodes[at % p.node_count], blockIdx.x % p.row_tiles * B::NB, at / p.node_count}.run();
+    B{p, shared, operand, p.nodes[blockIdx.x / p.row_tiles], blockIdx.x % p.row_tiles * B::NB}.run();
 }
 
 }  // namespace

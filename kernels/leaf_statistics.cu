@@ -34,7 +34,7 @@ struct Leaf {
         channel = blockIdx.x % groups * WARPS + threadIdx.x / 32;
         repetition = at % p.repetitions;
         column = at / p.repetitions;
-        feature = channel < p.channels ? p.parents[column] : CONVPC_NO_FEATURE;
+        feature = channel < p.channels ? p.parents[repetition * p.columns + column] : CONVPC_NO_FEATURE;
     }
     // Of its counts.
     __device__ __forceinline__ uint64_t number(const ConvpcLeafCounts &p) const {
@@ -132,7 +132,7 @@ extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) count_table(const C
     // Ranges of values innermost, so that blocks that run together read the same flow.
     const uint32_t first = blockIdx.x % p.ranges * p.values, at = blockIdx.x / p.ranges;
     const uint32_t c0 = at % groups * p.width, repetition = at / groups % p.repetitions;
-    const uint32_t column = at / groups / p.repetitions, feature = p.parents[column];
+    const uint32_t column = at / groups / p.repetitions, feature = p.parents[repetition * p.columns + column];
     if (feature == CONVPC_NO_FEATURE) return;
     const uint32_t c = c0 + threadIdx.x % p.width, part = threadIdx.x / p.width;
     const float *flow = flow_of(p, repetition, feature, min(c, p.channels - 1)), *data = p.data + (uint64_t)column * p.stride;

@@ -50,11 +50,11 @@ struct Block {
     float *maxima;       // [NB]
     float *partial;      // [PARTS][NB]
     uint32_t *untrusted;  // [WARPS][MT * NT * 4]
-    const ConvpcNode *nodes;  // one, or as many as are folded
+    const ConvpcNode *nodes;  // one, or as many of one repetition as are folded
     uint32_t row0, repetition;
 
-    __device__ Block(const ConvpcFused &p, float *shared, const ConvpcNode *nodes, uint32_t row0, uint32_t repetition)
-        : p(p), nodes(nodes), row0(row0), repetition(repetition) {
+    __device__ Block(const ConvpcFused &p, float *shared, const ConvpcNode *nodes, uint32_t row0)
+        : p(p), nodes(nodes), row0(row0), repetition(nodes->repetition) {
         operand = reinterpret_cast<uint32_t *>(shared);
         accumulators = shared + p.operand;
         offsets = accumulators + p.accumulators;
@@ -229,9 +229,8 @@ __device__ __forceinline__ void lse_fused(const ConvpcFused &p) {
     extern __shared__ __align__(16) float shared[];
     using B = Block<PRECISION, MT, NT, WARPS_N, FOLD>;
     // Row tiles innermost, so that blocks that run together read the same weights from the second-level cache.
-    const uint32_t at = blockIdx.x / p.row_tiles;
     const uint32_t rows = FOLD ? B::NB / p.fold : B::NB;
-    B(p, shared, p.nodes + at % p.node_count * p.fold, blockIdx.x % p.row_tiles * rows, at / p.node_count).run();
+    B(p, shared, p.nodes + blockIdx.x / p.row_tiles * p.fold, blockIdx.x % p.row_tiles * rows).run();
 }
 
 }  // namespace

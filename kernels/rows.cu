@@ -7,15 +7,13 @@
 
 namespace {
 
-// Which node, repetition and row a thread works on: row tiles innermost, so that blocks that run together share weights.
+// Which node and row a thread works on: row tiles innermost, so that blocks that run together share weights.
 struct Place {
     ConvpcNode node;
-    uint32_t repetition, row;
+    uint32_t row;
 
     __device__ explicit Place(const ConvpcRows &p) {
-        const uint32_t at = blockIdx.x / p.row_tiles;
-        node = p.nodes[at % p.node_count];
-        repetition = at / p.node_count;
+        node = p.nodes[blockIdx.x / p.row_tiles];
         row = blockIdx.x % p.row_tiles * CONVPC_THREADS + threadIdx.x;
     }
 };
@@ -48,8 +46,8 @@ __device__ __forceinline__ float largest(const X &x, uint32_t inputs) {
 template <bool MAX, class X>
 __device__ __forceinline__ void outputs(const ConvpcRows &p, const Place &place, const X &x, float m) {
     const uint32_t inputs = p.source.channels, n = p.output.channels;
-    const float *w = p.linear + (uint64_t)(place.node.group * p.source.repetitions + place.repetition) * n * inputs;
-    float *to = p.output.values + value_index(p.output, p.source.rows, place.repetition, place.node.feature, 0, place.row);
+    const float *w = p.linear + (uint64_t)(place.node.group * p.source.repetitions + place.node.repetition) * n * inputs;
+    float *to = p.output.values + value_index(p.output, p.source.rows, place.node.repetition, place.node.feature, 0, place.row);
 #pragma unroll 1
     for (uint32_t d0 = 0; d0 < n; d0 += CONVPC_ROWS_OUTPUTS) {
         float y[CONVPC_ROWS_OUTPUTS];
@@ -83,10 +81,10 @@ template <bool MAX>
 __device__ __forceinline__ void sum_rows(const ConvpcRows &p) {
     const Place place(p);
     if (place.row >= p.rows) return;
-    with_inputs(p.source, place.node.first, place.node.count, place.repetition, place.row, [&](const auto &x) {
+    with_inputs(p.source, place.node.first, place.node.count, place.node.repetition, place.row, [&](const auto &x) {
         const float m = largest(x, p.source.channels);
         outputs<MAX>(p, place, x, m);
-        leave(p.output, offset_index(p.output, p.source.rows, place.repetition, place.node.feature, place.row),
+        leave(p.output, offset_index(p.output, p.source.rows, place.node.repetition, place.node.feature, place.row),
               x.offset() + m, m);
     });
 }
@@ -100,12 +98,12 @@ extern "C" __global__ void __launch_bounds__(CONVPC_THREADS, 8) max_rows(const C
 extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) gather(const ConvpcRows p) {
     const Place place(p);
     if (place.row >= p.rows) return;
-    with_inputs(p.source, place.node.first, place.node.count, place.repetition, place.row, [&](const auto &x) {
+    with_inputs(p.source, place.node.first, place.node.count, place.node.repetition, place.row, [&](const auto &x) {
 #pragma unroll 1
         for (uint32_t c = 0; c < p.source.channels; ++c)
-            p.output.values[value_index(p.output, p.source.rows, place.repetition, place.node.feature, c, place.row)] =
+            p.output.values[value_index(p.output, p.source.rows, place.node.repetition, place.node.feature, c, place.row)] =
                 input(x, c);
-        p.output.offsets[offset_index(p.output, p.source.rows, place.repetition, place.node.feature, place.row)] =
+        p.output.offsets[offset_index(p.output, p.source.rows, place.node.repetition, place.node.feature, place.row)] =
             x.offset();
     });
 }

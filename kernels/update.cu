@@ -103,7 +103,7 @@ __device__ __forceinline__ void write_binomial(const ConvpcLeafUpdate &p, uint64
 // Σ_d used(d) · w[d][c]: a thread takes an input.
 extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) top_down(const ConvpcTopDown p) {
     const uint32_t feature = blockIdx.x % p.features, repetition = blockIdx.x / p.features;
-    const uint32_t parent = p.parents[feature];
+    const uint32_t parent = p.parents[repetition * p.features + feature];
     const bool there = parent != CONVPC_NO_FEATURE;
     const double *above = p.above ? p.above + (uint64_t)(repetition * p.above_features + parent) * p.outputs : nullptr;
     const float *w = p.linear + (uint64_t)(p.groups[feature] * p.repetitions + repetition) * p.outputs * p.inputs;
@@ -128,7 +128,7 @@ extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) pool_top_down(const
     const uint32_t row = (uint32_t)(at / p.channels / p.repetitions);
     double sum = 0.0;
     for (uint32_t place = p.rows_of ? 0 : row; place < (p.rows_of ? p.places : row + 1); ++place) {
-        const uint32_t parent = p.parents[place];
+        const uint32_t parent = p.parents[repetition * p.places + place];
         if ((p.rows_of && p.rows_of[place] != row) || parent == CONVPC_NO_FEATURE) continue;
         sum += p.above ? p.above[(uint64_t)(repetition * p.above_features + parent) * p.channels + channel] : 1.0;
     }

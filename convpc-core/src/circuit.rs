@@ -101,7 +101,8 @@ impl fmt::Display for Circuit {
         // The root is what a reader looks for first.
         for (index, layer) in structure.layers().iter().enumerate().rev() {
             let shape = structure.shape(index);
-            let scope = (0..shape.features()).map(|feature| structure.scope(index, feature).len()).max().unwrap_or(0);
+            let nodes = (0..shape.repetitions).flat_map(|r| (0..shape.features()).map(move |f| (f, r)));
+            let scope = nodes.map(|(f, r)| structure.scope(index, f, r).len()).max().unwrap_or(0);
             writeln!(
                 f,
                 "{index:>3}  {:<28}  {:<16}  {scope:>6}  {:>12}",

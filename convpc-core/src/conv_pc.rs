@@ -3,7 +3,7 @@ use crate::{
     error::{Error, Result, positive},
     family::Family,
     layer::{Leaf, ProdConv},
-    shape::Padding,
+    shape::{Padding, Paddings},
     structure::{Structure, StructureBuilder},
 };
 
@@ -44,6 +44,7 @@ pub struct ConvPc {
     depth: Option<usize>,
     kernel_size: usize,
     repetitions: usize,
+    shifts: Vec<(isize, isize)>,
     use_sum_conv: bool,
     shared_leaves: bool,
     num_classes: usize,
@@ -65,6 +66,7 @@ impl ConvPc {
             depth: None,
             kernel_size: 2,
             repetitions: 1,
+            shifts: vec![],
             use_sum_conv: false,
             shared_leaves: false,
             num_classes: 1,
@@ -116,9 +118,26 @@ impl ConvPc {
         ConvPc { kernel_size, ..self }
     }
 
-    /// Independent copies of the stack, mixed at the root.
+    /// Independent copies of the stack, mixed at the root, all padded alike; see [`shifts`](Self::shifts) for others.
     pub fn repetitions(self, repetitions: usize) -> Self {
-        ConvPc { repetitions, ..self }
+        ConvPc { repetitions, shifts: vec![], ..self }
+    }
+
+    /// Repetitions whose bottom paddings are shifted, as many as shifts are given: each by so many rows and columns, by which the
+    /// image moves down and to the right on the padded grid (up and to the left if negative). Patches of different repetitions then
+    /// overlap, and what the border of a patch cuts apart in one lies within a patch of another. There is room where the bottom
+    /// product pads: a greater depth makes more.
+    ///
+    /// ```
+    /// use convpc_core::{ConvPc, Family};
+    /// // 28 × 28 pixels on a grid of 32 × 32: two rows and columns on each side.
+    /// let structure = ConvPc::new(28, 28, 1, Family::bernoulli()).shifts([(-1, -1), (0, 0), (2, 1)]).structure()?;
+    /// assert_eq!(structure.layers()[1].to_string(), "ProdConv 1×1 pad 1,1,3,3 or 2,2,2,2 or 4,3,0,1");
+    /// # Ok::<(), convpc_core::Error>(())
+    /// ```
+    pub fn shifts(self, shifts: impl Into<Vec<(isize, isize)>>) -> Self {
+        let shifts = shifts.into();
+        ConvPc { repetitions: shifts.len(), shifts, ..self }
     }
 
     /// Whether weights are shared by all patches ([`SumConv`](crate::SumConv)).
@@ -156,8 +175,8 @@ impl ConvPc {
     /// The chain of layers.
     ///
     /// # Errors
-    /// Where height, width, colors, channels, leaf channels, depth, kernel size, repetitions or the number of classes is 0, or
-    /// the circuit is too large to count.
+    /// Where height, width, colors, channels, leaf channels, depth, kernel size, repetitions or the number of classes is 0, a
+    /// shift is larger than the padding, or the circuit is too large to count.
     pub fn structure(&self) -> Result<Structure> {
         let ConvPc { height, width, kernel_size: k, repetitions, .. } = *self;
         let depth = self.chosen_depth();
@@ -177,7 +196,7 @@ impl ConvPc {
         let exponent = u32::try_from(depth).map_err(|_| too_large.clone())?;
         let side = k.checked_pow(exponent).filter(|&side| side <= 1 << 20).ok_or(too_large)?;
         let bottom = (height.div_ceil(side), width.div_ceil(side));
-        let padding = Padding::split(bottom.0 * side - height, bottom.1 * side - width);
+        let padding = self.paddings(Padding::split(bottom.0 * side - height, bottom.1 * side - width))?;
         let of_level = |level: usize| self.channels[level.min(self.channels.len() - 1)];
         let leaf_channels = self.leaf_channels.unwrap_or(of_level(0));
         let leaf = Leaf::new(height, width, self.colors, self.family, leaf_channels).repetitions(repetitions);
@@ -208,6 +227,32 @@ impl ConvPc {
             chain = chain.sum(1);
         }
         chain.build()
+    }
+
+    /// The paddings of the repetitions, given the one that is split evenly.
+    fn paddings(&self, even: Padding) -> Result<Paddings> {
+        if self.shifts.is_empty() {
+            return Ok(even.into());
+        }
+        let shifted = |&(down, right): &(isize, isize)| {
+            let moved = || {
+                Some(Padding {
+                    top: even.top.checked_add_signed(down)?,
+                    left: even.left.checked_add_signed(right)?,
+                    bottom: even.bottom.checked_add_signed(down.checked_neg()?)?,
+                    right: even.right.checked_add_signed(right.checked_neg()?)?,
+                })
+            };
+            moved().ok_or_else(|| Error::Argument {
+                what: "the shift of a repetition",
+                given: format!("{down} rows and {right} columns"),
+                expected: format!(
+                    "from -{} to {} rows and from -{} to {} columns, as much as the bottom product pads; a greater depth pads more",
+                    even.top, even.bottom, even.left, even.right
+                ),
+            })
+        };
+        Ok(Paddings::Each(self.shifts.iter().map(shifted).collect::<Result<_>>()?))
     }
 
     /// The circuit with random parameters; the same seed gives the same circuit. Errors as

@@ -45,13 +45,15 @@ pub struct Descending<'a, I> {
 pub fn descend<I: Inputs>(rows: &mut [Descending<'_, I>], choice: Choice) {
     let Some(first) = rows.first() else { return };
     let root = first.inputs.structure().layers().len() - 1;
-    let at_root = vec![Place { channel: 0, repetition: 0 }; rows.len()];
+    let at_root: Vec<Place> = (0..rows.len()).map(|row| Place { row, channel: 0, repetition: 0 }).collect();
     Walk { rows, choice, edges: Vec::new(), parameters: Vec::new() }.visit(root, 0, &at_root);
 }
 
 /// Which of a feature's distributions a row has come to.
 #[derive(Clone, Copy)]
 struct Place {
+    /// The row's number among those that go down together.
+    row: usize,
     channel: usize,
     repetition: usize,
 }
@@ -64,29 +66,30 @@ struct Walk<'a, 'b, I> {
 }
 
 impl<I: Inputs> Walk<'_, '_, I> {
-    /// Goes on from a feature; `places` has one for each row.
+    /// Goes on from a feature with the rows that have come there.
     fn visit(&mut self, layer: usize, feature: usize, places: &[Place]) {
         let structure = self.rows[0].inputs.structure();
-        if structure.is_empty(layer, feature) {
-            return;
-        }
         match &structure.layers()[layer] {
             Layer::Leaf(_) => self.complete_pixel(feature, places),
-            Layer::ProdConv(product) => {
-                let (input, output) = (structure.input_shape(layer), structure.shape(layer));
-                for child in product.children(feature, input, output) {
-                    self.visit(layer - 1, child, places);
+            Layer::ProdConv(_) if structure.is_shifted() => {
+                let mut repetitions: Vec<usize> = places.iter().map(|place| place.repetition).collect();
+                repetitions.sort_unstable();
+                repetitions.dedup();
+                for repetition in repetitions {
+                    let own: Vec<Place> = places.iter().filter(|p| p.repetition == repetition).copied().collect();
+                    self.visit_children(layer, feature, repetition, &own);
                 }
             }
+            // The children are the same in all repetitions.
+            Layer::ProdConv(_) => self.visit_children(layer, feature, 0, places),
             _ => {
                 let (node, edges) = (structure.node(layer, feature), structure.edges(layer).expect("a sum"));
                 let below: Vec<Place> = places
                     .iter()
-                    .enumerate()
-                    .map(|(at, place)| {
-                        let k = self.choose(at, layer, feature, node, *place);
+                    .map(|place| {
+                        let k = self.choose(layer, feature, node, *place);
                         let edge = edges.edge(feature, place.channel, place.repetition, k);
-                        Place { channel: edge.channel, repetition: edge.repetition }
+                        Place { channel: edge.channel, repetition: edge.repetition, ..*place }
                     })
                     .collect();
                 self.visit(layer - 1, feature, &below);
@@ -94,9 +97,14 @@ impl<I: Inputs> Walk<'_, '_, I> {
         }
     }
 
+    fn visit_children(&mut self, layer: usize, feature: usize, repetition: usize, places: &[Place]) {
+        let children: Vec<usize> = self.rows[0].inputs.structure().children(layer, feature, repetition).collect();
+        children.into_iter().for_each(|child| self.visit(layer - 1, child, places));
+    }
+
     /// The number of the edge that a row takes.
-    fn choose(&mut self, at: usize, layer: usize, feature: usize, node: u32, place: Place) -> usize {
-        let Place { channel, repetition } = place;
+    fn choose(&mut self, layer: usize, feature: usize, node: u32, place: Place) -> usize {
+        let Place { row: at, channel, repetition } = place;
         let Descending { inputs, row, .. } = &self.rows[at];
         let uniform = match self.choice {
             Choice::ArgMax => 0.0,
@@ -118,7 +126,8 @@ impl<I: Inputs> Walk<'_, '_, I> {
     fn complete_pixel(&mut self, pixel: usize, places: &[Place]) {
         let structure = self.rows[0].inputs.structure();
         let (family, columns) = (structure.leaf().family, structure.pixel_columns(pixel));
-        for (Descending { inputs, row, values }, place) in self.rows.iter_mut().zip(places) {
+        for place in places {
+            let Descending { inputs, row, values } = &mut self.rows[place.row];
             for column in columns.clone() {
                 if !values[column].is_nan() {
                     continue;

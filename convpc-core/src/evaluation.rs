@@ -149,9 +149,11 @@ impl Evaluation {
     fn flow_through_product(&self, layer: usize, flow: &Array4<f64>) -> Array4<f64> {
         let structure = self.circuit.structure();
         let mut below = Array4::zeros(self.activations[layer - 1].raw_dim());
-        for feature in 0..structure.shape(layer).features() {
-            for child in structure.children(layer, feature) {
-                below.index_axis_mut(Axis(1), child).assign(&flow.index_axis(Axis(1), feature));
+        for (r, flow) in flow.outer_iter().enumerate() {
+            for (feature, flow) in flow.outer_iter().enumerate() {
+                for child in structure.children(layer, feature, r) {
+                    below.index_axis_mut(Axis(0), r).index_axis_mut(Axis(0), child).assign(&flow);
+                }
             }
         }
         below
@@ -165,7 +167,7 @@ impl Evaluation {
         let (x, y) = (&self.activations[layer - 1], &self.activations[layer]);
         let mut below = Array4::zeros(x.raw_dim());
         for ((r, f, d, row), &flow) in flow.indexed_iter() {
-            if flow == 0.0 || structure.is_empty(layer, f) {
+            if flow == 0.0 || structure.is_empty(layer, f, r) {
                 continue;
             }
             for edge in edges.of(f, d, r) {

@@ -52,7 +52,7 @@ pub use precision::Precision;
 pub use reference::Reference;
 pub use replicas::Replicas;
 pub use scope::Scope;
-pub use shape::{Padding, Shape};
+pub use shape::{Padding, Paddings, Shape};
 pub use statistics::Statistics;
 pub use structure::{Structure, StructureBuilder};
 pub use top_down::top_down;

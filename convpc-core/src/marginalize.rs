@@ -5,7 +5,7 @@ use ndarray::{ArrayD, Axis};
 use crate::{
     circuit::Circuit,
     error::{Error, Result},
-    layer::{Column, Layer, Leaf},
+    layer::{Column, Layer, Leaf, ProdConv},
     parameters::Parameters,
     scope::Scope,
     shape::{Padding, Shape},
@@ -22,10 +22,12 @@ struct Crop {
 }
 
 impl Crop {
-    /// The smallest rectangle that holds every feature of a layer with a non-empty scope; the whole grid without pruning.
+    /// The smallest rectangle that holds every feature of a layer with a non-empty scope in some repetition; the whole grid
+    /// without pruning.
     fn around(structure: &Structure, layer: usize, prune: bool) -> Self {
         let shape = structure.shape(layer);
-        let occupied = (0..shape.features()).filter(|&f| !prune || !structure.is_empty(layer, f));
+        let is_occupied = |f: &usize| (0..shape.repetitions).any(|r| !structure.is_empty(layer, *f, r));
+        let occupied = (0..shape.features()).filter(|f| !prune || is_occupied(f));
         let positions = occupied.map(|f| shape.position(f));
         let (mut low, mut high) = ((usize::MAX, usize::MAX), (0, 0));
         for (i, j) in positions {
@@ -110,10 +112,13 @@ fn crop_layer(old: &Structure, layer: usize, crops: &[Crop]) -> Layer {
             let from = crops[layer - 1];
             let (kh, kw) = product.kernel;
             // Input row p = i·kh + a − top stays where it is when both grids lose their first rows.
-            let top = product.padding.top + from.top - to.top * kh;
-            let left = product.padding.left + from.left - to.left * kw;
-            let (bottom, right) = (to.height * kh - from.height - top, to.width * kw - from.width - left);
-            Layer::ProdConv(product.padding(Padding { top, left, bottom, right }))
+            let padding = product.padding.map(|padding| {
+                let top = padding.top + from.top - to.top * kh;
+                let left = padding.left + from.left - to.left * kw;
+                let (bottom, right) = (to.height * kh - from.height - top, to.width * kw - from.width - left);
+                Padding { top, left, bottom, right }
+            });
+            Layer::ProdConv(ProdConv { padding, ..*product })
         }
         sum => sum.clone(),
     }

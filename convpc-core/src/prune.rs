@@ -84,16 +84,14 @@ impl Structure {
                 above = vec![true; matrices.inputs];
                 continue;
             }
-            let features = (0..self.shape(layer).features()).filter(|&feature| !self.is_empty(layer, feature));
-            let groups: BTreeSet<usize> = features.map(|feature| matrices.group(feature)).collect();
+            let of_repetition = |r| self.occupied(layer, r).map(move |feature| (matrices.group(feature), r));
+            let used: BTreeSet<(usize, usize)> = (0..matrices.repetitions).flat_map(of_repetition).collect();
             let mut missing: Vec<usize> = (0..matrices.inputs).collect();
-            'sums: for group in groups {
-                for repetition in 0..matrices.repetitions {
-                    for output in (0..matrices.outputs).filter(|&output| above[output]) {
-                        missing.retain(|&input| !has_weight(layer, &matrices, (group, repetition), output, input));
-                        if missing.is_empty() {
-                            break 'sums;
-                        }
+            'sums: for matrix in used {
+                for output in (0..matrices.outputs).filter(|&output| above[output]) {
+                    missing.retain(|&input| !has_weight(layer, &matrices, matrix, output, input));
+                    if missing.is_empty() {
+                        break 'sums;
                     }
                 }
             }

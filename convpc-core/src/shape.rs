@@ -69,6 +69,71 @@ pub struct Padding {
     pub right: usize,
 }
 
+/// The padding of a product layer: of all repetitions, or of each.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Paddings {
+    /// All repetitions are padded alike.
+    Same(Padding),
+    /// One for each repetition, so that their patches are shifted against each other. All make the same padded size.
+    Each(Vec<Padding>),
+}
+
+impl Default for Paddings {
+    fn default() -> Self {
+        Paddings::Same(Padding::default())
+    }
+}
+
+impl From<Padding> for Paddings {
+    fn from(padding: Padding) -> Self {
+        Paddings::Same(padding)
+    }
+}
+
+impl From<Vec<Padding>> for Paddings {
+    fn from(paddings: Vec<Padding>) -> Self {
+        Paddings::Each(paddings)
+    }
+}
+
+impl Paddings {
+    /// The padding of a repetition.
+    ///
+    /// # Panics
+    /// If there is none for it; a [`Structure`](crate::Structure) has checked that there is.
+    pub fn of(&self, repetition: usize) -> Padding {
+        match self {
+            Paddings::Same(padding) => *padding,
+            Paddings::Each(paddings) => paddings[repetition],
+        }
+    }
+
+    /// All that there are: one, or one for each repetition.
+    pub fn as_slice(&self) -> &[Padding] {
+        match self {
+            Paddings::Same(padding) => std::slice::from_ref(padding),
+            Paddings::Each(paddings) => paddings,
+        }
+    }
+
+    /// The same with each padding changed.
+    pub(crate) fn map(&self, change: impl Fn(Padding) -> Padding) -> Self {
+        match self {
+            Paddings::Same(padding) => Paddings::Same(change(*padding)),
+            Paddings::Each(paddings) => Paddings::Each(paddings.iter().copied().map(change).collect()),
+        }
+    }
+}
+
+impl fmt::Display for Padding {
+    /// Top, left, bottom, right, as in `1,1,2,2`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Padding { top, left, bottom, right } = self;
+        write!(f, "{top},{left},{bottom},{right}")
+    }
+}
+
 impl Padding {
     /// Splits a total padding of (rows, columns): top and left get the smaller half.
     pub fn split(rows: usize, columns: usize) -> Self {

@@ -18,7 +18,7 @@ use crate::{
 ///     .prod_conv(ProdConv::new(2, 1))
 ///     .sum(1)
 ///     .build()?;
-/// assert_eq!(structure.scope(2, 1).to_string(), "{2–3}");
+/// assert_eq!(structure.scope(2, 1, 0).to_string(), "{2–3}");
 /// # Ok::<(), convpc_core::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +26,9 @@ pub struct Structure {
     layers: Vec<Layer>,
     shapes: Vec<Shape>,
     columns: Vec<Column>,
+    /// Whether repetitions are padded differently, so that a feature's scope depends on the repetition.
+    shifted: bool,
+    /// `[layer]`: whether a feature has no scope, `[repetition · features + feature]` where repetitions are shifted, else `[feature]`.
     empty: Vec<Vec<bool>>,
 }
 
@@ -41,8 +44,10 @@ impl Structure {
     ///
     /// # Errors
     /// Where the chain does not begin with its only leaf layer, a size is zero, a product kernel does not divide its
-    /// padded input, or the last layer is not one feature with one channel and one repetition. [`Error::TooLarge`] where
-    /// there are more than 1024 layers, 2^26 variables, or as many features (padded ones too) in all layers together.
+    /// padded input, or the last layer is not one feature with one channel and one repetition; where repetitions that are padded
+    /// differently are mixed at more than one feature, since their scopes differ there. [`Error::TooLarge`] where there are more
+    /// than 1024 layers, 2^26 variables, or as many features (padded ones too, where repetitions are padded differently those of
+    /// each) in all layers together.
     pub fn new(layers: Vec<Layer>) -> Result<Self> {
         let Some(Layer::Leaf(leaf)) = layers.first() else {
             return Err(match layers.first() {
@@ -53,16 +58,29 @@ impl Structure {
         if layers.len() > MAX_LAYERS {
             return Err(Error::TooLarge { what: "the number of layers (limit 1024)" });
         }
+        let shifted = layers.iter().any(|layer| matches!(layer, Layer::ProdConv(product) if product.shifts()));
+        // Of a layer, places where a scope may differ.
+        let places = |shape: Shape| shape.features().saturating_mul(if shifted { shape.repetitions } else { 1 });
         let mut shapes: Vec<Shape> = Vec::with_capacity(layers.len());
         let mut input = leaf.output()?;
+        let mut shifted_below = false;
         let mut features = 0_usize;
         for (index, layer) in layers.iter().enumerate() {
             if index > 0 && matches!(layer, Layer::Leaf(_)) {
                 return Err(Error::LeafPosition { layer: index, found: layer.kind() });
             }
+            if matches!(layer, Layer::RepetitionMixing(_)) && shifted_below && input.features() > 1 {
+                return Err(Error::Argument {
+                    what: "the place where repetitions of different paddings are mixed",
+                    given: format!("layer {index}, on a grid of {}×{} features", input.height, input.width),
+                    expected: "a layer above the products, with a single feature, which all repetitions have in common"
+                        .into(),
+                });
+            }
+            shifted_below |= matches!(layer, Layer::ProdConv(product) if product.shifts());
             input = layer.output(index, input)?;
             shapes.push(input);
-            features = features.saturating_add(input.features());
+            features = features.saturating_add(places(input));
             if features > MAX_FEATURES {
                 return Err(Error::TooLarge { what: "the number of features of all layers (limit 2^26)" });
             }
@@ -76,21 +94,26 @@ impl Structure {
             return Err(Error::NotARoot { features: input.features(), channels, repetitions });
         }
         let columns = leaf.columns().into_owned();
-        let mut empty = vec![vec![true; shapes[0].features()]];
+        let mut empty = vec![vec![true; places(shapes[0])]];
         for column in &columns {
-            empty[0][column.slot / leaf.colors] = false;
+            empty[0].iter_mut().skip(column.slot / leaf.colors).step_by(shapes[0].features()).for_each(|e| *e = false);
         }
         for index in 1..layers.len() {
-            let below = &empty[index - 1];
+            let (below, from, to) = (&empty[index - 1], shapes[index - 1], shapes[index]);
             let this = match &layers[index] {
-                Layer::ProdConv(product) => (0..shapes[index].features())
-                    .map(|f| product.children(f, shapes[index - 1], shapes[index]).all(|child| below[child]))
+                Layer::ProdConv(product) => (0..places(to))
+                    .map(|place| {
+                        let (repetition, feature) = (place / to.features(), place % to.features());
+                        let of_repetition = &below[repetition * from.features()..];
+                        product.children(feature, repetition, from, to).all(|child| of_repetition[child])
+                    })
                     .collect(),
-                _ => below.clone(),
+                // What repetitions have in common after they are mixed, the first has.
+                _ => below[..places(to)].to_vec(),
             };
             empty.push(this);
         }
-        Ok(Structure { layers, shapes, columns, empty })
+        Ok(Structure { layers, shapes, columns, shifted, empty })
     }
 
     /// Begins a chain with its leaf layer.
@@ -153,31 +176,44 @@ impl Structure {
         if shared { self.columns[column].slot % colors } else { column }
     }
 
-    /// Whether a feature has an empty scope: it covers only padding or marginalised variables and is the constant 0.
-    pub fn is_empty(&self, layer: usize, feature: usize) -> bool {
-        self.empty[layer][feature]
+    /// Whether repetitions are padded differently: the scope of a feature then depends on the repetition.
+    pub fn is_shifted(&self) -> bool {
+        self.shifted
     }
 
-    /// The input features that a feature depends on and whose scope is not empty: several for a product, one for a sum,
-    /// none for a leaf.
-    pub fn children(&self, layer: usize, feature: usize) -> Vec<usize> {
-        let candidates: Vec<usize> = match &self.layers[layer] {
-            Layer::Leaf(_) => vec![],
+    /// Whether a feature of a repetition has an empty scope: it covers only padding or marginalised variables and is the
+    /// constant 0.
+    pub fn is_empty(&self, layer: usize, feature: usize, repetition: usize) -> bool {
+        let first = if self.shifted { repetition * self.shapes[layer].features() } else { 0 };
+        self.empty[layer][first + feature]
+    }
+
+    /// The features of a repetition that have a scope.
+    pub fn occupied(&self, layer: usize, repetition: usize) -> impl Iterator<Item = usize> {
+        (0..self.shapes[layer].features()).filter(move |&feature| !self.is_empty(layer, feature, repetition))
+    }
+
+    /// The input features that a feature of a repetition depends on and whose scope is not empty: several for a product, one for
+    /// a sum, none for a leaf. Those of a mixture of repetitions are the same in each of them.
+    pub fn children(&self, layer: usize, feature: usize, repetition: usize) -> impl Iterator<Item = usize> {
+        let (of_product, of_sum) = match &self.layers[layer] {
+            Layer::Leaf(_) => (None, None),
             Layer::ProdConv(product) => {
-                product.children(feature, self.input_shape(layer), self.shapes[layer]).collect()
+                (Some(product.children(feature, repetition, self.input_shape(layer), self.shapes[layer])), None)
             }
-            _ => vec![feature],
+            _ => (None, Some(feature)),
         };
-        candidates.into_iter().filter(|&child| !self.empty[layer - 1][child]).collect()
+        let candidates = of_product.into_iter().flatten().chain(of_sum);
+        candidates.filter(move |&child| !self.is_empty(layer - 1, child, repetition))
     }
 
-    /// The variables that a feature speaks about.
-    pub fn scope(&self, layer: usize, feature: usize) -> Scope {
+    /// The variables that a feature of a repetition speaks about.
+    pub fn scope(&self, layer: usize, feature: usize, repetition: usize) -> Scope {
         if layer == 0 {
             return self.columns[self.pixel_columns(feature)].iter().map(|c| c.variable).collect();
         }
-        let children = self.children(layer, feature);
-        children.into_iter().flat_map(|child| self.scope(layer - 1, child).iter().collect::<Vec<_>>()).collect()
+        let children = self.children(layer, feature, repetition);
+        children.flat_map(|child| self.scope(layer - 1, child, repetition).iter().collect::<Vec<_>>()).collect()
     }
 
     /// The wiring of a sum-like layer; `None` for leaves and products.
@@ -271,8 +307,8 @@ mod tests {
     #[test]
     fn padding_may_be_far_wider_than_the_grid() {
         let structure = padded(1000).unwrap();
-        assert_eq!((0..1000).filter(|&f| !structure.is_empty(1, f)).collect::<Vec<_>>(), [999]);
-        assert_eq!(structure.scope(2, 0).len(), 1);
+        assert_eq!((0..1000).filter(|&f| !structure.is_empty(1, f, 0)).collect::<Vec<_>>(), [999]);
+        assert_eq!(structure.scope(2, 0, 0).len(), 1);
     }
 
     #[test]
@@ -312,7 +348,7 @@ mod tests {
             let layers = (0..products).fold(Structure::builder(leaf(1, 1)), |c, _| c.prod_conv(ProdConv::new(1, 1)));
             layers.build()
         };
-        assert_eq!(chain(MAX_LAYERS - 1).unwrap().scope(MAX_LAYERS - 1, 0).len(), 1);
+        assert_eq!(chain(MAX_LAYERS - 1).unwrap().scope(MAX_LAYERS - 1, 0, 0).len(), 1);
         assert_too_large(chain(MAX_LAYERS));
     }
 
@@ -324,7 +360,7 @@ mod tests {
             let structure = Structure::builder(leaf).prod_conv(ProdConv::new(4, 1)).build().unwrap();
             let ranges = [0, 1, 2, 3].map(|pixel| structure.pixel_columns(pixel));
             assert_eq!(ranges, expected);
-            let empty = [0, 1, 2, 3].map(|pixel| structure.is_empty(0, pixel));
+            let empty = [0, 1, 2, 3].map(|pixel| structure.is_empty(0, pixel, 0));
             assert_eq!(empty, expected.map(|range| range.is_empty()));
         }
     }

@@ -30,7 +30,7 @@ pub fn top_down(structure: &Structure, mut mix: impl FnMut(usize, &Array3<f64>, 
     };
     let layers = structure.layers().len();
     let mut all: Vec<_> = (0..layers).map(zeros).collect();
-    if !structure.is_empty(layers - 1, 0) {
+    if !structure.is_empty(layers - 1, 0, 0) {
         all[layers - 1].fill(1.0);
     }
     for layer in (1..layers).rev() {
@@ -39,9 +39,11 @@ pub fn top_down(structure: &Structure, mut mix: impl FnMut(usize, &Array3<f64>, 
         if structure.edges(layer).is_some() {
             mix(layer, outputs, inputs);
         } else {
-            for feature in 0..structure.shape(layer).features() {
-                for child in structure.children(layer, feature) {
-                    inputs.index_axis_mut(Axis(1), child).assign(&outputs.index_axis(Axis(1), feature));
+            for (r, outputs) in outputs.outer_iter().enumerate() {
+                for (feature, outputs) in outputs.outer_iter().enumerate() {
+                    for child in structure.children(layer, feature, r) {
+                        inputs.index_axis_mut(Axis(0), r).index_axis_mut(Axis(0), child).assign(&outputs);
+                    }
                 }
             }
         }

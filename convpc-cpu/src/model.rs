@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use convpc_core::{Layer, Structure};
+use convpc_core::Structure;
 
 use crate::{
     caches::Caches,
@@ -50,17 +50,6 @@ impl Model {
         let (shape, size) = (self.structure.shape(0), self.structure.leaf().family.parameters());
         let at = (self.structure.leaf_row(column) * shape.channels + channel) * shape.repetitions + repetition;
         &self.leaf_tensor[at * size..][..size]
-    }
-
-    /// The children of a product that have a scope.
-    pub(crate) fn children(&self, layer: usize, feature: usize) -> impl Iterator<Item = usize> {
-        let structure = &*self.structure;
-        let (input, output) = (structure.input_shape(layer), structure.shape(layer));
-        let children = match &structure.layers()[layer] {
-            Layer::ProdConv(product) => Some(product.children(feature, input, output)),
-            _ => None,
-        };
-        children.into_iter().flatten().filter(move |&child| !structure.is_empty(layer - 1, child))
     }
 
     /// The same circuit with other parameters, on all threads of the current pool.

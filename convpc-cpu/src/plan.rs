@@ -64,8 +64,7 @@ impl Plan {
         let sums: Vec<_> = (0..layers).map(|layer| WeightMatrices::new(structure, layer)).collect();
         let nodes = |layer: usize| {
             let shape = structure.shape(layer);
-            let occupied = move |f: &usize| !structure.is_empty(layer, *f);
-            (0..shape.repetitions).flat_map(move |r| (0..shape.features()).filter(occupied).map(move |f| (f, r)))
+            (0..shape.repetitions).flat_map(move |r| structure.occupied(layer, r).map(move |f| (f, r)))
         };
         let is_sum = |layer: &usize| sums[*layer].is_some_and(|w| !w.mixes_repetitions());
         let many = (1..layers).rev().filter(is_sum).find(|&layer| nodes(layer).count() >= SHARES);
@@ -153,7 +152,7 @@ impl Plan {
         (layer, feature, repetition): (usize, usize, usize),
     ) {
         let top = share == self.roots.len();
-        if structure.is_empty(layer, feature) || (top && self.cut == Some(layer)) {
+        if structure.is_empty(layer, feature, repetition) || (top && self.cut == Some(layer)) {
             return;
         }
         let mut counts = |layer: &mut LayerPlan, matrix: usize, len: usize| {
@@ -177,7 +176,7 @@ impl Plan {
             let place = |column| structure.leaf_row(column) * repetitions + repetition;
             structure.pixel_columns(feature).for_each(|column| counts(to, place(column), leaf_counts));
         } else {
-            for child in structure.children(layer, feature) {
+            for child in structure.children(layer, feature, repetition) {
                 self.place(structure, sums, leaf_counts, share, (layer - 1, child, repetition));
             }
         }
@@ -330,7 +329,7 @@ mod tests {
                 let Some(w) = WeightMatrices::new(&structure, layer) else { continue };
                 let shape = structure.shape(layer);
                 for (r, f) in (0..w.repetitions).flat_map(|r| (0..shape.features()).map(move |f| (r, f))) {
-                    if structure.is_empty(layer, f) {
+                    if structure.is_empty(layer, f, r) {
                         continue;
                     }
                     let (share, start) = plan.node(layer, f, r);

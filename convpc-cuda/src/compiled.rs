@@ -130,7 +130,7 @@ impl Tables<'_> {
     }
 
     fn nodes(&mut self, nodes: &[ConvpcNode]) -> Result<u64, CudaError> {
-        let words = nodes.iter().flat_map(|n| [n.feature, n.group, n.first, n.count]);
+        let words = nodes.iter().flat_map(|n| [n.feature, n.repetition, n.group, n.first, n.count]);
         self.upload(&words.collect::<Vec<u32>>())
     }
 }

@@ -121,7 +121,7 @@ impl CudaExecutable {
         let offsets = self.queue.download(&outputs[&layer].offsets, nodes * stride)?;
         for ((r, f, c, row), to) in to.indexed_iter_mut() {
             // What has no scope is the constant 0 and was not computed.
-            if !structure.is_empty(layer, f) {
+            if !structure.is_empty(layer, f, r) {
                 let node = r * shape.features() + f;
                 let value = values[(node * shape.channels + c) * stride + row];
                 *to = f64::from(value) + f64::from(offsets[node * stride + row]);

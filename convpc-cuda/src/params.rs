@@ -88,12 +88,14 @@ const _: () = {
     ["Offset of field: ConvpcSource::statistics"][::core::mem::offset_of!(ConvpcSource, statistics) - 80usize];
     ["Offset of field: ConvpcSource::max_product"][::core::mem::offset_of!(ConvpcSource, max_product) - 84usize];
 };
-/// A range of a source's list, and the output feature that it makes.
+/// A range of a source's list, and the feature and repetition of the output that it makes.
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub struct ConvpcNode {
     /// Output feature.
     pub feature: u32,
+    /// Of the output; a mixture of repetitions has but one, and reads all.
+    pub repetition: u32,
     /// Which weights: one matrix a group and repetition.
     pub group: u32,
     /// Where the node's inputs begin in the source's list.
@@ -103,12 +105,13 @@ pub struct ConvpcNode {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcNode"][::core::mem::size_of::<ConvpcNode>() - 16usize];
+    ["Size of ConvpcNode"][::core::mem::size_of::<ConvpcNode>() - 20usize];
     ["Alignment of ConvpcNode"][::core::mem::align_of::<ConvpcNode>() - 4usize];
     ["Offset of field: ConvpcNode::feature"][::core::mem::offset_of!(ConvpcNode, feature) - 0usize];
-    ["Offset of field: ConvpcNode::group"][::core::mem::offset_of!(ConvpcNode, group) - 4usize];
-    ["Offset of field: ConvpcNode::first"][::core::mem::offset_of!(ConvpcNode, first) - 8usize];
-    ["Offset of field: ConvpcNode::count"][::core::mem::offset_of!(ConvpcNode, count) - 12usize];
+    ["Offset of field: ConvpcNode::repetition"][::core::mem::offset_of!(ConvpcNode, repetition) - 4usize];
+    ["Offset of field: ConvpcNode::group"][::core::mem::offset_of!(ConvpcNode, group) - 8usize];
+    ["Offset of field: ConvpcNode::first"][::core::mem::offset_of!(ConvpcNode, first) - 12usize];
+    ["Offset of field: ConvpcNode::count"][::core::mem::offset_of!(ConvpcNode, count) - 16usize];
 };
 /// The outputs of a launch.
 #[repr(C)]
@@ -202,8 +205,6 @@ pub struct ConvpcFused {
     /** Output nodes: `first` and `count` are a range of the steps, `group` is not read. Folded: `fold` nodes a block, which
     share weights and have one step each; CONVPC_NO_FEATURE fills up the last block of a group.*/
     pub nodes: u64,
-    /// Nodes, or blocks' worth of folded ones.
-    pub node_count: u32,
     /// Nodes whose rows lie side by side in a tile: 1 but for the folded kernels.
     pub fold: u32,
     pub level_count: u32,
@@ -222,12 +223,11 @@ const _: () = {
     ["Offset of field: ConvpcFused::levels"][::core::mem::offset_of!(ConvpcFused, levels) - 120usize];
     ["Offset of field: ConvpcFused::steps"][::core::mem::offset_of!(ConvpcFused, steps) - 128usize];
     ["Offset of field: ConvpcFused::nodes"][::core::mem::offset_of!(ConvpcFused, nodes) - 136usize];
-    ["Offset of field: ConvpcFused::node_count"][::core::mem::offset_of!(ConvpcFused, node_count) - 144usize];
-    ["Offset of field: ConvpcFused::fold"][::core::mem::offset_of!(ConvpcFused, fold) - 148usize];
-    ["Offset of field: ConvpcFused::level_count"][::core::mem::offset_of!(ConvpcFused, level_count) - 152usize];
-    ["Offset of field: ConvpcFused::row_tiles"][::core::mem::offset_of!(ConvpcFused, row_tiles) - 156usize];
-    ["Offset of field: ConvpcFused::operand"][::core::mem::offset_of!(ConvpcFused, operand) - 160usize];
-    ["Offset of field: ConvpcFused::accumulators"][::core::mem::offset_of!(ConvpcFused, accumulators) - 164usize];
+    ["Offset of field: ConvpcFused::fold"][::core::mem::offset_of!(ConvpcFused, fold) - 144usize];
+    ["Offset of field: ConvpcFused::level_count"][::core::mem::offset_of!(ConvpcFused, level_count) - 148usize];
+    ["Offset of field: ConvpcFused::row_tiles"][::core::mem::offset_of!(ConvpcFused, row_tiles) - 152usize];
+    ["Offset of field: ConvpcFused::operand"][::core::mem::offset_of!(ConvpcFused, operand) - 156usize];
+    ["Offset of field: ConvpcFused::accumulators"][::core::mem::offset_of!(ConvpcFused, accumulators) - 160usize];
 };
 /// lse_rows, max_rows, gather, mix, mix_max: a thread takes a row through one node.
 #[repr(C)]
@@ -238,22 +238,20 @@ pub struct ConvpcRows {
     pub nodes: u64,
     /// [matrix][output][input], of mix [feature][channel][repetition]; not read by gather.
     pub linear: u64,
-    pub node_count: u32,
     pub row_tiles: u32,
     /// Rows to compute; the last tile may have more.
     pub rows: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcRows"][::core::mem::size_of::<ConvpcRows>() - 152usize];
+    ["Size of ConvpcRows"][::core::mem::size_of::<ConvpcRows>() - 144usize];
     ["Alignment of ConvpcRows"][::core::mem::align_of::<ConvpcRows>() - 8usize];
     ["Offset of field: ConvpcRows::source"][::core::mem::offset_of!(ConvpcRows, source) - 0usize];
     ["Offset of field: ConvpcRows::output"][::core::mem::offset_of!(ConvpcRows, output) - 88usize];
     ["Offset of field: ConvpcRows::nodes"][::core::mem::offset_of!(ConvpcRows, nodes) - 120usize];
     ["Offset of field: ConvpcRows::linear"][::core::mem::offset_of!(ConvpcRows, linear) - 128usize];
-    ["Offset of field: ConvpcRows::node_count"][::core::mem::offset_of!(ConvpcRows, node_count) - 136usize];
-    ["Offset of field: ConvpcRows::row_tiles"][::core::mem::offset_of!(ConvpcRows, row_tiles) - 140usize];
-    ["Offset of field: ConvpcRows::rows"][::core::mem::offset_of!(ConvpcRows, rows) - 144usize];
+    ["Offset of field: ConvpcRows::row_tiles"][::core::mem::offset_of!(ConvpcRows, row_tiles) - 136usize];
+    ["Offset of field: ConvpcRows::rows"][::core::mem::offset_of!(ConvpcRows, rows) - 140usize];
 };
 /// What random numbers are made from, besides node and use.
 #[repr(C)]
@@ -269,6 +267,22 @@ const _: () = {
     ["Alignment of ConvpcRandom"][::core::mem::align_of::<ConvpcRandom>() - 8usize];
     ["Offset of field: ConvpcRandom::seed"][::core::mem::offset_of!(ConvpcRandom, seed) - 0usize];
     ["Offset of field: ConvpcRandom::first_row"][::core::mem::offset_of!(ConvpcRandom, first_row) - 8usize];
+};
+/// Where a row's repetition is read, where the tables that it goes by depend on it.
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub struct ConvpcMixture {
+    /// The place of the choice between repetitions; CONVPC_NO_PLACE: all rows go by the first tables.
+    pub place: u32,
+    /// Channels of the mixture.
+    pub channels: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ConvpcMixture"][::core::mem::size_of::<ConvpcMixture>() - 8usize];
+    ["Alignment of ConvpcMixture"][::core::mem::align_of::<ConvpcMixture>() - 4usize];
+    ["Offset of field: ConvpcMixture::place"][::core::mem::offset_of!(ConvpcMixture, place) - 0usize];
+    ["Offset of field: ConvpcMixture::channels"][::core::mem::offset_of!(ConvpcMixture, channels) - 4usize];
 };
 /// A sum node on the way down.
 #[repr(C)]
@@ -305,6 +319,8 @@ pub struct ConvpcChoose {
     /// What the way up left; not read by choose_prior.
     pub source: ConvpcSource,
     pub random: ConvpcRandom,
+    pub mixture: ConvpcMixture,
+    /// [repetition of the mixture][node]
     pub nodes: u64,
     /// [matrix][output][input], of a mixture [feature][channel][repetition]
     pub linear: u64,
@@ -318,6 +334,7 @@ pub struct ConvpcChoose {
     pub repetitions: u32,
     /// Whether the edges lead to repetitions, not to channels.
     pub mixes: u32,
+    pub node_count: u32,
     pub row_tiles: u32,
     /// Rows to take down.
     pub rows: u32,
@@ -326,26 +343,29 @@ pub struct ConvpcChoose {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcChoose"][::core::mem::size_of::<ConvpcChoose>() - 160usize];
+    ["Size of ConvpcChoose"][::core::mem::size_of::<ConvpcChoose>() - 168usize];
     ["Alignment of ConvpcChoose"][::core::mem::align_of::<ConvpcChoose>() - 8usize];
     ["Offset of field: ConvpcChoose::source"][::core::mem::offset_of!(ConvpcChoose, source) - 0usize];
     ["Offset of field: ConvpcChoose::random"][::core::mem::offset_of!(ConvpcChoose, random) - 88usize];
-    ["Offset of field: ConvpcChoose::nodes"][::core::mem::offset_of!(ConvpcChoose, nodes) - 104usize];
-    ["Offset of field: ConvpcChoose::linear"][::core::mem::offset_of!(ConvpcChoose, linear) - 112usize];
-    ["Offset of field: ConvpcChoose::choices"][::core::mem::offset_of!(ConvpcChoose, choices) - 120usize];
-    ["Offset of field: ConvpcChoose::inputs"][::core::mem::offset_of!(ConvpcChoose, inputs) - 128usize];
-    ["Offset of field: ConvpcChoose::outputs"][::core::mem::offset_of!(ConvpcChoose, outputs) - 132usize];
-    ["Offset of field: ConvpcChoose::repetitions"][::core::mem::offset_of!(ConvpcChoose, repetitions) - 136usize];
-    ["Offset of field: ConvpcChoose::mixes"][::core::mem::offset_of!(ConvpcChoose, mixes) - 140usize];
-    ["Offset of field: ConvpcChoose::row_tiles"][::core::mem::offset_of!(ConvpcChoose, row_tiles) - 144usize];
-    ["Offset of field: ConvpcChoose::rows"][::core::mem::offset_of!(ConvpcChoose, rows) - 148usize];
-    ["Offset of field: ConvpcChoose::stride"][::core::mem::offset_of!(ConvpcChoose, stride) - 152usize];
+    ["Offset of field: ConvpcChoose::mixture"][::core::mem::offset_of!(ConvpcChoose, mixture) - 104usize];
+    ["Offset of field: ConvpcChoose::nodes"][::core::mem::offset_of!(ConvpcChoose, nodes) - 112usize];
+    ["Offset of field: ConvpcChoose::linear"][::core::mem::offset_of!(ConvpcChoose, linear) - 120usize];
+    ["Offset of field: ConvpcChoose::choices"][::core::mem::offset_of!(ConvpcChoose, choices) - 128usize];
+    ["Offset of field: ConvpcChoose::inputs"][::core::mem::offset_of!(ConvpcChoose, inputs) - 136usize];
+    ["Offset of field: ConvpcChoose::outputs"][::core::mem::offset_of!(ConvpcChoose, outputs) - 140usize];
+    ["Offset of field: ConvpcChoose::repetitions"][::core::mem::offset_of!(ConvpcChoose, repetitions) - 144usize];
+    ["Offset of field: ConvpcChoose::mixes"][::core::mem::offset_of!(ConvpcChoose, mixes) - 148usize];
+    ["Offset of field: ConvpcChoose::node_count"][::core::mem::offset_of!(ConvpcChoose, node_count) - 152usize];
+    ["Offset of field: ConvpcChoose::row_tiles"][::core::mem::offset_of!(ConvpcChoose, row_tiles) - 156usize];
+    ["Offset of field: ConvpcChoose::rows"][::core::mem::offset_of!(ConvpcChoose, rows) - 160usize];
+    ["Offset of field: ConvpcChoose::stride"][::core::mem::offset_of!(ConvpcChoose, stride) - 164usize];
 };
 /// draw, fill_modes: leaves fill in what is missing.
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub struct ConvpcDraw {
     pub random: ConvpcRandom,
+    pub mixture: ConvpcMixture,
     /// The family's own, [leaf row][repetition][channel][parameter].
     pub parameters: u64,
     /// As in ConvpcSource.
@@ -356,7 +376,7 @@ pub struct ConvpcDraw {
     pub data: u64,
     /// [place][row]
     pub choices: u64,
-    /// [column]: the place of the choice that leads to its leaves, or CONVPC_NO_PLACE.
+    /// [repetition of the mixture][column]: the place of the choice that leads to its leaves, or CONVPC_NO_PLACE.
     pub from: u64,
     /// [row][column]
     pub to: u64,
@@ -376,24 +396,25 @@ pub struct ConvpcDraw {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcDraw"][::core::mem::size_of::<ConvpcDraw>() - 104usize];
+    ["Size of ConvpcDraw"][::core::mem::size_of::<ConvpcDraw>() - 112usize];
     ["Alignment of ConvpcDraw"][::core::mem::align_of::<ConvpcDraw>() - 8usize];
     ["Offset of field: ConvpcDraw::random"][::core::mem::offset_of!(ConvpcDraw, random) - 0usize];
-    ["Offset of field: ConvpcDraw::parameters"][::core::mem::offset_of!(ConvpcDraw, parameters) - 16usize];
-    ["Offset of field: ConvpcDraw::leaf_rows"][::core::mem::offset_of!(ConvpcDraw, leaf_rows) - 24usize];
-    ["Offset of field: ConvpcDraw::base"][::core::mem::offset_of!(ConvpcDraw, base) - 32usize];
-    ["Offset of field: ConvpcDraw::data"][::core::mem::offset_of!(ConvpcDraw, data) - 40usize];
-    ["Offset of field: ConvpcDraw::choices"][::core::mem::offset_of!(ConvpcDraw, choices) - 48usize];
-    ["Offset of field: ConvpcDraw::from"][::core::mem::offset_of!(ConvpcDraw, from) - 56usize];
-    ["Offset of field: ConvpcDraw::to"][::core::mem::offset_of!(ConvpcDraw, to) - 64usize];
-    ["Offset of field: ConvpcDraw::family"][::core::mem::offset_of!(ConvpcDraw, family) - 72usize];
-    ["Offset of field: ConvpcDraw::size"][::core::mem::offset_of!(ConvpcDraw, size) - 76usize];
-    ["Offset of field: ConvpcDraw::values"][::core::mem::offset_of!(ConvpcDraw, values) - 80usize];
-    ["Offset of field: ConvpcDraw::channels"][::core::mem::offset_of!(ConvpcDraw, channels) - 84usize];
-    ["Offset of field: ConvpcDraw::repetitions"][::core::mem::offset_of!(ConvpcDraw, repetitions) - 88usize];
-    ["Offset of field: ConvpcDraw::columns"][::core::mem::offset_of!(ConvpcDraw, columns) - 92usize];
-    ["Offset of field: ConvpcDraw::rows"][::core::mem::offset_of!(ConvpcDraw, rows) - 96usize];
-    ["Offset of field: ConvpcDraw::stride"][::core::mem::offset_of!(ConvpcDraw, stride) - 100usize];
+    ["Offset of field: ConvpcDraw::mixture"][::core::mem::offset_of!(ConvpcDraw, mixture) - 16usize];
+    ["Offset of field: ConvpcDraw::parameters"][::core::mem::offset_of!(ConvpcDraw, parameters) - 24usize];
+    ["Offset of field: ConvpcDraw::leaf_rows"][::core::mem::offset_of!(ConvpcDraw, leaf_rows) - 32usize];
+    ["Offset of field: ConvpcDraw::base"][::core::mem::offset_of!(ConvpcDraw, base) - 40usize];
+    ["Offset of field: ConvpcDraw::data"][::core::mem::offset_of!(ConvpcDraw, data) - 48usize];
+    ["Offset of field: ConvpcDraw::choices"][::core::mem::offset_of!(ConvpcDraw, choices) - 56usize];
+    ["Offset of field: ConvpcDraw::from"][::core::mem::offset_of!(ConvpcDraw, from) - 64usize];
+    ["Offset of field: ConvpcDraw::to"][::core::mem::offset_of!(ConvpcDraw, to) - 72usize];
+    ["Offset of field: ConvpcDraw::family"][::core::mem::offset_of!(ConvpcDraw, family) - 80usize];
+    ["Offset of field: ConvpcDraw::size"][::core::mem::offset_of!(ConvpcDraw, size) - 84usize];
+    ["Offset of field: ConvpcDraw::values"][::core::mem::offset_of!(ConvpcDraw, values) - 88usize];
+    ["Offset of field: ConvpcDraw::channels"][::core::mem::offset_of!(ConvpcDraw, channels) - 92usize];
+    ["Offset of field: ConvpcDraw::repetitions"][::core::mem::offset_of!(ConvpcDraw, repetitions) - 96usize];
+    ["Offset of field: ConvpcDraw::columns"][::core::mem::offset_of!(ConvpcDraw, columns) - 100usize];
+    ["Offset of field: ConvpcDraw::rows"][::core::mem::offset_of!(ConvpcDraw, rows) - 104usize];
+    ["Offset of field: ConvpcDraw::stride"][::core::mem::offset_of!(ConvpcDraw, stride) - 108usize];
 };
 /// flow_*, unmix: from the flow out of the sums of a layer to the flow into their inputs.
 #[repr(C)]
@@ -405,18 +426,17 @@ pub struct ConvpcDown {
     pub sums: ConvpcOutput,
     /// The flow into the inputs of the layer above, [repetition][flow_features][channel][row].
     pub flow: u64,
-    /// For each feature of the sums that of `flow` which is theirs.
+    /// [repetition][feature]: for each feature of the sums that of `flow` which is theirs.
     pub parents: u64,
     /// The result, [repetition][feature][input channel][row].
     pub below: u64,
-    /// Features whose inputs are ranges of the source's list, by group.
+    /// Nodes whose inputs are ranges of the source's list, by matrix.
     pub nodes: u64,
     /// [matrix][output][input], of unmix [feature][channel][repetition]
     pub linear: u64,
     /// Transposed weights as fragments; not read by unmix.
     pub transposed: u64,
     pub flow_features: u32,
-    pub node_count: u32,
     pub row_tiles: u32,
     /// Rows to compute.
     pub rows: u32,
@@ -425,7 +445,7 @@ pub struct ConvpcDown {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcDown"][::core::mem::size_of::<ConvpcDown>() - 192usize];
+    ["Size of ConvpcDown"][::core::mem::size_of::<ConvpcDown>() - 184usize];
     ["Alignment of ConvpcDown"][::core::mem::align_of::<ConvpcDown>() - 8usize];
     ["Offset of field: ConvpcDown::source"][::core::mem::offset_of!(ConvpcDown, source) - 0usize];
     ["Offset of field: ConvpcDown::sums"][::core::mem::offset_of!(ConvpcDown, sums) - 88usize];
@@ -436,10 +456,9 @@ const _: () = {
     ["Offset of field: ConvpcDown::linear"][::core::mem::offset_of!(ConvpcDown, linear) - 152usize];
     ["Offset of field: ConvpcDown::transposed"][::core::mem::offset_of!(ConvpcDown, transposed) - 160usize];
     ["Offset of field: ConvpcDown::flow_features"][::core::mem::offset_of!(ConvpcDown, flow_features) - 168usize];
-    ["Offset of field: ConvpcDown::node_count"][::core::mem::offset_of!(ConvpcDown, node_count) - 172usize];
-    ["Offset of field: ConvpcDown::row_tiles"][::core::mem::offset_of!(ConvpcDown, row_tiles) - 176usize];
-    ["Offset of field: ConvpcDown::rows"][::core::mem::offset_of!(ConvpcDown, rows) - 180usize];
-    ["Offset of field: ConvpcDown::at_a_time"][::core::mem::offset_of!(ConvpcDown, at_a_time) - 184usize];
+    ["Offset of field: ConvpcDown::row_tiles"][::core::mem::offset_of!(ConvpcDown, row_tiles) - 172usize];
+    ["Offset of field: ConvpcDown::rows"][::core::mem::offset_of!(ConvpcDown, rows) - 176usize];
+    ["Offset of field: ConvpcDown::at_a_time"][::core::mem::offset_of!(ConvpcDown, at_a_time) - 180usize];
 };
 /// root_flow: where the way down begins.
 #[repr(C)]
@@ -474,21 +493,21 @@ pub struct ConvpcCounts {
     pub down: ConvpcDown,
     /// The result, [part][matrix][output][input].
     pub partial: u64,
-    /// Where the nodes of each group begin, and where the last end: [groups + 1].
-    pub groups: u64,
+    /// Where the nodes of each matrix begin, and where the last end: [matrices + 1].
+    pub begins: u64,
     pub matrices: u32,
     /// Parts into which the rows and nodes of a matrix are divided.
     pub parts: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcCounts"][::core::mem::size_of::<ConvpcCounts>() - 216usize];
+    ["Size of ConvpcCounts"][::core::mem::size_of::<ConvpcCounts>() - 208usize];
     ["Alignment of ConvpcCounts"][::core::mem::align_of::<ConvpcCounts>() - 8usize];
     ["Offset of field: ConvpcCounts::down"][::core::mem::offset_of!(ConvpcCounts, down) - 0usize];
-    ["Offset of field: ConvpcCounts::partial"][::core::mem::offset_of!(ConvpcCounts, partial) - 192usize];
-    ["Offset of field: ConvpcCounts::groups"][::core::mem::offset_of!(ConvpcCounts, groups) - 200usize];
-    ["Offset of field: ConvpcCounts::matrices"][::core::mem::offset_of!(ConvpcCounts, matrices) - 208usize];
-    ["Offset of field: ConvpcCounts::parts"][::core::mem::offset_of!(ConvpcCounts, parts) - 212usize];
+    ["Offset of field: ConvpcCounts::partial"][::core::mem::offset_of!(ConvpcCounts, partial) - 184usize];
+    ["Offset of field: ConvpcCounts::begins"][::core::mem::offset_of!(ConvpcCounts, begins) - 192usize];
+    ["Offset of field: ConvpcCounts::matrices"][::core::mem::offset_of!(ConvpcCounts, matrices) - 200usize];
+    ["Offset of field: ConvpcCounts::parts"][::core::mem::offset_of!(ConvpcCounts, parts) - 204usize];
 };
 /// add_parts: what the parts of a batch found goes to the statistics.
 #[repr(C)]
@@ -599,7 +618,7 @@ pub struct ConvpcLeafCounts {
     pub flow: u64,
     /// [column][row], NaN = missing.
     pub data: u64,
-    /// [column]: the feature whose flow its leaves get, or CONVPC_NO_FEATURE.
+    /// [repetition][column]: the feature whose flow its leaves get, or CONVPC_NO_FEATURE.
     pub parents: u64,
     /** [leaf row][repetition][channel][2], mean and std, and [leaf row][repetition][channel][4], the second 1/std; read by
     count_location_scale.*/
@@ -615,6 +634,7 @@ pub struct ConvpcLeafCounts {
     pub features: u32,
     pub channels: u32,
     pub repetitions: u32,
+    pub columns: u32,
     /// Rows of the batch, filled up.
     pub stride: u32,
     /// Rows whose flow was computed.
@@ -642,12 +662,13 @@ const _: () = {
     ["Offset of field: ConvpcLeafCounts::channels"][::core::mem::offset_of!(ConvpcLeafCounts, channels) - 68usize];
     ["Offset of field: ConvpcLeafCounts::repetitions"]
         [::core::mem::offset_of!(ConvpcLeafCounts, repetitions) - 72usize];
-    ["Offset of field: ConvpcLeafCounts::stride"][::core::mem::offset_of!(ConvpcLeafCounts, stride) - 76usize];
-    ["Offset of field: ConvpcLeafCounts::rows"][::core::mem::offset_of!(ConvpcLeafCounts, rows) - 80usize];
-    ["Offset of field: ConvpcLeafCounts::statistics"][::core::mem::offset_of!(ConvpcLeafCounts, statistics) - 84usize];
-    ["Offset of field: ConvpcLeafCounts::width"][::core::mem::offset_of!(ConvpcLeafCounts, width) - 88usize];
-    ["Offset of field: ConvpcLeafCounts::values"][::core::mem::offset_of!(ConvpcLeafCounts, values) - 92usize];
-    ["Offset of field: ConvpcLeafCounts::ranges"][::core::mem::offset_of!(ConvpcLeafCounts, ranges) - 96usize];
+    ["Offset of field: ConvpcLeafCounts::columns"][::core::mem::offset_of!(ConvpcLeafCounts, columns) - 76usize];
+    ["Offset of field: ConvpcLeafCounts::stride"][::core::mem::offset_of!(ConvpcLeafCounts, stride) - 80usize];
+    ["Offset of field: ConvpcLeafCounts::rows"][::core::mem::offset_of!(ConvpcLeafCounts, rows) - 84usize];
+    ["Offset of field: ConvpcLeafCounts::statistics"][::core::mem::offset_of!(ConvpcLeafCounts, statistics) - 88usize];
+    ["Offset of field: ConvpcLeafCounts::width"][::core::mem::offset_of!(ConvpcLeafCounts, width) - 92usize];
+    ["Offset of field: ConvpcLeafCounts::values"][::core::mem::offset_of!(ConvpcLeafCounts, values) - 96usize];
+    ["Offset of field: ConvpcLeafCounts::ranges"][::core::mem::offset_of!(ConvpcLeafCounts, ranges) - 100usize];
 };
 /// fold_leaves: what columns that share leaves have counted comes together, and they begin again.
 #[repr(C)]
@@ -682,7 +703,7 @@ repetition.*/
 pub struct ConvpcTopDown {
     /// [repetition][above_features][output]: those of the inputs of the layer above; null: the root's, which is 1.
     pub above: u64,
-    /// [feature]: its feature in `above`, or CONVPC_NO_FEATURE.
+    /// [repetition][feature]: its feature in `above`, or CONVPC_NO_FEATURE.
     pub parents: u64,
     /// [feature]: which weights.
     pub groups: u64,
@@ -722,7 +743,7 @@ const _: () = {
 pub struct ConvpcPoolTopDown {
     /// [repetition][above_features][channel]; null: all are 1.
     pub above: u64,
-    /// [place]: its feature in `above`, or CONVPC_NO_FEATURE.
+    /// [repetition][place]: its feature in `above`, or CONVPC_NO_FEATURE.
     pub parents: u64,
     /// [place]: its row; null: place and row are one.
     pub rows_of: u64,

@@ -90,8 +90,6 @@ pub struct Launch {
     pub nodes: Vec<ConvpcNode>,
     /// Nodes of a block whose rows lie side by side; 1 but for [`Tile::Fold`].
     pub fold: usize,
-    /// Repetitions that blocks are launched for.
-    pub repetitions: usize,
     /// Values of the operand and of the accumulators in shared memory.
     pub shared: (usize, usize),
 }
@@ -104,28 +102,15 @@ impl Launch {
 
     /// Blocks of the grid.
     pub fn blocks(&self, rows: usize) -> usize {
-        self.row_tiles(rows) * (self.nodes.len() / self.fold) * self.repetitions
-    }
-
-    /// For each feature or column of the input the node that reads it, by feature of the output; 0 for what nothing reads.
-    pub(crate) fn parents(&self, inputs: usize) -> Vec<u32> {
-        let mut parents = vec![0; inputs];
-        for node in &self.nodes {
-            let (first, count) = self.inputs_of(node);
-            for &input in &self.list[first..first + count] {
-                parents[input as usize] = node.feature;
-            }
-        }
-        parents
+        self.row_tiles(rows) * (self.nodes.len() / self.fold)
     }
 
     /// The range of the list that a node of a launch of one level reads.
-    fn inputs_of(&self, node: &ConvpcNode) -> (usize, usize) {
-        let (first, count) = match self.steps.get(node.first as usize) {
+    fn inputs_of(&self, node: &ConvpcNode) -> (u32, u32) {
+        match self.steps.get(node.first as usize) {
             Some(step) => (step.first, step.count),
             None => (node.first, node.count),
-        };
-        (first as usize, count as usize)
+        }
     }
 
     /// Bytes of shared memory of a block.
@@ -285,7 +270,7 @@ impl Planner<'_> {
             let input = if layer == 0 { Input::Data } else { Input::Layer(layer - 1) };
             match &self.structure.layers()[layer] {
                 Layer::Leaf(_) => self.gather(layer, input, tree::children),
-                Layer::ProdConv(_) => self.gather(layer, input, Structure::children),
+                Layer::ProdConv(_) => self.gather(layer, input, |s, layer, f, r| s.children(layer, f, r).collect()),
                 _ => self.sum(layer, input, semiring),
             }
         };
@@ -293,17 +278,21 @@ impl Planner<'_> {
     }
 
     /// The children of a sum node in a launch's input.
-    fn inputs(&self, layer: usize, feature: usize, input: Input) -> Vec<usize> {
+    fn inputs(&self, layer: usize, (repetition, feature): (usize, usize), input: Input) -> Vec<usize> {
         match input {
             Input::Layer(below) if below + 1 == layer => vec![feature],
-            _ => tree::children(self.structure, layer, feature),
+            _ => tree::children(self.structure, layer, feature, repetition),
         }
     }
 
-    fn gather(&self, layer: usize, input: Input, children: impl Fn(&Structure, usize, usize) -> Vec<usize>) -> Launch {
-        let repetitions = self.structure.shape(layer).repetitions;
-        let of = |feature| (0, children(self.structure, layer, feature));
-        self.one_level(Kernel::Gather, layer, input, vec![], repetitions, of)
+    fn gather(
+        &self,
+        layer: usize,
+        input: Input,
+        children: impl Fn(&Structure, usize, usize, usize) -> Vec<usize>,
+    ) -> Launch {
+        let of = |(repetition, feature)| (0, children(self.structure, layer, feature, repetition));
+        self.one_level(Kernel::Gather, layer, input, vec![], of)
     }
 
     fn rows_of(&self, layer: usize, input: Input, semiring: Semiring) -> Launch {
@@ -315,8 +304,8 @@ impl Planner<'_> {
             (true, Semiring::MaxProduct) => Kernel::MixMax,
         };
         let level = Level { layer, inputs: matrices.inputs, outputs: matrices.outputs, from: 0, to: 0 };
-        let of = |feature| (matrices.group(feature), self.inputs(layer, feature, input));
-        self.one_level(kernel, layer, input, vec![level], matrices.repetitions, of)
+        let of = |place: (usize, usize)| (matrices.group(place.1), self.inputs(layer, place, input));
+        self.one_level(kernel, layer, input, vec![level], of)
     }
 
     fn one_level(
@@ -325,19 +314,31 @@ impl Planner<'_> {
         output: usize,
         input: Input,
         levels: Vec<Level>,
-        repetitions: usize,
-        of: impl Fn(usize) -> (usize, Vec<usize>),
+        of: impl Fn((usize, usize)) -> (usize, Vec<usize>),
     ) -> Launch {
-        let (mut list, mut nodes) = (Vec::new(), Vec::new());
-        for feature in tree::occupied(self.structure, output) {
-            let (group, inputs) = of(feature);
-            nodes.push(node(feature, group, list.len(), inputs.len()));
+        let mut list = Vec::new();
+        let nodes = self.nodes(output, |place| {
+            let ((group, inputs), first) = (of(place), list.len());
             list.extend(inputs.into_iter().map(|i| i as u32));
-        }
-        Launch { kernel, input, output, levels, list, steps: vec![], nodes, fold: 1, repetitions, shared: (0, 0) }
+            (group, first, list.len() - first)
+        });
+        Launch { kernel, input, output, levels, list, steps: vec![], nodes, fold: 1, shared: (0, 0) }
     }
-}
 
-fn node(feature: usize, group: usize, first: usize, count: usize) -> ConvpcNode {
-    ConvpcNode { feature: feature as u32, group: group as u32, first: first as u32, count: count as u32 }
+    /// The nodes of a layer, given the group, first and count of each (repetition, feature). Where repetitions are alike they
+    /// have the ranges of the first.
+    fn nodes(&self, layer: usize, mut of: impl FnMut((usize, usize)) -> (usize, usize, usize)) -> Vec<ConvpcNode> {
+        let mut nodes: Vec<ConvpcNode> = Vec::new();
+        let (alike, of_first) = (!self.structure.is_shifted(), self.structure.occupied(layer, 0).count());
+        for (at, (repetition, feature)) in tree::nodes(self.structure, layer).enumerate() {
+            let (feature, repetition) = (feature as u32, repetition as u32);
+            nodes.push(if alike && repetition > 0 {
+                ConvpcNode { repetition, ..nodes[at % of_first] }
+            } else {
+                let (group, first, count) = of((repetition as usize, feature as usize));
+                ConvpcNode { feature, repetition, group: group as u32, first: first as u32, count: count as u32 }
+            });
+        }
+        nodes
+    }
 }

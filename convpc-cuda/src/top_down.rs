@@ -30,7 +30,7 @@ struct Level {
 
 /// The distributions of a layer, or the leaves, and the features of the layer above that use them.
 struct Pool {
-    /// `[place]`: the feature whose inputs it is among, or CONVPC_NO_FEATURE.
+    /// `[repetition][place]`: the feature whose inputs it is among, or CONVPC_NO_FEATURE.
     parents: Buffer<u32>,
     /// `[place]`: its row.
     rows_of: Buffer<u32>,
@@ -52,7 +52,7 @@ impl TopDown {
             let Some(matrices) = WeightMatrices::new(structure, layer) else { continue };
             let (shape, input) = (structure.shape(layer), structure.input_shape(layer));
             let groups: Vec<u32> = (0..shape.features()).map(|feature| matrices.group(feature) as u32).collect();
-            let parents = parents(structure, &sums[index + 1..], shape.features());
+            let parents = tree::parents(structure, &sums[index + 1..], shape.features(), shape.repetitions);
             levels.push(Level {
                 layer,
                 matrices,
@@ -73,7 +73,7 @@ impl TopDown {
         let (shape, columns) = (structure.shape(0), structure.variables());
         let rows_of: Vec<u32> = (0..columns).map(|column| structure.leaf_row(column) as u32).collect();
         let leaves = Pool {
-            parents: queue.upload_new(&parents(structure, &sums, columns), Need::Circuit)?,
+            parents: queue.upload_new(&tree::parents(structure, &sums, columns, shape.repetitions), Need::Circuit)?,
             rows_of: queue.upload_new(&rows_of, Need::Circuit)?,
             shared: structure.leaf().shared,
             rows: structure.leaf_rows(),
@@ -129,7 +129,7 @@ impl Pool {
             parents: self.parents.address(),
             rows_of: if self.shared { self.rows_of.address() } else { 0 },
             to: self.used.address(),
-            places: self.parents.len() as u32,
+            places: (self.parents.len() / self.repetitions) as u32,
             above_features: self.above_features as u32,
             rows: self.rows as u32,
             repetitions: self.repetitions as u32,
@@ -137,16 +137,4 @@ impl Pool {
         };
         queue.launch("pool_top_down", arguments, self.used.len().div_ceil(THREADS), 0)
     }
-}
-
-/// For each of so many places the feature, of the lowest of the sum layers above, among whose inputs it is.
-fn parents(structure: &Structure, above: &[usize], places: usize) -> Vec<u32> {
-    let Some(&layer) = above.first() else { return vec![0; places] };
-    let mut parents = vec![params::CONVPC_NO_FEATURE; places];
-    for feature in tree::occupied(structure, layer) {
-        for child in tree::children(structure, layer, feature) {
-            parents[child] = feature as u32;
-        }
-    }
-    parents
 }

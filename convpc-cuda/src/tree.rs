@@ -2,6 +2,8 @@
 
 use convpc_core::{Layer, Structure};
 
+use crate::params;
+
 /// Where the inputs of a launch come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input {
@@ -25,20 +27,38 @@ pub(crate) fn input_of(structure: &Structure, layer: usize) -> Input {
     }
 }
 
-/// The children of a feature of `layer` on the nearest layer below that is no product: features, or data columns. For a
-/// leaf layer its own columns.
-pub(crate) fn children(structure: &Structure, layer: usize, feature: usize) -> Vec<usize> {
+/// The children of a feature of a repetition of `layer` on the nearest layer below that is no product: features, or data
+/// columns. For a leaf layer its own columns. Those of a mixture of repetitions are the same in each.
+pub(crate) fn children(structure: &Structure, layer: usize, feature: usize, repetition: usize) -> Vec<usize> {
     if layer == 0 {
         return structure.pixel_columns(feature).collect();
     }
-    let below = structure.children(layer, feature).into_iter();
+    let below = structure.children(layer, feature, repetition);
     match structure.layers()[layer - 1] {
-        Layer::Leaf(_) | Layer::ProdConv(_) => below.flat_map(|child| children(structure, layer - 1, child)).collect(),
+        Layer::Leaf(_) | Layer::ProdConv(_) => {
+            below.flat_map(|child| children(structure, layer - 1, child, repetition)).collect()
+        }
         _ => below.collect(),
     }
 }
 
-/// The features of a layer that have a scope.
-pub(crate) fn occupied(structure: &Structure, layer: usize) -> impl Iterator<Item = usize> {
-    (0..structure.shape(layer).features()).filter(move |&feature| !structure.is_empty(layer, feature))
+/// The nodes of a layer that have a scope, (repetition, feature), the first repetition's first.
+pub(crate) fn nodes(structure: &Structure, layer: usize) -> impl Iterator<Item = (usize, usize)> {
+    let repetitions = structure.shape(layer).repetitions;
+    (0..repetitions).flat_map(move |r| structure.occupied(layer, r).map(move |feature| (r, feature)))
+}
+
+/// For each of so many inputs (features or data columns) in each of their repetitions, `[repetition][input]`, the feature of the
+/// lowest of the sum layers above that reads it, or CONVPC_NO_FEATURE. Where there is no sum above the root reads all.
+pub(crate) fn parents(structure: &Structure, above: &[usize], inputs: usize, repetitions: usize) -> Vec<u32> {
+    let Some(&layer) = above.first() else { return vec![0; inputs * repetitions] };
+    let mixes = matches!(structure.layers()[layer], Layer::RepetitionMixing(_));
+    let mut parents = vec![params::CONVPC_NO_FEATURE; inputs * repetitions];
+    for (repetition, feature) in nodes(structure, layer) {
+        let read = if mixes { 0..repetitions } else { repetition..repetition + 1 };
+        for child in children(structure, layer, feature, repetition) {
+            read.clone().for_each(|r| parents[r * inputs + child] = feature as u32);
+        }
+    }
+    parents
 }

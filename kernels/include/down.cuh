@@ -18,7 +18,8 @@ struct Sums {
 
     __device__ __forceinline__ Sums(const ConvpcDown &p, uint32_t feature, uint32_t repetition, uint32_t row)
         : y(p.sums.values + value_index(p.sums, p.source.rows, repetition, feature, 0, row)),
-          flow(p.flow + (uint64_t)(repetition * p.flow_features + p.parents[feature]) * p.sums.channels * p.source.rows + row),
+          flow(p.flow + (uint64_t)(repetition * p.flow_features + p.parents[repetition * p.sums.features + feature]) *
+                        p.sums.channels * p.source.rows + row),
           stride(p.source.rows) {}
 
     // Calls f with flow / sum of the outputs first, first + step, … below last; 0, and true is returned, where a sum cannot be

@@ -119,10 +119,12 @@ typedef struct ConvpcSource {
     uint32_t max_product;
 } ConvpcSource;
 
-/** A range of a source's list, and the output feature that it makes. */
+/** A range of a source's list, and the feature and repetition of the output that it makes. */
 typedef struct ConvpcNode {
     /** Output feature. */
     uint32_t feature;
+    /** Of the output; a mixture of repetitions has but one, and reads all. */
+    uint32_t repetition;
     /** Which weights: one matrix a group and repetition. */
     uint32_t group;
     /** Where the node's inputs begin in the source's list. */
@@ -187,8 +189,6 @@ typedef struct ConvpcFused {
     /** Output nodes: `first` and `count` are a range of the steps, `group` is not read. Folded: `fold` nodes a block, which
      *  share weights and have one step each; CONVPC_NO_FEATURE fills up the last block of a group. */
     CONVPC_POINTER(const ConvpcNode) nodes;
-    /** Nodes, or blocks' worth of folded ones. */
-    uint32_t node_count;
     /** Nodes whose rows lie side by side in a tile: 1 but for the folded kernels. */
     uint32_t fold;
     uint32_t level_count;
@@ -206,7 +206,6 @@ typedef struct ConvpcRows {
     CONVPC_POINTER(const ConvpcNode) nodes;
     /** [matrix][output][input], of mix [feature][channel][repetition]; not read by gather. */
     CONVPC_POINTER(const float) linear;
-    uint32_t node_count;
     uint32_t row_tiles;
     /** Rows to compute; the last tile may have more. */
     uint32_t rows;
@@ -218,6 +217,14 @@ typedef struct ConvpcRandom {
     /** The number of the batch's first row. */
     uint64_t first_row;
 } ConvpcRandom;
+
+/** Where a row's repetition is read, where the tables that it goes by depend on it. */
+typedef struct ConvpcMixture {
+    /** The place of the choice between repetitions; CONVPC_NO_PLACE: all rows go by the first tables. */
+    uint32_t place;
+    /** Channels of the mixture. */
+    uint32_t channels;
+} ConvpcMixture;
 
 /** A sum node on the way down. */
 typedef struct ConvpcBranch {
@@ -240,6 +247,8 @@ typedef struct ConvpcChoose {
     /** What the way up left; not read by choose_prior. */
     ConvpcSource source;
     ConvpcRandom random;
+    ConvpcMixture mixture;
+    /** [repetition of the mixture][node] */
     CONVPC_POINTER(const ConvpcBranch) nodes;
     /** [matrix][output][input], of a mixture [feature][channel][repetition] */
     CONVPC_POINTER(const float) linear;
@@ -253,6 +262,7 @@ typedef struct ConvpcChoose {
     uint32_t repetitions;
     /** Whether the edges lead to repetitions, not to channels. */
     uint32_t mixes;
+    uint32_t node_count;
     uint32_t row_tiles;
     /** Rows to take down. */
     uint32_t rows;
@@ -263,6 +273,7 @@ typedef struct ConvpcChoose {
 /** draw, fill_modes: leaves fill in what is missing. */
 typedef struct ConvpcDraw {
     ConvpcRandom random;
+    ConvpcMixture mixture;
     /** The family's own, [leaf row][repetition][channel][parameter]. */
     CONVPC_POINTER(const double) parameters;
     /** As in ConvpcSource. */
@@ -273,7 +284,7 @@ typedef struct ConvpcDraw {
     CONVPC_POINTER(const float) data;
     /** [place][row] */
     CONVPC_POINTER(const uint32_t) choices;
-    /** [column]: the place of the choice that leads to its leaves, or CONVPC_NO_PLACE. */
+    /** [repetition of the mixture][column]: the place of the choice that leads to its leaves, or CONVPC_NO_PLACE. */
     CONVPC_POINTER(const uint32_t) from;
     /** [row][column] */
     CONVPC_POINTER(float) to;
@@ -299,18 +310,17 @@ typedef struct ConvpcDown {
     ConvpcOutput sums;
     /** The flow into the inputs of the layer above, [repetition][flow_features][channel][row]. */
     CONVPC_POINTER(const float) flow;
-    /** For each feature of the sums that of `flow` which is theirs. */
+    /** [repetition][feature]: for each feature of the sums that of `flow` which is theirs. */
     CONVPC_POINTER(const uint32_t) parents;
     /** The result, [repetition][feature][input channel][row]. */
     CONVPC_POINTER(float) below;
-    /** Features whose inputs are ranges of the source's list, by group. */
+    /** Nodes whose inputs are ranges of the source's list, by matrix. */
     CONVPC_POINTER(const ConvpcNode) nodes;
     /** [matrix][output][input], of unmix [feature][channel][repetition] */
     CONVPC_POINTER(const float) linear;
     /** Transposed weights as fragments; not read by unmix. */
     CONVPC_POINTER(const uint32_t) transposed;
     uint32_t flow_features;
-    uint32_t node_count;
     uint32_t row_tiles;
     /** Rows to compute. */
     uint32_t rows;
@@ -338,8 +348,8 @@ typedef struct ConvpcCounts {
     ConvpcDown down;
     /** The result, [part][matrix][output][input]. */
     CONVPC_POINTER(float) partial;
-    /** Where the nodes of each group begin, and where the last end: [groups + 1]. */
-    CONVPC_POINTER(const uint32_t) groups;
+    /** Where the nodes of each matrix begin, and where the last end: [matrices + 1]. */
+    CONVPC_POINTER(const uint32_t) begins;
     uint32_t matrices;
     /** Parts into which the rows and nodes of a matrix are divided. */
     uint32_t parts;
@@ -405,7 +415,7 @@ typedef struct ConvpcLeafCounts {
     CONVPC_POINTER(const float) flow;
     /** [column][row], NaN = missing. */
     CONVPC_POINTER(const float) data;
-    /** [column]: the feature whose flow its leaves get, or CONVPC_NO_FEATURE. */
+    /** [repetition][column]: the feature whose flow its leaves get, or CONVPC_NO_FEATURE. */
     CONVPC_POINTER(const uint32_t) parents;
     /** [leaf row][repetition][channel][2], mean and std, and [leaf row][repetition][channel][4], the second 1/std; read by
      *  count_location_scale. */
@@ -421,6 +431,7 @@ typedef struct ConvpcLeafCounts {
     uint32_t features;
     uint32_t channels;
     uint32_t repetitions;
+    uint32_t columns;
     /** Rows of the batch, filled up. */
     uint32_t stride;
     /** Rows whose flow was computed. */
@@ -452,7 +463,7 @@ typedef struct ConvpcFoldLeaves {
 typedef struct ConvpcTopDown {
     /** [repetition][above_features][output]: those of the inputs of the layer above; null: the root's, which is 1. */
     CONVPC_POINTER(const double) above;
-    /** [feature]: its feature in `above`, or CONVPC_NO_FEATURE. */
+    /** [repetition][feature]: its feature in `above`, or CONVPC_NO_FEATURE. */
     CONVPC_POINTER(const uint32_t) parents;
     /** [feature]: which weights. */
     CONVPC_POINTER(const uint32_t) groups;
@@ -474,7 +485,7 @@ typedef struct ConvpcTopDown {
 typedef struct ConvpcPoolTopDown {
     /** [repetition][above_features][channel]; null: all are 1. */
     CONVPC_POINTER(const double) above;
-    /** [place]: its feature in `above`, or CONVPC_NO_FEATURE. */
+    /** [repetition][place]: its feature in `above`, or CONVPC_NO_FEATURE. */
     CONVPC_POINTER(const uint32_t) parents;
     /** [place]: its row; null: place and row are one. */
     CONVPC_POINTER(const uint32_t) rows_of;

@@ -45,6 +45,15 @@ pub fn all() -> Vec<Circuit> {
         ConvPc::new(3, 3, 1, Family::normal()).channels(130).leaf_channels(9).depth(1),
         ConvPc::new(3, 4, 1, Family::categorical(3)).channels(9).num_classes(10),
         ConvPc::new(4, 3, 1, Family::bernoulli()).channels(5).repetitions(2).num_classes(3),
+        base(Family::categorical(4)).channels(10).leaf_channels(6).shifts([(-1, 0), (2, 1), (0, 0)]),
+        ConvPc::new(5, 3, 1, Family::normal()).channels(12).depth(3).shifts([(-1, -2), (2, 3)]),
+        ConvPc::new(5, 3, 2, Family::binomial(4)).channels(9).depth(3).shifts([(0, 3), (2, -1)]).use_sum_conv(true),
+        ConvPc::new(3, 5, 1, Family::categorical(3))
+            .channels(4)
+            .depth(3)
+            .shifts([(-2, 2), (3, -1)])
+            .shared_leaves(true)
+            .num_classes(2),
     ]
     .into_iter()
     .enumerate()
@@ -56,6 +65,9 @@ pub fn all() -> Vec<Circuit> {
     let whole = ConvPc::new(4, 5, 1, Family::categorical(3)).channels(12).depth(2).build(9).expect("a circuit");
     let dropped = [0, 1, 2, 3, 4, 7, 12].into_iter().collect();
     circuits.push(whole.marginalize(&dropped, false).expect("a smaller circuit"));
+    let shifted = ConvPc::new(4, 5, 1, Family::normal()).channels(9).depth(3).shifts([(-2, 1), (2, -1)]).build(11);
+    let dropped = [0, 1, 2, 5, 6, 7, 12].into_iter().collect();
+    circuits.push(shifted.and_then(|shifted| shifted.marginalize(&dropped, true)).expect("a smaller circuit"));
     let shared = ConvPc::new(3, 2, 3, Family::binomial(3)).channels(7).depth(2).shared_leaves(true).build(10);
     let dropped = [0, 3, 4, 8, 16].into_iter().collect();
     circuits.push(shared.and_then(|shared| shared.marginalize(&dropped, true)).expect("a smaller circuit"));
@@ -92,14 +104,18 @@ pub fn random() -> impl Strategy<Value = (Circuit, Precision, u64)> {
         Family::binomial(6),
         Family::discretized_logistic(5),
     ];
-    let shape = (1..40usize, 1..20usize, 1..4usize, 1..3usize, 1..3usize, any::<[bool; 2]>());
+    let shape = (1..40usize, 1..20usize, 1..4usize, 1..3usize, 1..3usize, any::<[bool; 3]>());
     let circuit =
         (size, prop::sample::select(families), shape, any::<u64>()).prop_map(|(size, family, shape, seed)| {
-            let (channels, leaf_channels, kernel_size, depth, repetitions, [use_sum_conv, shared_leaves]) = shape;
+            let (channels, leaf_channels, kernel_size, depth, repetitions, [use_sum_conv, shared_leaves, shifted]) =
+                shape;
             let convpc = ConvPc::new(size.0, size.1, size.2, family).channels(channels).leaf_channels(leaf_channels);
             let convpc =
                 convpc.kernel_size(kernel_size).depth(depth).repetitions(repetitions).use_sum_conv(use_sum_conv);
-            convpc.shared_leaves(shared_leaves).build(seed).expect("a circuit")
+            let convpc = convpc.shared_leaves(shared_leaves);
+            // Where there is no room to shift, repetitions are alike.
+            let shifts = convpc.clone().shifts([(0, 0), (1, 0)]).build(seed);
+            if shifted { shifts.or_else(|_| convpc.build(seed)) } else { convpc.build(seed) }.expect("a circuit")
         });
     (circuit, prop::sample::select(Precision::ALL.to_vec()), 1..80u64)
 }

@@ -191,7 +191,7 @@ pub fn batches(executable: &dyn Executable, data: &Array2<f32>) {
 pub(crate) fn sum_nodes(structure: &Structure) -> usize {
     let nodes = |layer: usize| {
         let shape = structure.shape(layer);
-        (0..shape.features()).filter(|&f| !structure.is_empty(layer, f)).count()
+        (0..shape.repetitions).map(|r| structure.occupied(layer, r).count()).max().unwrap_or(0)
     };
     let sums = structure.layers().iter().enumerate();
     sums.filter(|(_, kind)| matches!(kind, Layer::Sum(_) | Layer::SumConv(_))).map(|(layer, _)| nodes(layer)).sum()

@@ -30,7 +30,7 @@ fn classes_in_every_precision() {
     let _device = device();
     let circuits = circuits::all();
     let with_classes = || circuits.iter().filter(|circuit| circuit.structure().num_classes().is_some());
-    assert_eq!(with_classes().count(), 2);
+    assert_eq!(with_classes().count(), 3);
     for precision in Precision::ALL {
         with_classes().for_each(|circuit| classes::against_float64(&subject(precision), circuit, 70));
     }

@@ -1,6 +1,6 @@
 //! Hand-made chains with odd kernels and paddings against the sum over all assignments of their variables.
 
-use convpc::{Circuit, Family, Leaf, Mpe, Padding, ProdConv, Scope, Semiring, Structure};
+use convpc::{Circuit, Family, Leaf, Mpe, Padding, Paddings, ProdConv, Scope, Semiring, Structure};
 use ndarray::{Array2, Axis};
 use proptest::prelude::*;
 use testsuite::{agrees, assert_close, assignments, subjects};
@@ -19,13 +19,15 @@ fn circuit() -> impl Strategy<Value = Circuit> {
         Just(Family::discretized_logistic(3))
     ];
     let product = ((1..4usize, 1..4usize), (0..4usize, 0..4usize), (any::<bool>(), any::<bool>()));
+    // How far each repetition after the first moves, at most as far as there is padding.
+    let shifts = prop_oneof![Just([(0, 0); 2]), any::<[(u8, u8); 2]>()];
     // Channels and repetitions; a sum right above the leaf; the kernel of the sums, 0 for Sum.
     let sums = (1..4usize, 1..4usize, 1..4usize, any::<bool>(), 0..4usize);
-    (image, family, product, sums, any::<u64>())
+    (image, family, product, shifts, sums, any::<u64>())
         .prop_filter("few assignments", |((h, w, colors), family, ..)| {
             family.cardinality().unwrap().checked_pow((h * w * colors) as u32).is_some_and(|n| n <= MOST)
         })
-        .prop_map(|((height, width, colors), family, (kernel, before, more), sums, seed)| {
+        .prop_map(|((height, width, colors), family, (kernel, before, more), shifts, sums, seed)| {
             let (leaf_channels, channels, repetitions, early, sum_kernel) = sums;
             let after = |size: usize, before: usize, kernel: usize, more: bool| {
                 (size + before).next_multiple_of(kernel) - size - before + if more { kernel } else { 0 }
@@ -38,6 +40,16 @@ fn circuit() -> impl Strategy<Value = Circuit> {
             };
             let grid =
                 ((height + padding.top + padding.bottom) / kernel.0, (width + padding.left + padding.right) / kernel.1);
+            let around = |size: usize, by: u8| (usize::from(by) % (size + 1), size - usize::from(by) % (size + 1));
+            let shifted = |(down, right): (u8, u8)| {
+                let Padding { top, left, bottom, right: rest } = padding;
+                let ((top, bottom), (left, right)) = (around(top + bottom, down), around(left + rest, right));
+                Padding { top, left, bottom, right }
+            };
+            let paddings: Paddings = match shifts {
+                [(0, 0), (0, 0)] => padding.into(),
+                _ => [padding].into_iter().chain(shifts.map(shifted)).take(repetitions).collect::<Vec<_>>().into(),
+            };
             let leaf = Leaf::new(height, width, colors, family, leaf_channels).repetitions(repetitions);
             let sum = |chain: convpc::StructureBuilder| match sum_kernel {
                 0 => chain.sum(channels),
@@ -47,7 +59,7 @@ fn circuit() -> impl Strategy<Value = Circuit> {
             if early {
                 chain = sum(chain);
             }
-            chain = sum(chain.prod_conv(ProdConv::new(kernel.0, kernel.1).padding(padding)));
+            chain = sum(chain.prod_conv(ProdConv::new(kernel.0, kernel.1).padding(paddings)));
             chain = chain.prod_conv(ProdConv::new(grid.0, grid.1)).sum(1);
             if repetitions > 1 {
                 chain = chain.repetition_mixing();

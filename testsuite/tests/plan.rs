@@ -34,15 +34,18 @@ fn sums_and_root(structure: &Structure) -> Vec<usize> {
     (0..layers.len()).filter(kept).collect()
 }
 
-/// The scope of every output feature as the launches wire it.
-fn scopes(plan: &Plan, structure: &Structure) -> HashMap<(usize, u32), Vec<usize>> {
-    let mut of: HashMap<(usize, u32), Vec<usize>> = HashMap::new();
+/// Layer, repetition and feature.
+type Place = (usize, u32, u32);
+
+/// The scope of every output feature of each repetition as the launches wire it.
+fn scopes(plan: &Plan, structure: &Structure) -> HashMap<Place, Vec<usize>> {
+    let mut of: HashMap<Place, Vec<usize>> = HashMap::new();
     for launch in &plan.launches {
-        let read = |first: u32, count: u32, of: &HashMap<(usize, u32), Vec<usize>>| -> Vec<usize> {
+        let read = |repetition: u32, first: u32, count: u32, of: &HashMap<Place, Vec<usize>>| -> Vec<usize> {
             let list = &launch.list[first as usize..(first + count) as usize];
             let of_one = |i: &u32| match launch.input {
                 Input::Data => vec![structure.columns()[*i as usize].variable],
-                Input::Layer(layer) => of[&(layer, *i)].clone(),
+                Input::Layer(layer) => of[&(layer, repetition, *i)].clone(),
             };
             list.iter().flat_map(of_one).collect()
         };
@@ -54,7 +57,7 @@ fn scopes(plan: &Plan, structure: &Structure) -> HashMap<(usize, u32), Vec<usize
                     for step in &launch.steps[node.first as usize..(node.first + node.count) as usize] {
                         let level = step.level as usize;
                         let scope = match level {
-                            0 => read(step.first, step.count, &of),
+                            0 => read(node.repetition, step.first, step.count, &of),
                             _ => accumulated[level - 1].clone(),
                         };
                         if step.fresh == 1 {
@@ -64,9 +67,9 @@ fn scopes(plan: &Plan, structure: &Structure) -> HashMap<(usize, u32), Vec<usize
                     }
                     accumulated.pop().unwrap()
                 }
-                _ => read(node.first, node.count, &of),
+                _ => read(node.repetition, node.first, node.count, &of),
             };
-            of.insert((launch.output, node.feature), scope);
+            of.insert((launch.output, node.repetition, node.feature), scope);
         }
     }
     of
@@ -83,13 +86,13 @@ fn launches_wire_every_feature_to_its_scope() {
                     for purpose in PURPOSES {
                         let plan = Plan::new(&structure, rows, purpose, precision, limits);
                         let of = scopes(&plan, &structure);
-                        assert!(of.contains_key(&(root, 0)), "{plan}");
-                        for ((layer, feature), mut scope) in of {
+                        assert!(of.contains_key(&(root, 0, 0)), "{plan}");
+                        for ((layer, repetition, feature), mut scope) in of {
                             let count = scope.len();
                             scope.sort_unstable();
                             scope.dedup();
                             assert_eq!(count, scope.len(), "a variable twice: {plan}");
-                            let expected = structure.scope(layer, feature as usize);
+                            let expected = structure.scope(layer, feature as usize, repetition as usize);
                             assert_eq!(scope.into_iter().collect::<Scope>(), expected, "{plan}");
                         }
                         let outputs = plan.launches.iter().map(|launch| launch.output).collect::<Vec<_>>();
@@ -182,9 +185,10 @@ fn patches_that_share_weights_are_folded() {
         assert_eq!(first.blocks(rows), 4 * 196_usize.div_ceil(first.fold));
         let matrices = WeightMatrices::new(&structure, first.output).unwrap();
         for block in first.nodes.chunks(first.fold) {
-            let mut groups = block.iter().filter(|n| n.feature != u32::MAX).map(|n| matrices.group(n.feature as usize));
-            let group = groups.next().unwrap();
-            assert!(groups.all(|g| g == group), "a block has the weights of one kernel position");
+            let there = block.iter().filter(|n| n.feature != u32::MAX);
+            let mut used = there.map(|n| (matrices.group(n.feature as usize), n.repetition));
+            let first = used.next().unwrap();
+            assert!(used.all(|matrix| matrix == first), "a block has the weights of one kernel position");
         }
     }
     assert_eq!(Plan::new(&structure, 9, Purpose::Root, Precision::F32, H100).launches[0].fold, 1);
@@ -194,13 +198,15 @@ fn descents(structure: &Structure, rows: usize, precision: Precision, limits: Li
     Descents::new(structure, &Plan::new(structure, rows, Purpose::Learn, precision, limits), precision, limits)
 }
 
-/// The nearest node above a feature that is a sum's, if there is one.
-fn sum_above(structure: &Structure, layer: usize, feature: usize) -> Option<usize> {
+/// The nearest node above a feature of a repetition that is a sum's, if there is one.
+fn sum_above(structure: &Structure, layer: usize, feature: usize, repetition: usize) -> Option<usize> {
     let above = layer + 1;
     let kind = structure.layers().get(above)?;
     let mut features = 0..structure.shape(above).features();
-    let parent = features.find(|&f| structure.children(above, f).contains(&feature))?;
-    if matches!(kind, Layer::ProdConv(_)) { sum_above(structure, above, parent) } else { Some(parent) }
+    // Above a mixture there is one.
+    let of_parent = repetition.min(structure.shape(above).repetitions - 1);
+    let parent = features.find(|&f| structure.children(above, f, of_parent).any(|child| child == feature))?;
+    if matches!(kind, Layer::ProdConv(_)) { sum_above(structure, above, parent, of_parent) } else { Some(parent) }
 }
 
 #[test]
@@ -216,15 +222,21 @@ fn the_way_down_passes_every_sum_once_and_knows_its_parents() {
             for descent in &down.layers {
                 let matrices = &descent.matrices;
                 let shape = structure.shape(descent.layer);
-                let occupied = (0..shape.features()).filter(|&f| !structure.is_empty(descent.layer, f));
-                let mut seen: Vec<usize> = descent.nodes.iter().map(|n| n.feature as usize).collect();
-                for (group, ends) in descent.groups.windows(2).enumerate() {
+                let occupied =
+                    (0..shape.repetitions).flat_map(|r| structure.occupied(descent.layer, r).map(move |f| (r, f)));
+                let mut seen: Vec<_> =
+                    descent.nodes.iter().map(|n| (n.repetition as usize, n.feature as usize)).collect();
+                for (matrix, ends) in descent.begins.windows(2).enumerate() {
                     let nodes = &descent.nodes[ends[0] as usize..ends[1] as usize];
-                    assert!(nodes.iter().all(|n| matrices.group(n.feature as usize) == group));
+                    for node in nodes {
+                        let group = matrices.group(node.feature as usize);
+                        assert_eq!(group * matrices.repetitions + node.repetition as usize, matrix);
+                    }
                 }
-                for &feature in &seen {
-                    let parent = sum_above(&structure, descent.layer, feature).unwrap_or(0);
-                    assert_eq!(descent.parents[feature] as usize, parent, "layer {}", descent.layer);
+                for &(repetition, feature) in &seen {
+                    let parent = sum_above(&structure, descent.layer, feature, repetition).unwrap_or(0);
+                    let given = descent.parents[repetition * shape.features() + feature];
+                    assert_eq!(given as usize, parent, "layer {}", descent.layer);
                 }
                 seen.sort_unstable();
                 assert!(seen.into_iter().eq(occupied));
@@ -232,7 +244,7 @@ fn the_way_down_passes_every_sum_once_and_knows_its_parents() {
                 if let Flow::Product(..) = descent.flow {
                     // Every output is staged, a whole number of steps at a time; every part has something to add.
                     assert!(descent.at_a_time.is_multiple_of(16) && descent.at_a_time > 0);
-                    let largest = descent.groups.windows(2).map(|g| g[1] - g[0]).max().unwrap() as usize;
+                    let largest = descent.begins.windows(2).map(|g| g[1] - g[0]).max().unwrap() as usize;
                     assert!(descent.parts <= largest * down.rows.div_ceil(16));
                 }
             }

@@ -1,8 +1,8 @@
-use std::{error::Error, path::Path};
+use std::{error::Error, fmt, path::Path};
 
 use clap::{Args, ValueEnum};
 use convpc::{
-    Circuit, ConvPc, Initialization, Layer, LeafInitialization, Split,
+    Circuit, ConvPc, Initialization, Layer, LeafInitialization, Padding, Paddings, Split, Structure,
     data::{ImageShape, Images},
 };
 use ndarray::ArrayView2;
@@ -42,6 +42,11 @@ pub(crate) struct Architecture {
     /// Independent copies [default: 1]
     #[arg(long)]
     repetitions: Option<usize>,
+    /// Repetitions whose bottom paddings are shifted, each by so many rows and columns, by which the image moves down and to the
+    /// right on the padded grid: -1:-1,0:0,1:1 makes three.
+    #[arg(long, value_name = "ROWS:COLUMNS", value_delimiter = ',', allow_hyphen_values = true, value_parser = shift)]
+    #[arg(conflicts_with = "repetitions")]
+    shifts: Option<Vec<Shift>>,
     /// Share weights between patches.
     #[arg(long)]
     use_sum_conv: bool,
@@ -78,6 +83,22 @@ pub(crate) struct Architecture {
     /// Variables a pixel.
     #[arg(long)]
     colors: Option<usize>,
+}
+
+/// Rows and columns that a repetition's image moves by.
+#[derive(Clone, Copy)]
+struct Shift(isize, isize);
+
+impl fmt::Display for Shift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.0, self.1)
+    }
+}
+
+fn shift(text: &str) -> Result<Shift, String> {
+    let numbers = text.split_once(':').and_then(|(rows, columns)| Some((rows.parse().ok()?, columns.parse().ok()?)));
+    let (rows, columns) = numbers.ok_or("expected rows and columns, as in -1:2")?;
+    Ok(Shift(rows, columns))
 }
 
 /// The names of the splits.
@@ -131,6 +152,9 @@ impl Architecture {
         }
         if let Some(depth) = self.depth {
             convpc = convpc.depth(depth);
+        }
+        if let Some(shifts) = &self.shifts {
+            convpc = convpc.shifts(shifts.iter().map(|Shift(rows, columns)| (*rows, *columns)).collect::<Vec<_>>());
         }
         Ok(self.initialization()?.circuit(convpc.structure()?, rows, seed)?)
     }
@@ -234,6 +258,7 @@ impl Architecture {
             ("--depth", number(self.depth), (above.len() / a_level).to_string()),
             ("--kernel-size", number(self.kernel_size), distinct(kernels)),
             ("--repetitions", number(self.repetitions), leaf.repetitions.to_string()),
+            ("--shifts", self.shifts.as_deref().map(shifts_text), shifts_text(&shifts(circuit.structure()))),
             ("--classes", number(self.classes), number(classes).unwrap_or_else(|| "none".into())),
             ("--height", number(self.height), leaf.height.to_string()),
             ("--width", number(self.width), leaf.width.to_string()),
@@ -258,6 +283,25 @@ impl Architecture {
              with it, or train anew to another file, without --resume"
         ))
     }
+}
+
+/// How far the paddings of a circuit's bottom product are from even ones; nothing where all are padded alike.
+fn shifts(structure: &Structure) -> Vec<Shift> {
+    let bottom = structure.layers().iter().find_map(|layer| match layer {
+        Layer::ProdConv(product) => Some(&product.padding),
+        _ => None,
+    });
+    let Some(Paddings::Each(paddings)) = bottom else { return vec![] };
+    let shift = |padding: &Padding| {
+        let even = Padding::split(padding.top + padding.bottom, padding.left + padding.right);
+        Shift(padding.top as isize - even.top as isize, padding.left as isize - even.left as isize)
+    };
+    paddings.iter().map(shift).collect()
+}
+
+/// Shifts as --shifts says them.
+fn shifts_text(shifts: &[Shift]) -> String {
+    if shifts.is_empty() { "none".into() } else { shifts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",") }
 }
 
 /// The size of a patch as --kernel-size says it, which knows only squares.

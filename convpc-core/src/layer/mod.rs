@@ -110,17 +110,19 @@ impl Layer {
 }
 
 impl std::fmt::Display for Layer {
-    /// The kind with its arguments, as in `ProdConv 2×2 pad 1,1,2,2` (top, left, bottom, right).
+    /// The kind with its arguments, as in `ProdConv 2×2 pad 1,1,2,2` (top, left, bottom, right), with ` or ` between the
+    /// paddings of repetitions that differ.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.kind())?;
         match self {
             Layer::Leaf(leaf) => {
                 write!(f, " {}{}", leaf.family.name(), if leaf.shared { ", shared" } else { "" })
             }
-            Layer::ProdConv(ProdConv { kernel: (rows, columns), padding: p }) => {
-                write!(f, " {rows}×{columns}")?;
-                if *p != Default::default() {
-                    write!(f, " pad {},{},{},{}", p.top, p.left, p.bottom, p.right)?;
+            Layer::ProdConv(product) => {
+                write!(f, " {}×{}", product.kernel.0, product.kernel.1)?;
+                if product.padding != Default::default() {
+                    let paddings = product.padding.as_slice().iter().map(ToString::to_string).collect::<Vec<_>>();
+                    write!(f, " pad {}", paddings.join(" or "))?;
                 }
                 Ok(())
             }

@@ -43,9 +43,10 @@ fn leaf(circuit: &Circuit, data: &Array2<f64>, semiring: Semiring) -> Array4<f64
 /// `y[(i,j),c,r] = sum of x[(i·kh+a−top, j·kw+b−left),c,r]`; a child with an empty scope is the constant 0.
 fn product(circuit: &Circuit, layer: usize, x: &Array4<f64>) -> Array4<f64> {
     let (structure, shape) = (circuit.structure(), circuit.structure().shape(layer));
-    let children: Vec<Vec<usize>> = (0..shape.features()).map(|f| structure.children(layer, f)).collect();
+    let of_repetition = |r| (0..shape.features()).map(move |f| structure.children(layer, f, r).collect()).collect();
+    let children: Vec<Vec<Vec<usize>>> = (0..shape.repetitions).map(of_repetition).collect();
     Array4::from_shape_fn((shape.repetitions, shape.features(), shape.channels, x.dim().3), |(r, f, c, row)| {
-        children[f].iter().map(|&child| x[[r, child, c, row]]).sum()
+        children[r][f].iter().map(|&child| x[[r, child, c, row]]).sum()
     })
 }
 
@@ -54,7 +55,7 @@ fn sum(circuit: &Circuit, layer: usize, x: &Array4<f64>, semiring: Semiring) -> 
     let (structure, shape) = (circuit.structure(), circuit.structure().shape(layer));
     let (edges, weights) = (structure.edges(layer).expect("a sum"), circuit.parameters().slice(layer));
     Array4::from_shape_fn((shape.repetitions, shape.features(), shape.channels, x.dim().3), |(r, f, d, row)| {
-        if structure.is_empty(layer, f) {
+        if structure.is_empty(layer, f, r) {
             return 0.0;
         }
         let terms = edges.of(f, d, r).map(|e| weights[e.weight].ln() + x[[e.repetition, f, e.channel, row]]);

@@ -20,13 +20,13 @@ impl Walk<'_, '_> {
         counts: &mut [f32],
     ) {
         let model = self.model;
-        if model.structure.is_empty(layer, feature) {
+        if model.structure.is_empty(layer, feature, repetition) {
             return;
         }
         match &model.structure.layers()[layer] {
             Layer::Leaf(_) => self.leaf(feature, repetition, flow, counts),
             Layer::ProdConv(_) => {
-                for child in model.children(layer, feature) {
+                for child in model.structure.children(layer, feature, repetition) {
                     self.downward(layer - 1, child, repetition, flow, counts);
                 }
             }

@@ -40,7 +40,7 @@ impl Walk<'_, '_> {
         let (n, width, channels) = (self.tile.n, self.tile.width, self.model.structure.shape(layer).channels);
         let row_of = |panel: usize, at: usize| at / width * n + panel * width + at % width;
         let mut logs = vec![0.0; channels * n];
-        if self.model.structure.is_empty(layer, feature) {
+        if self.model.structure.is_empty(layer, feature, repetition) {
             return logs;
         }
         self.work.prepare(self.model.sums.len());
@@ -89,7 +89,7 @@ impl Walk<'_, '_> {
         let model = self.model;
         match &model.structure.layers()[layer] {
             Layer::ProdConv(_) => {
-                for child in model.children(layer, feature) {
+                for child in model.structure.children(layer, feature, repetition) {
                     self.upward(layer - 1, child, repetition, above);
                 }
             }
@@ -106,7 +106,7 @@ impl Walk<'_, '_> {
     fn logarithms(&mut self, layer: usize, feature: usize, repetition: usize, panel: usize, out: &mut [f32]) {
         let model = self.model;
         if layer > 0 {
-            for child in model.children(layer, feature) {
+            for child in model.structure.children(layer, feature, repetition) {
                 self.logarithms(layer - 1, child, repetition, panel, out);
             }
             return;

@@ -7,13 +7,14 @@ use crate::{
     compiled::{self, Memory},
     driver::{Buffer, Need, Queue},
     error::CudaError,
-    params::{self, ConvpcBranch, ConvpcChoose, ConvpcDraw, ConvpcRandom, ConvpcSource},
+    params::{self, ConvpcBranch, ConvpcChoose, ConvpcDraw, ConvpcMixture, ConvpcRandom, ConvpcSource},
 };
 
 /// A choices's tables in device memory.
 pub(crate) struct Tables {
     layers: Vec<Layer>,
     columns: Buffer<u32>,
+    mixture: ConvpcMixture,
     /// The logarithm of the base measure of each value, where the family draws with it.
     base: Option<Buffer<f64>>,
     pub(crate) places: usize,
@@ -46,7 +47,7 @@ pub(crate) struct Call<'a> {
 
 impl Tables {
     pub(crate) fn new(queue: &Queue, structure: &Structure) -> Result<Self, CudaError> {
-        let Choices { layers, columns, places } = Choices::new(structure);
+        let Choices { layers, columns, mixture, places } = Choices::new(structure);
         let layer = |branches: Branches| {
             let words = |n: &ConvpcBranch| [n.place, n.from, n.group, n.first, n.count, n.number];
             let nodes: Vec<u32> = branches.nodes.iter().flat_map(words).collect();
@@ -59,6 +60,7 @@ impl Tables {
         Ok(Tables {
             layers: layers.into_iter().map(layer).collect::<Result<_, _>>()?,
             columns: queue.upload_new(&columns, Need::Circuit)?,
+            mixture,
             base: base.map(|base| queue.upload_new(&base, Need::Circuit)).transpose()?,
             places,
         })
@@ -72,8 +74,8 @@ impl Tables {
             (Choice::Sample { .. }, None) => "choose_prior",
         };
         for layer in &self.layers {
-            let arguments = layer.arguments(structure, call);
-            queue.launch(kernel, arguments, arguments.row_tiles as usize * layer.branches.nodes.len(), 0)?;
+            let arguments = layer.arguments(structure, self.mixture, call);
+            queue.launch(kernel, arguments, (arguments.row_tiles * arguments.node_count) as usize, 0)?;
         }
         let tile = params::CONVPC_TRANSPOSE_TILE as usize;
         let blocks = call.rows.div_ceil(tile) * structure.variables().div_ceil(tile);
@@ -85,6 +87,7 @@ impl Tables {
         let (family, shape) = (structure.leaf().family, structure.shape(0));
         Ok(ConvpcDraw {
             random: call.random(),
+            mixture: self.mixture,
             parameters: call.model.drawn_from(),
             leaf_rows: call.model.leaf_rows(),
             base: self.base.as_ref().map_or(0, Buffer::address),
@@ -105,8 +108,10 @@ impl Tables {
 }
 
 impl Layer {
-    fn arguments(&self, structure: &Structure, call: Call) -> ConvpcChoose {
-        let Branches { layer, input, .. } = self.branches;
+    fn arguments(&self, structure: &Structure, mixture: ConvpcMixture, call: Call) -> ConvpcChoose {
+        let Branches { layer, input, repetitions, .. } = self.branches;
+        // Rows have no repetition of their own before they are through the mixture.
+        let place = if repetitions > 1 { mixture.place } else { params::CONVPC_NO_PLACE };
         let weights = call.model.sums[layer].as_ref().expect("a sum-like layer");
         let of_memory = |(memory, semiring)| {
             compiled::source(structure, input, call.stride as u32, semiring, memory, self.list.address())
@@ -114,6 +119,7 @@ impl Layer {
         ConvpcChoose {
             source: call.observed.map_or_else(ConvpcSource::default, of_memory),
             random: call.random(),
+            mixture: ConvpcMixture { place, ..mixture },
             nodes: self.nodes.address(),
             linear: weights.linear.address(),
             choices: call.choices.address(),
@@ -121,6 +127,7 @@ impl Layer {
             outputs: weights.matrices.outputs as u32,
             repetitions: weights.matrices.repetitions as u32,
             mixes: u32::from(weights.matrices.mixes_repetitions()),
+            node_count: (self.branches.nodes.len() / repetitions) as u32,
             row_tiles: call.rows.div_ceil(params::CONVPC_THREADS as usize) as u32,
             rows: call.rows as u32,
             stride: call.stride as u32,

@@ -74,7 +74,6 @@ fn arguments(
         transposed: weights.transposed.as_ref().map_or(0, Buffer::address),
         // The root's flow is that of one feature.
         flow_features: descent.above.map_or(1, |layer| structure.shape(layer).features()) as u32,
-        node_count: descent.nodes.len() as u32,
         row_tiles: rows.div_ceil(descent.flow.columns()) as u32,
         rows: rows as u32,
         at_a_time: descent.at_a_time as u32,
@@ -112,7 +111,7 @@ fn counts(
     let gather = Arguments::Counts(ConvpcCounts {
         down: ConvpcDown { row_tiles: (rows / tile) as u32, ..down },
         partial,
-        groups: tables.upload(&descent.groups)?,
+        begins: tables.upload(&descent.begins)?,
         matrices: (matrices.groups * matrices.repetitions) as u32,
         parts: descent.parts as u32,
     });

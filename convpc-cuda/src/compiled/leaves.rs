@@ -32,6 +32,7 @@ pub(super) fn leaves(
         features: plan.layers.last().map_or(1, |lowest| structure.shape(lowest.layer).features()) as u32,
         channels: shape.channels as u32,
         repetitions: shape.repetitions as u32,
+        columns: structure.variables() as u32,
         stride: row_stride(stride(plan.rows))?,
         rows: plan.rows as u32,
         statistics: structure.leaf().family.statistics() as u32,

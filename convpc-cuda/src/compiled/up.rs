@@ -38,7 +38,7 @@ fn prepare(
     let levels = tables.upload(&levels.collect::<Vec<u32>>())?;
     let source = source(structure, launch.input, stride, plan.purpose.semiring(), memory, list);
     let output = output(structure, launch.output, plan.purpose.keeps_maxima(), memory);
-    let (node_count, row_tiles) = ((launch.nodes.len() / launch.fold) as u32, launch.row_tiles(rows) as u32);
+    let row_tiles = launch.row_tiles(rows) as u32;
     let linear = launch.levels.first().map_or(0, |level| memory.weights(level.layer).linear.address());
     let arguments = match launch.kernel {
         Kernel::Fused(..) => Arguments::Fused(ConvpcFused {
@@ -47,14 +47,13 @@ fn prepare(
             levels,
             steps,
             nodes,
-            node_count,
             fold: launch.fold as u32,
             level_count: launch.levels.len() as u32,
             row_tiles,
             operand: launch.shared.0 as u32,
             accumulators: launch.shared.1 as u32,
         }),
-        _ => Arguments::Rows(ConvpcRows { source, output, nodes, linear, node_count, row_tiles, rows: rows as u32 }),
+        _ => Arguments::Rows(ConvpcRows { source, output, nodes, linear, row_tiles, rows: rows as u32 }),
     };
     Ok(Prepared {
         entry: launch.kernel.entry(),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use convpc_core::{Precision, Structure, WeightMatrices};
 
-use super::{Launch, LeafCounts, Limits, Plan, Tile, fuse, node, stride};
+use super::{Launch, LeafCounts, Limits, Plan, Tile, fuse, stride};
 use crate::{
     params::{self, ConvpcNode},
     tree::{self, Input},
@@ -56,11 +56,11 @@ pub struct Descent {
     pub input: Input,
     /// Features or columns of the input, by node.
     pub list: Vec<u32>,
-    /// The nodes, by group.
+    /// The nodes, by matrix.
     pub nodes: Vec<ConvpcNode>,
-    /// Where the nodes of each group begin, and where the last end.
-    pub groups: Vec<u32>,
-    /// For each feature the node of the layer above that reads it; 0 where there is none.
+    /// Where the nodes of each matrix begin, and where the last end.
+    pub begins: Vec<u32>,
+    /// `[repetition][feature]`: the feature of the layer above that reads it; `u32::MAX` where there is none.
     pub parents: Vec<u32>,
     /// The layer's weights.
     pub matrices: WeightMatrices,
@@ -73,7 +73,7 @@ pub struct Descent {
 impl Descent {
     /// Blocks of the grid that computes the flow.
     pub fn blocks(&self, rows: usize) -> usize {
-        rows.div_ceil(self.flow.columns()) * self.nodes.len() * self.matrices.repetitions
+        rows.div_ceil(self.flow.columns()) * self.nodes.len()
     }
 
     /// Blocks of the grid that computes the counts; none for a mixture of repetitions.
@@ -120,17 +120,13 @@ impl Descents {
         let sums = tree::sums(structure);
         let launch = |layer: usize| up.launches.iter().find(|launch| launch.output == layer);
         let describe = |(index, &layer): (usize, &usize)| {
-            let above = sums.get(index + 1).copied();
-            let parents = match above.and_then(launch) {
-                Some(above) => above.parents(structure.shape(layer).features()),
-                None => vec![0; structure.shape(layer).features()],
-            };
+            let (above, shape) = (sums.get(index + 1).copied(), structure.shape(layer));
+            let parents = tree::parents(structure, &sums[index + 1..], shape.features(), shape.repetitions);
             descent(structure, launch(layer)?, above, parents, up.rows, precision, limits)
         };
         let layers = sums.iter().enumerate().rev().filter_map(describe).collect();
-        let columns = structure.variables();
-        let parents = sums.first().and_then(|&layer| launch(layer)).map(|lowest| lowest.parents(columns));
-        let leaves = LeafCounts::new(structure, parents.unwrap_or_else(|| vec![0; columns]), limits);
+        let parents = tree::parents(structure, &sums, structure.variables(), structure.shape(0).repetitions);
+        let leaves = LeafCounts::new(structure, parents, limits);
         Descents { rows: up.rows, layers, leaves }
     }
 
@@ -176,8 +172,8 @@ impl fmt::Display for Descents {
                 descent.counts_blocks(),
             )?;
         }
-        let LeafCounts { entry, parents, blocks, shared_bytes, .. } = &self.leaves;
-        writeln!(f, "{entry:<18} leaves    {} column(s), {blocks} block(s), {shared_bytes} bytes shared", parents.len())
+        let LeafCounts { entry, columns, blocks, shared_bytes, .. } = &self.leaves;
+        writeln!(f, "{entry:<18} leaves    {columns} column(s), {blocks} block(s), {shared_bytes} bytes shared")
     }
 }
 
@@ -231,25 +227,26 @@ fn descent(
     let layer = launch.output;
     let matrices = WeightMatrices::new(structure, layer)?;
     let mut nodes: Vec<ConvpcNode> = launch.nodes.iter().map(|n| own_inputs(launch, &matrices, n)).collect();
-    nodes.sort_by_key(|n| n.group);
-    let begin = |group: usize| nodes.partition_point(|n| (n.group as usize) < group) as u32;
-    let groups: Vec<u32> = (0..=matrices.groups).map(begin).collect();
+    let matrix = |n: &ConvpcNode| n.group as usize * matrices.repetitions + n.repetition as usize;
+    nodes.sort_by_key(matrix);
+    let begin = |at: usize| nodes.partition_point(|n| matrix(n) < at) as u32;
+    let begins: Vec<u32> = (0..=matrices.groups * matrices.repetitions).map(begin).collect();
     let (flow, at_a_time) = if matrices.mixes_repetitions() {
         (Flow::Unmix, 0)
     } else {
         let (tile, at_a_time) = choose(rows, &matrices, precision, limits);
         (Flow::Product(precision, tile), at_a_time)
     };
-    let largest = groups.windows(2).map(|g| (g[1] - g[0]) as usize).max().unwrap_or(0);
+    let largest = begins.windows(2).map(|g| (g[1] - g[0]) as usize).max().unwrap_or(0);
     let items = largest * rows.div_ceil(counts_rows(rows));
     let wanted = (BLOCKS_PER_MULTIPROCESSOR * limits.multiprocessors).div_ceil(weight_tiles(&matrices));
     let parts = wanted.min(items).max(items.div_ceil(MOST_ITEMS)).max(1);
     let (input, list) = (launch.input, launch.list.clone());
-    Some(Descent { layer, above, flow, input, list, nodes, groups, parents, matrices, at_a_time, parts })
+    Some(Descent { layer, above, flow, input, list, nodes, begins, parents, matrices, at_a_time, parts })
 }
 
 /// A node with the range of the list that it reads, whatever the launch's kernel.
 fn own_inputs(launch: &Launch, matrices: &WeightMatrices, n: &ConvpcNode) -> ConvpcNode {
     let (first, count) = launch.inputs_of(n);
-    node(n.feature as usize, matrices.group(n.feature as usize), first, count)
+    ConvpcNode { group: matrices.group(n.feature as usize) as u32, first, count, ..*n }
 }

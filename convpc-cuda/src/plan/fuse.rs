@@ -2,7 +2,7 @@
 
 use convpc_core::{Layer, Precision, Structure, WeightMatrices};
 
-use super::{Kernel, Launch, Level, Limits, Planner, SLIM_ROWS, Tile, node};
+use super::{Kernel, Launch, Level, Limits, Planner, SLIM_ROWS, Tile};
 use crate::{
     params::{self, ConvpcNode, ConvpcStep},
     tree::{self, Input},
@@ -90,7 +90,7 @@ impl Planner<'_> {
         }
         let choice = (1..=levels.len()).rev().find_map(|count| {
             let tile = choose(self.rows, self.precision, &levels[..count], self.limits)?;
-            let nodes = tree::occupied(self.structure, sums[count - 1]).count() * levels[0].repetitions;
+            let nodes = tree::nodes(self.structure, sums[count - 1]).count();
             let blocks = self.rows.div_ceil(tile.columns()) * nodes;
             let full = blocks >= BLOCKS_PER_MULTIPROCESSOR * self.limits.multiprocessors;
             (count == 1 || full).then_some((count, tile))
@@ -119,14 +119,13 @@ impl Planner<'_> {
             steps: vec![],
             nodes: vec![],
             fold: 1,
-            repetitions: levels[0].repetitions,
             shared: shared(self.precision, tile, levels),
         };
-        for feature in tree::occupied(self.structure, launch.output) {
+        launch.nodes = self.nodes(launch.output, |place| {
             let first = launch.steps.len();
-            self.visit(&mut launch, sums, levels, sums.len() - 1, feature, true);
-            launch.nodes.push(node(feature, 0, first, launch.steps.len() - first));
-        }
+            self.visit(&mut launch, sums, levels, sums.len() - 1, place, true);
+            (0, first, launch.steps.len() - first)
+        });
         launch
     }
 
@@ -136,9 +135,10 @@ impl Planner<'_> {
         let mut launch = self.fuse(input, &[layer], one, Tile::Fold);
         launch.fold = Tile::Fold.columns() / self.rows;
         let mut nodes = Vec::new();
-        for group in 0..matrices.groups {
-            let of_group = |node: &&ConvpcNode| matrices.group(node.feature as usize) == group;
-            let members: Vec<ConvpcNode> = launch.nodes.iter().filter(of_group).copied().collect();
+        for (repetition, group) in (0..matrices.repetitions).flat_map(|r| (0..matrices.groups).map(move |g| (r, g))) {
+            let has_matrix =
+                |n: &&ConvpcNode| (n.repetition as usize, matrices.group(n.feature as usize)) == (repetition, group);
+            let members: Vec<ConvpcNode> = launch.nodes.iter().filter(has_matrix).copied().collect();
             for block in members.chunks(launch.fold) {
                 nodes.extend(block);
                 let filler = ConvpcNode { feature: params::CONVPC_NO_FEATURE, ..block[0] };
@@ -156,17 +156,18 @@ impl Planner<'_> {
         sums: &[usize],
         levels: &[WeightMatrices],
         level: usize,
-        feature: usize,
+        (repetition, feature): (usize, usize),
         fresh: bool,
     ) {
         let (mut first, mut count) = (0, 0);
         if level == 0 {
-            let inputs = self.inputs(sums[0], feature, launch.input);
+            let inputs = self.inputs(sums[0], (repetition, feature), launch.input);
             (first, count) = (launch.list.len(), inputs.len());
             launch.list.extend(inputs.into_iter().map(|i| i as u32));
         } else {
-            for (at, child) in tree::children(self.structure, sums[level], feature).into_iter().enumerate() {
-                self.visit(launch, sums, levels, level - 1, child, at == 0);
+            let children = tree::children(self.structure, sums[level], feature, repetition);
+            for (at, child) in children.into_iter().enumerate() {
+                self.visit(launch, sums, levels, level - 1, (repetition, child), at == 0);
             }
         }
         launch.steps.push(ConvpcStep {

@@ -18,8 +18,10 @@ const VALUE_BYTES: usize = WARPS * params::CONVPC_HISTOGRAM_LANES as usize * siz
 pub struct LeafCounts {
     /// The name of the kernel's entry in the PTX.
     pub entry: &'static str,
-    /// For each data column the feature, among the inputs of the lowest sum layer, whose flow its leaves get.
+    /// `[repetition][column]`: the feature, among the inputs of the lowest sum layer, whose flow the column's leaves get.
     pub parents: Vec<u32>,
+    /// Data columns.
+    pub columns: usize,
     /// Tables: channels that a block takes, a power of two of at most 32.
     pub width: usize,
     /// Tables: values that a block takes.
@@ -35,10 +37,19 @@ pub struct LeafCounts {
 impl LeafCounts {
     pub(super) fn new(structure: &Structure, parents: Vec<u32>, limits: Limits) -> Self {
         let shape = structure.shape(0);
-        let places = structure.variables() * shape.repetitions;
+        let columns = structure.variables();
+        let places = columns * shape.repetitions;
         let warps = places * shape.channels.div_ceil(WARPS);
-        let each =
-            |entry, blocks| LeafCounts { entry, parents, width: 0, values: 0, ranges: 0, blocks, shared_bytes: 0 };
+        let each = |entry, blocks| LeafCounts {
+            entry,
+            parents,
+            columns,
+            width: 0,
+            values: 0,
+            ranges: 0,
+            blocks,
+            shared_bytes: 0,
+        };
         match structure.leaf().family.form() {
             Form::LocationScale => each("count_location_scale", warps),
             Form::Natural => each("count_natural", warps),

@@ -93,10 +93,10 @@ impl Flop {
         for (index, layer) in structure.layers().iter().enumerate() {
             if matches!(layer, Layer::Sum(_) | Layer::SumConv(_)) {
                 let (input, output) = (structure.input_shape(index), structure.shape(index));
-                let feature = 2.0 * (input.channels * output.channels * output.repetitions) as f64;
-                let needed = (0..output.features()).filter(|&f| !structure.is_empty(index, f)).count();
-                flop.all += feature * output.features() as f64;
-                flop.needed += feature * needed as f64;
+                let node = 2.0 * (input.channels * output.channels) as f64;
+                let needed: usize = (0..output.repetitions).map(|r| structure.occupied(index, r).count()).sum();
+                flop.all += node * (output.features() * output.repetitions) as f64;
+                flop.needed += node * needed as f64;
             }
         }
         flop
