@@ -4,7 +4,7 @@ use super::{Tape, Walk, Wide};
 use crate::{
     simd::{
         MatMul, Matrix, Store,
-        ops::{Quotients, RescueFlow, Scale, Transpose},
+        ops::{Quotients, RescueFlow, SMALLEST_FLOW, Scale, Transpose},
     },
     weights::Weights,
 };
@@ -161,8 +161,10 @@ impl Walk<'_, '_> {
             let total: f64 = terms.iter().map(|t| (t - max).exp()).sum();
             for (r, term) in terms.iter().enumerate().filter(|(r, _)| w[*r] > 0.0) {
                 let share = flow * ((term - max).exp() / total) as f32;
-                below[r][at] += share;
-                counts[first + channel * repetitions + r] += share;
+                if share >= SMALLEST_FLOW {
+                    below[r][at] += share;
+                    counts[first + channel * repetitions + r] += share;
+                }
             }
         }
         for (r, flow) in below.iter().enumerate() {

@@ -18,6 +18,10 @@ use super::{Kernel, Lanes, lanes::MOST_LANES, math};
 /// They are computed anew, see [`Rescue`].
 pub const SMALLEST_SUM: f32 = 1.0 / (1_u128 << 100) as f32;
 
+/// A row's flow to a distribution counts as none below 2^-100: beside what else flows there it is lost in f32, and numbers below
+/// 2^-126, which quotients and shares of it would be, are many times slower to compute with.
+pub const SMALLEST_FLOW: f32 = SMALLEST_SUM;
+
 /// Products begin at 2^96 times their first factor, so that they may fall far.
 pub const PRODUCT_EXPONENT: f32 = 96.0;
 
@@ -268,7 +272,7 @@ impl Kernel for Quotients<'_> {
     }
 }
 
-/// `flow *= e`.
+/// `flow *= e`; what becomes less than [`SMALLEST_FLOW`] is 0.
 pub struct Scale<'a> {
     /// The factor.
     pub e: &'a [f32],
@@ -287,7 +291,8 @@ impl Kernel for Scale<'_> {
             // SAFETY: at + L::LEN <= the common length of the slices.
             unsafe {
                 let to = flow.as_mut_ptr().add(at);
-                L::load(to).mul(L::load(e.as_ptr().add(at))).store(to);
+                let product = L::load(to).mul(L::load(e.as_ptr().add(at)));
+                L::select(product.lt(L::splat(SMALLEST_FLOW)), L::splat(0.0), product).store(to);
             }
         }
     }
