@@ -61,8 +61,9 @@ fn resuming_with_flags_that_disagree_is_an_error() {
         "--shared-leaves",
         "--leaf-sums 7",
         "--split alternating",
+        "--shifts -1:0,0:2",
     ];
-    insta::assert_snapshot!(bench.fails(1, &format!("{resume} {}", flags.join(" "))), @"error: --resume: the model in m is not what the flags ask for: --leaf normal (the model has categorical), --levels 4 (the model has 3), --channels 5 (the model has 4), --leaf-sums 7 (the model has none), --split alternating (the model has square), --leaf-channels 6 (the model has 4), --depth 3 (the model has 2), --kernel-size 3 (the model has 2), --repetitions 2 (the model has 1), --height 2 (the model has 4), --width 8 (the model has 4), --colors 3 (the model has 1), --use-sum-conv (the model shares no weights), --shared-leaves (the model's pixels have leaves of their own); leave these flags out to go on with it, or train anew to another file, without --resume");
+    insta::assert_snapshot!(bench.fails(1, &format!("{resume} {}", flags[..flags.len() - 1].join(" "))), @"error: --resume: the model in m is not what the flags ask for: --leaf normal (the model has categorical), --levels 4 (the model has 3), --channels 5 (the model has 4), --leaf-sums 7 (the model has none), --split alternating (the model has square), --leaf-channels 6 (the model has 4), --depth 3 (the model has 2), --kernel-size 3 (the model has 2), --repetitions 2 (the model has 1), --height 2 (the model has 4), --width 8 (the model has 4), --colors 3 (the model has 1), --use-sum-conv (the model shares no weights), --shared-leaves (the model's pixels have leaves of their own); leave these flags out to go on with it, or train anew to another file, without --resume");
     for flag in flags {
         let message = bench.fails(1, &format!("{resume} {flag}"));
         assert!(message.contains(&format!(": {flag} (the model")), "{message}");
@@ -84,6 +85,7 @@ fn resuming_with_flags_that_agree_or_with_none_goes_on() {
         "--leaf discretized-logistic --levels 3 --channels 2",
         "--leaf discretized-logistic --levels 3 --channels 2 --shared-leaves --leaf-init histograms",
         "--leaf binomial --levels 3 --channels 2 --kernel-size 3 --repetitions 2 --use-sum-conv",
+        "--levels 3 --channels 3 --depth 3 --shifts=-2:-1,0:0,2:1",
         "--levels 3 --channels 3,5 --leaf-sums 4 --split alternating --depth 2 --kernel-size 2",
         // Levels say nothing about these leaves, a new circuit's either.
         "--leaf normal --levels 3 --channels 2",

@@ -247,8 +247,11 @@ impl ConvPc {
                 what: "the shift of a repetition",
                 given: format!("{down} rows and {right} columns"),
                 expected: format!(
-                    "from -{} to {} rows and from -{} to {} columns, as much as the bottom product pads; a greater depth pads more",
-                    even.top, even.bottom, even.left, even.right
+                    "{} to {} rows and {} to {} columns, as much as the bottom product pads; a greater depth pads more",
+                    -(even.top as isize),
+                    even.bottom,
+                    -(even.left as isize),
+                    even.right
                 ),
             })
         };

@@ -115,6 +115,7 @@ mod tests {
             convpc(Family::normal()).build(1),
             convpc(Family::categorical(3)).use_sum_conv(true).repetitions(2).build(2),
             convpc(Family::binomial(3)).shared_leaves(true).leaf_sums(3).build(3),
+            convpc(Family::normal()).shifts([(0, 0), (1, 0)]).build(4),
         ];
         built.map(Result::unwrap).to_vec()
     }

@@ -73,8 +73,7 @@ impl Structure {
                 return Err(Error::Argument {
                     what: "the place where repetitions of different paddings are mixed",
                     given: format!("layer {index}, on a grid of {}×{} features", input.height, input.width),
-                    expected: "a layer above the products, with a single feature, which all repetitions have in common"
-                        .into(),
+                    expected: "a mixture above the products, where there is a single feature".into(),
                 });
             }
             shifted_below |= matches!(layer, Layer::ProdConv(product) if product.shifts());
@@ -350,6 +349,36 @@ mod tests {
         };
         assert_eq!(chain(MAX_LAYERS - 1).unwrap().scope(MAX_LAYERS - 1, 0, 0).len(), 1);
         assert_too_large(chain(MAX_LAYERS));
+    }
+
+    #[test]
+    fn scopes_of_shifted_repetitions() {
+        // Three pixels on a line of four places, in pairs: a place is free before or after them.
+        let shifted = ConvPc::new(1, 3, 1, Family::bernoulli()).channels(2).depth(2).shifts([(0, 0), (0, 1)]);
+        let structure = shifted.structure().unwrap();
+        assert!(structure.is_shifted() && !ConvPc::new(1, 3, 1, Family::bernoulli()).structure().unwrap().is_shifted());
+        let scopes = |layer: usize, repetition| {
+            let features = 0..structure.shape(layer).features();
+            features.map(|f| structure.scope(layer, f, repetition).to_string()).collect::<Vec<_>>()
+        };
+        let rest = |mut first: Vec<&'static str>, len| {
+            first.resize(len, "{}");
+            first
+        };
+        // Rows below the first, on a grid of 4 × 4 and of 2 × 2, have no scope; the image is in the second row after a shift of none.
+        let row = |repetition| scopes(1, repetition)[4..8].to_vec();
+        assert_eq!([row(0), row(1)], [["{0}", "{1}", "{2}", "{}"], ["{}", "{0}", "{1}", "{2}"]]);
+        assert_eq!(scopes(3, 0), rest(vec!["{0–1}", "{2}"], 4));
+        assert_eq!(scopes(3, 1), rest(vec!["{0}", "{1–2}"], 4));
+        let all = |layer| [0, 1].map(|r| structure.occupied(layer, r).collect::<Vec<_>>());
+        assert_eq!(all(2), [[4, 5, 6], [5, 6, 7]]);
+        assert_eq!(all(0), [[0, 1, 2], [0, 1, 2]]);
+        let children = |f, r| structure.children(3, f, r).collect::<Vec<_>>();
+        assert_eq!(
+            [children(0, 0), children(1, 0), children(0, 1), children(1, 1)],
+            [vec![4, 5], vec![6], vec![5], vec![6, 7]]
+        );
+        assert!([0, 1].iter().all(|&r| structure.scope(5, 0, r).len() == 3));
     }
 
     #[test]

@@ -13,6 +13,8 @@ fn circuits() -> Vec<Circuit> {
         base(Family::categorical(5)).repetitions(2),
         base(Family::binomial(9)).use_sum_conv(true),
         base(Family::discretized_logistic(20)).leaf_channels(18).repetitions(2),
+        base(Family::categorical(4)).shifts([(-1, 0), (2, 1)]),
+        ConvPc::new(5, 3, 1, Family::normal()).channels(5).depth(3).shifts([(-1, -2), (2, 3)]).use_sum_conv(true),
         ConvPc::new(6, 3, 3, Family::binomial(4)).channels(17).kernel_size(3).depth(1),
     ]
     .into_iter()

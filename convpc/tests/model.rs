@@ -27,7 +27,9 @@ fn saving_and_loading_is_bit_exact() {
     let path = folder.path().join("m.safetensors");
     let marginal = circuit().marginalize(&(0..40).collect(), true).unwrap();
     let shared = ConvPc::new(3, 4, 2, Family::normal()).channels(2).shared_leaves(true).build(9).unwrap();
-    for circuit in [circuit(), marginal, shared] {
+    let shifted =
+        ConvPc::new(3, 5, 1, Family::normal()).channels(2).depth(3).shifts([(-2, 1), (3, -1)]).build(9).unwrap();
+    for circuit in [circuit(), marginal, shared, shifted] {
         model::save(&path, &circuit).unwrap();
         assert_eq!(model::load(&path).unwrap(), circuit);
     }

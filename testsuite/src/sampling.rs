@@ -20,6 +20,7 @@ pub fn families() -> Vec<Circuit> {
         ConvPc::new(6, 6, 1, Family::binomial(9)).channels(3).depth(2).repetitions(3),
         ConvPc::new(4, 5, 1, Family::discretized_logistic(30)).channels(4).depth(2).repetitions(2),
         ConvPc::new(3, 7, 1, Family::normal()).channels(5).depth(1).kernel_size(3).use_sum_conv(true).repetitions(2),
+        ConvPc::new(5, 3, 1, Family::normal()).channels(4).depth(3).shifts([(-1, -2), (2, 3), (0, 0)]),
     ]
     .into_iter()
     .enumerate()

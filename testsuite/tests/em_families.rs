@@ -13,6 +13,7 @@ fn circuits() -> Vec<Circuit> {
         ConvPc::new(4, 4, 1, Family::discretized_logistic(12)).channels(3).depth(2).repetitions(2),
         ConvPc::new(3, 4, 2, Family::discretized_logistic(40)).channels(3).depth(2).shared_leaves(true),
         ConvPc::new(3, 5, 1, Family::binomial(6)).channels(3).depth(2).repetitions(3),
+        ConvPc::new(3, 5, 1, Family::normal()).channels(3).depth(3).shifts([(-2, 1), (3, -1)]).use_sum_conv(true),
     ]
     .map(|convpc| convpc.build(8).unwrap())
     .to_vec()

@@ -16,7 +16,7 @@ fn circuit() -> impl Strategy<Value = Circuit> {
         Just(Family::binomial(2)),
         Just(Family::discretized_logistic(3))
     ];
-    let convpc = (image, family, 1..4usize, 1..4usize, 1..3usize, 1..4usize, any::<[bool; 5]>(), any::<u64>());
+    let convpc = (image, family, 1..4usize, 1..4usize, 1..3usize, 1..4usize, any::<[bool; 6]>(), any::<u64>());
     convpc.prop_map(
         |(
             (height, width, colors),
@@ -25,12 +25,12 @@ fn circuit() -> impl Strategy<Value = Circuit> {
             kernel,
             depth,
             repetitions,
-            [conv, shared, binary, leaf_sums, classes],
+            [conv, shared, binary, leaf_sums, classes, shifted],
             seed,
         )| {
             let convpc = ConvPc::new(height, width, colors, family);
             let convpc = if leaf_sums { convpc.leaf_sums(3) } else { convpc };
-            convpc
+            let convpc = convpc
                 .channels_by_level([channels, 2])
                 .split(if binary { Split::Alternating } else { Split::Square })
                 .leaf_channels(2)
@@ -39,9 +39,10 @@ fn circuit() -> impl Strategy<Value = Circuit> {
                 .repetitions(repetitions)
                 .use_sum_conv(conv)
                 .shared_leaves(shared)
-                .num_classes(if classes { 3 } else { 1 })
-                .build(seed)
-                .unwrap()
+                .num_classes(if classes { 3 } else { 1 });
+            // Where there is no room to shift, repetitions are alike.
+            let shifts = convpc.clone().shifts([(0, 0), (1, 0)]).build(seed);
+            if shifted { shifts.or_else(|_| convpc.build(seed)) } else { convpc.build(seed) }.unwrap()
         },
     )
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 use crate::{
-    bindings, ptx,
+    bindings, mutants, ptx,
     workspace::{cargo, run},
 };
 
@@ -33,6 +33,8 @@ pub(crate) fn run_all(skip_tests: bool) -> Result<()> {
     ptx::check()?;
     println!("== bindings: cargo xtask bindings --check");
     bindings::run(true)?;
+    println!("== mutants of the kernels: their texts");
+    mutants::check()?;
     println!("all checks passed");
     Ok(())
 }

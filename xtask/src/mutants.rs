@@ -73,8 +73,8 @@ impl Mutant {
     }
 }
 
-/// Runs the mutants, all or one, or lists them.
-pub(crate) fn run(only: Option<&str>, list: bool) -> Result<()> {
+/// The mutants, all or one, whose texts fit the kernels as they are.
+fn fitting(only: Option<&str>) -> Result<Vec<Mutant>> {
     let mut mutants = toml::from_str::<List>(&read(&workspace::path(LIST))?)
         .with_context(|| format!("{LIST} could not be understood"))?
         .mutant;
@@ -84,11 +84,20 @@ pub(crate) fn run(only: Option<&str>, list: bool) -> Result<()> {
             bail!("{LIST} has no mutant {only}");
         }
     }
-    let kernels = workspace::path("kernels");
-    // All texts must fit before anything slow begins.
     for mutant in &mutants {
-        mutated(&kernels, mutant).with_context(|| format!("mutant {}", mutant.name))?;
+        mutated(&workspace::path("kernels"), mutant).with_context(|| format!("mutant {}", mutant.name))?;
     }
+    Ok(mutants)
+}
+
+/// Sees that every mutant's text still fits the kernels.
+pub(crate) fn check() -> Result<()> {
+    fitting(None).map(|_| ())
+}
+
+/// Runs the mutants, all or one, or lists them.
+pub(crate) fn run(only: Option<&str>, list: bool) -> Result<()> {
+    let (mutants, kernels) = (fitting(only)?, workspace::path("kernels"));
     if list {
         for mutant in &mutants {
             println!("{:<32} {:<28} {}", mutant.name, mutant.file, mutant.breaks);

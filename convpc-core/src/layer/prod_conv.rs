@@ -58,18 +58,19 @@ impl ProdConv {
         if let Paddings::Each(paddings) = &self.padding
             && paddings.len() != input.repetitions
         {
-            let given = format!("{} of them at layer {layer}", paddings.len());
-            let expected = format!("one for all repetitions or one for each of {}", input.repetitions);
-            return Err(Error::Argument { what: "the paddings of a product layer", given, expected });
+            let given = format!("{} (layer {layer})", paddings.len());
+            let expected = format!("{}, one for each repetition, or a single padding for all", input.repetitions);
+            return Err(Error::Argument { what: "the number of a product layer's paddings", given, expected });
         }
         let shapes = self.padding.as_slice().iter().map(|padding| self.padded(layer, input, *padding));
         let shapes = shapes.collect::<Result<Vec<_>>>()?;
         if let Some(at) = shapes.iter().position(|shape| *shape != shapes[0]) {
-            let of = |at: usize| format!("{} padded by {}", input, self.padding.as_slice()[at]);
+            let (kh, kw) = self.kernel;
+            let padded = |at: usize| format!("{}×{}", shapes[at].height * kh, shapes[at].width * kw);
             return Err(Error::Argument {
-                what: "the paddings of a product layer",
-                given: format!("{} for repetition {at} of layer {layer}", of(at)),
-                expected: format!("as many rows and columns in all as for repetition 0, {}", of(0)),
+                what: "the padded size of a repetition",
+                given: format!("{} (repetition {at} at layer {layer})", padded(at)),
+                expected: format!("{}, as of repetition 0", padded(0)),
             });
         }
         Ok(shapes[0])

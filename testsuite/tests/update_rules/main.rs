@@ -26,6 +26,7 @@ fn circuits() -> Vec<Circuit> {
         ConvPc::new(2, 3, 2, Family::categorical(3)).channels(3).leaf_channels(4).depth(2).shared_leaves(true),
         ConvPc::new(2, 3, 1, Family::discretized_logistic(6)).channels(3).depth(2),
         ConvPc::new(1, 3, 3, Family::binomial(4)).channels(2).leaf_channels(3).depth(1),
+        ConvPc::new(3, 2, 1, Family::categorical(3)).channels(3).depth(2).shifts([(0, 1), (1, -1)]),
     ]
     .map(|convpc| convpc.build(4).unwrap())
     .to_vec()
