@@ -155,6 +155,23 @@ extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) root_flow(const Con
     p.flow[row] = row < p.given && p.values[row] + p.offsets[row] > negative_infinity() ? 1.0f : 0.0f;
 }
 
+// The same where a row's class is known: all that flows goes to its head, and what is impossible is judged by the class too.
+extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) label_flow(const ConvpcLabelFlow p) {
+    const uint32_t row = blockIdx.x * CONVPC_THREADS + threadIdx.x;
+    if (row >= p.rows) return;
+    float joint = negative_infinity(), used = 0.0f;
+    uint32_t label = p.classes;
+    if (row < p.given) {
+        label = p.labels[row];
+        joint = logarithm(p.prior[label]) + p.values[(uint64_t)label * p.stride + row];
+        used = joint + p.offsets[row] > negative_infinity() ? 1.0f : 0.0f;
+    }
+    p.joint[row] = joint;
+    p.joint_offsets[row] = p.offsets[row];
+#pragma unroll 1
+    for (uint32_t c = 0; c < p.classes; ++c) p.flow[(uint64_t)c * p.stride + row] = c == label ? used : 0.0f;
+}
+
 // Through a mixture of repetitions, a thread a row: flow_in[c,r] = flow[c] w[c,r] exp(x[c,r] - y[c]), in logarithms.
 extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) unmix(const ConvpcDown p) {
     const ConvpcNode node = p.nodes[blockIdx.x / p.row_tiles];

@@ -19,7 +19,7 @@
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, concatenate};
 
 use crate::{
-    backend::{Accumulated, Executable},
+    backend::Executable,
     circuit::Circuit,
     error::{Error, Result},
     evaluation::Semiring,
@@ -196,25 +196,6 @@ pub(crate) fn posterior(mut joint: Array2<f64>) -> Result<Array2<f64>> {
         row.mapv_inplace(|x| (x - total).exp());
     }
     Ok(joint)
-}
-
-/// For backends that can open one head at a time: calls `accumulate(class, rows)` with the rows of each class that there are, and
-/// adds up what it returns. The data and labels are those that were checked.
-///
-/// # Errors
-/// The first of `accumulate`.
-pub fn accumulate_by_class(
-    data: ArrayView2<f32>,
-    labels: &[usize],
-    mut accumulate: impl FnMut(usize, ArrayView2<f32>) -> Result<Accumulated>,
-) -> Result<Accumulated> {
-    let mut by_class: Vec<Vec<usize>> = vec![Vec::new(); labels.iter().max().map_or(0, |most| most + 1)];
-    labels.iter().enumerate().for_each(|(row, &label)| by_class[label].push(row));
-    let mut all = Accumulated::default();
-    for (class, rows) in by_class.iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
-        all.add(&accumulate(class, data.select(Axis(0), rows).view())?);
-    }
-    Ok(all)
 }
 
 #[cfg(test)]

@@ -91,6 +91,24 @@ impl CudaExecutable {
         result
     }
 
+    /// Adds the expected counts of rows that were checked, and of their classes, where they are given.
+    fn count(&mut self, data: ArrayView2<f32>, labels: Option<&[usize]>) -> Result<Accumulated> {
+        self.model.prepare_way_down(&self.queue)?;
+        if self.learning.is_none() {
+            self.learning = Some(Learning::new(&self.queue, &self.structure)?);
+        }
+        let purpose = if labels.is_some() { Purpose::LearnLabeled } else { Purpose::Learn };
+        // Where there is no room nothing has been counted yet, and what was counted before stays.
+        let at_a_time = self.with_session(|session| session.rows_at_a_time(self.context(), data.nrows(), purpose))?;
+        let Some(mut learning) = self.learning.take() else { return Err(Error::NoStatistics) };
+        // Any other error leaves part of the rows in the statistics, which are then dropped with it.
+        let found =
+            self.with_session(|session| session.accumulate(self.context(), data, labels, at_a_time, &learning))?;
+        let batch = learning.see(&found);
+        self.learning = Some(learning);
+        Ok(batch)
+    }
+
     /// Computes every layer of some rows and adds what is found to the activations from row `first` on.
     fn evaluate_rows(
         &self,
@@ -100,7 +118,7 @@ impl CudaExecutable {
         first: usize,
         activations: &mut [Array4<f64>],
     ) -> Result<(), CudaError> {
-        let (stride, outputs) = session.every_layer(self.context(), data, semiring)?;
+        let (stride, outputs) = session.layers(self.context(), data, Purpose::EveryLayer(semiring))?;
         for (layer, tensor) in activations.iter_mut().enumerate() {
             self.download_layer(stride, outputs, layer, tensor.slice_mut(s![.., .., .., first..first + data.nrows()]))?;
         }
@@ -254,36 +272,13 @@ impl Executable for CudaExecutable {
 
     fn accumulate(&mut self, data: ArrayView2<f32>) -> Result<Accumulated> {
         self.host.check(self.structure(), data)?;
-        self.model.prepare_way_down(&self.queue)?;
-        if self.learning.is_none() {
-            self.learning = Some(Learning::new(&self.queue, &self.structure)?);
-        }
-        // Where there is no room nothing has been counted yet, and what was counted before stays.
-        let at_a_time =
-            self.with_session(|session| session.rows_at_a_time(self.context(), data.nrows(), Purpose::Learn))?;
-        let Some(mut learning) = self.learning.take() else { return Err(Error::NoStatistics) };
-        // Any other error leaves part of the rows in the statistics, which are then dropped with it.
-        let found = self.with_session(|session| session.accumulate(self.context(), data, at_a_time, &learning))?;
-        let batch = learning.see(&found);
-        self.learning = Some(learning);
-        Ok(batch)
+        self.count(data, None)
     }
 
     fn accumulate_labeled(&mut self, data: ArrayView2<f32>, labels: &[usize]) -> Result<Accumulated> {
         self.host.check(self.structure(), data)?;
         classes::check_labels(self.structure(), data.nrows(), labels)?;
-        let root = classes::heads(self.structure())? + 1;
-        // With its weight as the only one at the root, what a row uses is the head of its class.
-        let prior = self.model.weights(&self.queue, root)?;
-        let counted = classes::accumulate_by_class(data, labels, |class, rows| {
-            let mut open = vec![0.0; prior.len()];
-            open[class] = prior[class];
-            self.model.replace_weights(&self.queue, root, &open)?;
-            self.accumulate(rows)
-        });
-        self.model.replace_weights(&self.queue, root, &prior)?;
-        // Counts of some of the classes are of no use.
-        counted.inspect_err(|_| self.reset_statistics())
+        self.count(data, Some(labels))
     }
 
     fn class_log_likelihood(&self, data: ArrayView2<f32>) -> Result<Array2<f64>> {
@@ -291,11 +286,11 @@ impl Executable for CudaExecutable {
         self.host.check(self.structure(), data)?;
         let mut all = Array2::zeros((data.nrows(), self.structure().shape(heads).channels));
         self.with_session(|session| {
-            let purpose = Purpose::EveryLayer(Semiring::SumProduct);
+            let purpose = Purpose::Tape(Semiring::SumProduct);
             let at_a_time = session.rows_at_a_time(self.context(), data.nrows(), purpose)?;
             let parts = data.axis_chunks_iter(Axis(0), at_a_time).zip(all.axis_chunks_iter_mut(Axis(0), at_a_time));
             for (rows, to) in parts {
-                let (stride, outputs) = session.every_layer(self.context(), rows, Semiring::SumProduct)?;
+                let (stride, outputs) = session.layers(self.context(), rows, purpose)?;
                 let to = to.reversed_axes().insert_axis(Axis(0)).insert_axis(Axis(0));
                 self.download_layer(stride, outputs, heads, to)?;
             }

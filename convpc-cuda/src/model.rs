@@ -145,19 +145,6 @@ impl Model {
         self.sums.iter().flatten().try_for_each(|weights| weights.pack(queue, self.precision))
     }
 
-    /// A sum layer's weights as they are on the device now, `[matrix][output][input]`.
-    pub(crate) fn weights(&self, queue: &Queue, layer: usize) -> Result<Vec<f32>, CudaError> {
-        let weights = self.sums[layer].as_ref().expect("a sum layer");
-        queue.download(&weights.linear, weights.matrices.weights())
-    }
-
-    /// Copies other weights of a sum layer, `[matrix][output][input]`, to where the old ones are.
-    pub(crate) fn replace_weights(&mut self, queue: &Queue, layer: usize, values: &[f32]) -> Result<(), CudaError> {
-        let weights = self.sums[layer].as_mut().expect("a sum layer");
-        queue.replace(&mut weights.linear, values)?;
-        weights.pack(queue, self.precision)
-    }
-
     /// The parameters as they are on the device now.
     pub(crate) fn parameters(&self, queue: &Queue, structure: &Structure) -> Result<Parameters, CudaError> {
         let mut parameters = Parameters::zeros(structure);

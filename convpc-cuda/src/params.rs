@@ -485,6 +485,49 @@ const _: () = {
     ["Offset of field: ConvpcRootFlow::given"][::core::mem::offset_of!(ConvpcRootFlow, given) - 24usize];
     ["Offset of field: ConvpcRootFlow::rows"][::core::mem::offset_of!(ConvpcRootFlow, rows) - 28usize];
 };
+/// label_flow: where the way down of rows whose class is known begins, and the joint log-likelihood of row and class.
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub struct ConvpcLabelFlow {
+    /// [class][stride], the heads'
+    pub values: u64,
+    /// [row], the heads'
+    pub offsets: u64,
+    /// [class]
+    pub prior: u64,
+    /// [row]
+    pub labels: u64,
+    /// [row], in place of the root's.
+    pub joint: u64,
+    /// [row], in place of the root's.
+    pub joint_offsets: u64,
+    /// [class][stride], into the root's inputs.
+    pub flow: u64,
+    pub classes: u32,
+    /// Rows of the batch.
+    pub given: u32,
+    /// Rows to write.
+    pub rows: u32,
+    /// Distance between classes.
+    pub stride: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ConvpcLabelFlow"][::core::mem::size_of::<ConvpcLabelFlow>() - 72usize];
+    ["Alignment of ConvpcLabelFlow"][::core::mem::align_of::<ConvpcLabelFlow>() - 8usize];
+    ["Offset of field: ConvpcLabelFlow::values"][::core::mem::offset_of!(ConvpcLabelFlow, values) - 0usize];
+    ["Offset of field: ConvpcLabelFlow::offsets"][::core::mem::offset_of!(ConvpcLabelFlow, offsets) - 8usize];
+    ["Offset of field: ConvpcLabelFlow::prior"][::core::mem::offset_of!(ConvpcLabelFlow, prior) - 16usize];
+    ["Offset of field: ConvpcLabelFlow::labels"][::core::mem::offset_of!(ConvpcLabelFlow, labels) - 24usize];
+    ["Offset of field: ConvpcLabelFlow::joint"][::core::mem::offset_of!(ConvpcLabelFlow, joint) - 32usize];
+    ["Offset of field: ConvpcLabelFlow::joint_offsets"]
+        [::core::mem::offset_of!(ConvpcLabelFlow, joint_offsets) - 40usize];
+    ["Offset of field: ConvpcLabelFlow::flow"][::core::mem::offset_of!(ConvpcLabelFlow, flow) - 48usize];
+    ["Offset of field: ConvpcLabelFlow::classes"][::core::mem::offset_of!(ConvpcLabelFlow, classes) - 56usize];
+    ["Offset of field: ConvpcLabelFlow::given"][::core::mem::offset_of!(ConvpcLabelFlow, given) - 60usize];
+    ["Offset of field: ConvpcLabelFlow::rows"][::core::mem::offset_of!(ConvpcLabelFlow, rows) - 64usize];
+    ["Offset of field: ConvpcLabelFlow::stride"][::core::mem::offset_of!(ConvpcLabelFlow, stride) - 68usize];
+};
 /// counts_*: the expected counts of a layer's edges.
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]

@@ -39,20 +39,22 @@ pub enum Purpose {
     Tape(Semiring),
     /// The same with the largest inputs of the sums, which flows need besides.
     Learn,
+    /// The same where the rows' classes are known: the way down begins at the heads.
+    LearnLabeled,
 }
 
 impl Purpose {
     /// What the sums do with their inputs.
     pub fn semiring(self) -> Semiring {
         match self {
-            Purpose::Root | Purpose::Learn => Semiring::SumProduct,
+            Purpose::Root | Purpose::Learn | Purpose::LearnLabeled => Semiring::SumProduct,
             Purpose::EveryLayer(semiring) | Purpose::Tape(semiring) => semiring,
         }
     }
 
-    /// Whether sums leave their largest inputs for a way down.
-    pub fn keeps_maxima(self) -> bool {
-        self == Purpose::Learn
+    /// Whether there is a way down for flows, for which sums leave their largest inputs.
+    pub fn has_flows(self) -> bool {
+        matches!(self, Purpose::Learn | Purpose::LearnLabeled)
     }
 }
 
@@ -150,7 +152,7 @@ impl Plan {
         let launches = match purpose {
             Purpose::Root => planner.root(),
             Purpose::EveryLayer(semiring) => planner.every_layer(semiring),
-            Purpose::Tape(_) | Purpose::Learn => planner.tape(purpose.semiring()),
+            Purpose::Tape(_) | Purpose::Learn | Purpose::LearnLabeled => planner.tape(purpose.semiring()),
         };
         Plan { purpose, rows, launches }
     }
@@ -162,7 +164,7 @@ impl Plan {
 
     /// Values written for each row, activations, offsets and maxima.
     pub fn values_per_row(&self, structure: &Structure) -> usize {
-        let besides = 1 + usize::from(self.purpose.keeps_maxima());
+        let besides = 1 + usize::from(self.purpose.has_flows());
         let values = |launch: &Launch| {
             let shape = structure.shape(launch.output);
             shape.repetitions * shape.features() * (shape.channels + besides)
@@ -174,7 +176,7 @@ impl Plan {
 /// Rows of a batch filled up to whole tiles: those of the few-row tiles, or of all the others. What goes down again is not
 /// folded.
 pub(crate) fn computed_rows(structure: &Structure, rows: usize, purpose: Purpose) -> usize {
-    let folds = !matches!(purpose, Purpose::Tape(_) | Purpose::Learn);
+    let folds = matches!(purpose, Purpose::Root | Purpose::EveryLayer(_));
     if folds && rows <= Tile::Fold.columns() / 2 && fuse::shares_weights(structure) {
         rows.next_power_of_two()
     } else if rows <= SLIM_ROWS {

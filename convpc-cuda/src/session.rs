@@ -2,10 +2,11 @@
 //! the shapes seen, and two slots, so that one batch is copied while another is computed.
 
 mod complete;
+mod learn;
 
 use std::collections::HashMap;
 
-use convpc_core::{Precision, Semiring, Structure};
+use convpc_core::{Precision, Structure};
 use ndarray::{ArrayView2, Axis};
 
 pub(crate) use complete::Query;
@@ -18,7 +19,7 @@ use crate::{
     host::Host,
     learn::Learning,
     model::Model,
-    params::{self, ConvpcRootFlow, ConvpcTranspose},
+    params::{self, ConvpcTranspose},
     plan::{Descents, Limits, Plan, Purpose, computed_rows, stride},
 };
 
@@ -37,6 +38,9 @@ struct Slot {
     /// `[row][column]`, on the host and on the queue: what comes in, and completed rows that go out.
     staged: Pinned<f32>,
     raw: Buffer<f32>,
+    /// `[row]`: its class, where it is known, on the host and on the queue.
+    staged_labels: Pinned<u32>,
+    labels: Buffer<u32>,
     /// The root's values, then its offsets.
     root: Pinned<f32>,
     /// Set while the device works on the slot.
@@ -120,35 +124,14 @@ impl Session {
         Ok(all)
     }
 
-    /// Adds the expected counts of rows, so many at a time, to the statistics; returns the log-likelihood of each row.
-    pub(crate) fn accumulate(
+    /// Computes layers of some rows; returns the distance between channels and what was computed.
+    pub(crate) fn layers(
         &mut self,
         on: Context,
         data: ArrayView2<f32>,
-        rows: usize,
-        learning: &Learning,
-    ) -> Result<Vec<f64>, CudaError> {
-        let mut all = vec![0.0; data.nrows()];
-        for (index, batch) in data.axis_chunks_iter(Axis(0), rows).enumerate() {
-            let slot = index % 2;
-            self.finish(slot, &mut all)?;
-            let key = self.start(on, slot, batch, Purpose::Learn, Some(learning))?;
-            self.fetch_root(on, slot, index * rows, batch.nrows())?;
-            self.go_down(on, slot, key, batch.nrows())?;
-        }
-        self.finish(0, &mut all)?;
-        self.finish(1, &mut all)?;
-        Ok(all)
-    }
-
-    /// Computes every layer of some rows; returns the distance between channels and what was computed.
-    pub(crate) fn every_layer(
-        &mut self,
-        on: Context,
-        data: ArrayView2<f32>,
-        semiring: Semiring,
+        purpose: Purpose,
     ) -> Result<(usize, &HashMap<usize, Outputs>), CudaError> {
-        let key = self.start(on, 0, data, Purpose::EveryLayer(semiring), None)?;
+        let key = self.start(on, 0, data, purpose, None)?;
         on.queue.upload_after_compute()?;
         Ok((stride(key.rows), &self.outputs))
     }
@@ -160,7 +143,7 @@ impl Session {
             let plan = Plan::new(on.structure, rows, purpose, on.precision, on.limits);
             // Data once by column and twice by row.
             let values = plan.values_per_row(on.structure) + 3 * on.structure.variables();
-            let down = (purpose == Purpose::Learn).then(|| Descents::new(on.structure, &plan, on.precision, on.limits));
+            let down = purpose.has_flows().then(|| Descents::new(on.structure, &plan, on.precision, on.limits));
             let down = down.map_or(0, |down| down.bytes(on.structure));
             (stride(plan.rows) * values * size_of::<f32>()) as u64 + down
         })
@@ -263,6 +246,8 @@ impl Session {
             self.slots.push(Slot {
                 staged: on.queue.pinned(columns * rows)?,
                 raw: on.queue.allocate(columns * rows, need)?,
+                staged_labels: on.queue.pinned(rows)?,
+                labels: on.queue.allocate(rows, need)?,
                 root: on.queue.pinned(2 * rows)?,
                 running: None,
             });
@@ -280,7 +265,7 @@ impl Session {
         for launch in &plan.launches {
             let shape = on.structure.shape(launch.output);
             let nodes = shape.repetitions * shape.features();
-            let maxima = plan.purpose.keeps_maxima();
+            let maxima = plan.purpose.has_flows();
             let large_enough = |o: &Outputs| o.offsets.len() >= nodes * rows && (o.maxima.is_some() || !maxima);
             if !self.outputs.get(&launch.output).is_some_and(large_enough) {
                 on.queue.synchronize()?;
@@ -356,23 +341,6 @@ impl Session {
         on.queue.download_pinned(offsets, root, rows, rows)?;
         self.slots[slot].running = Some(Running { mark: on.queue.mark()?, first_row, rows });
         Ok(())
-    }
-
-    /// Starts the way down of a batch whose way up was started.
-    fn go_down(&mut self, on: Context, slot: usize, key: Key, given: usize) -> Result<(), CudaError> {
-        let top = on.structure.layers().len() - 1;
-        let Outputs { values, offsets, .. } = &self.outputs[&top];
-        let Some(WayMemory { flows, .. }) = &self.way else { return Ok(()) };
-        let arguments = ConvpcRootFlow {
-            values: values.address(),
-            offsets: offsets.address(),
-            flow: flows[0].address(),
-            given: given as u32,
-            rows: key.rows as u32,
-        };
-        on.queue.launch("root_flow", arguments, key.rows.div_ceil(params::CONVPC_THREADS as usize), 0)?;
-        let ready = self.plans.get_mut(&key).expect("just prepared");
-        ready.down.as_mut().map_or(Ok(()), |down| down.launch(on.queue, slot))
     }
 
     /// Waits for the batch of a slot, if there is one, and writes its log-likelihoods to their places.

@@ -342,6 +342,31 @@ typedef struct ConvpcRootFlow {
     uint32_t rows;
 } ConvpcRootFlow;
 
+/** label_flow: where the way down of rows whose class is known begins, and the joint log-likelihood of row and class. */
+typedef struct ConvpcLabelFlow {
+    /** [class][stride], the heads' */
+    CONVPC_POINTER(const float) values;
+    /** [row], the heads' */
+    CONVPC_POINTER(const float) offsets;
+    /** [class] */
+    CONVPC_POINTER(const float) prior;
+    /** [row] */
+    CONVPC_POINTER(const uint32_t) labels;
+    /** [row], in place of the root's. */
+    CONVPC_POINTER(float) joint;
+    /** [row], in place of the root's. */
+    CONVPC_POINTER(float) joint_offsets;
+    /** [class][stride], into the root's inputs. */
+    CONVPC_POINTER(float) flow;
+    uint32_t classes;
+    /** Rows of the batch. */
+    uint32_t given;
+    /** Rows to write. */
+    uint32_t rows;
+    /** Distance between classes. */
+    uint32_t stride;
+} ConvpcLabelFlow;
+
 /** counts_*: the expected counts of a layer's edges. */
 typedef struct ConvpcCounts {
     /** `below` and `transposed` are not read. */

@@ -1,7 +1,7 @@
 //! Flows and expected counts of the CUDA backend on the software device.
 #![cfg(target_os = "linux")]
 
-use convpc::{Backend, Circuit, ConvPc, CudaBackend, Family, Limits, Precision, Statistics};
+use convpc::{Backend, Circuit, ConvPc, CudaBackend, Family, Limits, Precision, Reference, Statistics};
 use emulator::{Order, Settings};
 use ndarray::{Array2, Axis};
 use proptest::prelude::*;
@@ -123,6 +123,34 @@ fn the_plan_does_not_matter() {
                 assert_close(&format!("{limits:?}"), given, expected, (1e-5, 1e-5));
             }
         }
+    }
+}
+
+/// Labeled rows keep their labels where rows are split because memory is short.
+#[test]
+fn labels_of_batches() {
+    let device = device();
+    let convpc = ConvPc::new(5, 6, 1, Family::binomial(5)).channels(20).depth(2).repetitions(2).num_classes(3);
+    let circuit = convpc.build(3).unwrap();
+    let data = data(&circuit, 300);
+    let labels: Vec<usize> = (0..300).map(|row| row * row % 7 % 3).collect();
+    let mut exact = Reference.load(&circuit).unwrap();
+    let expected = exact.accumulate_labeled(data.view(), &labels).unwrap();
+    let mut executable = CudaBackend::new(0).unwrap().load(&circuit).unwrap();
+    executable.accumulate_labeled(data.slice_axis(Axis(0), (0..1).into()), &labels[..1]).unwrap();
+    executable.reset_statistics();
+    let limit = device.memory().in_use + (1 << 20);
+    device.set_memory(limit);
+    device.clear_counts();
+    let given = executable.accumulate_labeled(data.view(), &labels).unwrap();
+    let launches =
+        |name: &str| device.counts().iter().find(|(kernel, _)| kernel == name).map_or(0, |(_, s)| s.launches);
+    assert!(launches("label_flow") > 2, "few batches");
+    assert_eq!((given.rows, given.impossible_rows), (300, 0));
+    assert_close("log-likelihood", &[given.log_likelihood], &[expected.log_likelihood], (1e-5, 0.0));
+    let [given, expected] = [&executable, &exact].map(|e| e.statistics().unwrap().counts);
+    for (given, expected) in given.iter().zip(&expected) {
+        assert_close("counts", given, expected, (1e-5, 1e-4));
     }
 }
 

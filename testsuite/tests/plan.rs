@@ -99,7 +99,9 @@ fn launches_wire_every_feature_to_its_scope() {
                         match purpose {
                             Purpose::Root => assert!(outputs.is_sorted()),
                             Purpose::EveryLayer(_) => assert_eq!(outputs, (0..=root).collect::<Vec<_>>()),
-                            Purpose::Tape(_) | Purpose::Learn => assert_eq!(outputs, sums_and_root(&structure)),
+                            Purpose::Tape(_) | Purpose::Learn | Purpose::LearnLabeled => {
+                                assert_eq!(outputs, sums_and_root(&structure))
+                            }
                         }
                     }
                 }

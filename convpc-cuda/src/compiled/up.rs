@@ -37,7 +37,7 @@ fn prepare(
     let steps = tables.upload(&steps.collect::<Vec<u32>>())?;
     let levels = tables.upload(&levels.collect::<Vec<u32>>())?;
     let source = source(structure, launch.input, stride, plan.purpose.semiring(), memory, list);
-    let output = output(structure, launch.output, plan.purpose.keeps_maxima(), memory);
+    let output = output(structure, launch.output, plan.purpose.has_flows(), memory);
     let row_tiles = launch.row_tiles(rows) as u32;
     let linear = launch.levels.first().map_or(0, |level| memory.weights(level.layer).linear.address());
     let arguments = match launch.kernel {

@@ -23,6 +23,7 @@ arguments!(
     ConvpcRows,
     ConvpcDown,
     ConvpcRootFlow,
+    ConvpcLabelFlow,
     ConvpcCounts,
     ConvpcAddParts,
     ConvpcAddRows,

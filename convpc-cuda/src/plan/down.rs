@@ -4,7 +4,7 @@ use std::fmt;
 
 use convpc_core::{Precision, Structure, WeightMatrices};
 
-use super::{Launch, LeafCounts, Limits, Plan, Tile, fuse, stride};
+use super::{Launch, LeafCounts, Limits, Plan, Purpose, Tile, fuse, stride};
 use crate::{
     params::{self, ConvpcNode},
     tree::{self, Input},
@@ -108,14 +108,15 @@ impl Descent {
 pub struct Descents {
     /// Rows that are computed.
     pub rows: usize,
-    /// The sum layers, the highest first.
+    /// The sum layers that flow goes through, the highest first: where classes are known from the heads on.
     pub layers: Vec<Descent>,
     /// The leaves, where the flow ends.
     pub leaves: LeafCounts,
 }
 
 impl Descents {
-    /// Describes the way down from what `up` computes, a plan for [`Purpose::Learn`](super::Purpose::Learn).
+    /// Describes the way down from what `up` computes, a plan for [`Purpose::Learn`](super::Purpose::Learn) or
+    /// [`Purpose::LearnLabeled`](super::Purpose::LearnLabeled).
     pub fn new(structure: &Structure, up: &Plan, precision: Precision, limits: Limits) -> Self {
         let sums = tree::sums(structure);
         let launch = |layer: usize| up.launches.iter().find(|launch| launch.output == layer);
@@ -124,7 +125,8 @@ impl Descents {
             let parents = tree::parents(structure, &sums[index + 1..], shape.features(), shape.repetitions);
             descent(structure, launch(layer)?, above, parents, up.rows, precision, limits)
         };
-        let layers = sums.iter().enumerate().rev().filter_map(describe).collect();
+        let above = usize::from(up.purpose == Purpose::LearnLabeled);
+        let layers = sums.iter().enumerate().rev().skip(above).filter_map(describe).collect();
         let parents = tree::parents(structure, &sums, structure.variables(), structure.shape(0).repetitions);
         let leaves = LeafCounts::new(structure, parents, limits);
         Descents { rows: up.rows, layers, leaves }
@@ -136,7 +138,12 @@ impl Descents {
             let (input, output) = (structure.input_shape(descent.layer), structure.shape(descent.layer));
             input.repetitions * output.features() * input.channels
         };
-        self.layers.iter().map(below).max().unwrap_or(1).max(1)
+        // What comes from above the first is there too.
+        let above = self.layers.first().map_or(1, |first| {
+            let shape = structure.shape(first.layer);
+            shape.repetitions * shape.features() * shape.channels
+        });
+        self.layers.iter().map(below).max().unwrap_or(1).max(above)
     }
 
     /// Values of the largest layer's parts of counts.
