@@ -69,6 +69,8 @@ enum Command {
     Marginalize(commands::edit::Marginalize),
     /// Makes a model with more channels, each like one that was there, to go on learning with.
     Grow(commands::edit::Grow),
+    /// Makes a mixture of models one model, whose repetitions they become, to go on learning with.
+    Mix(commands::edit::Mix),
     /// Makes a model without the channels that the root cannot reach: smaller and faster, the same distribution.
     Prune(commands::edit::Prune),
     /// Draws training runs side by side over time.
@@ -94,6 +96,7 @@ fn main() -> ExitCode {
         Command::Complete(complete) => complete.run(&shared),
         Command::Marginalize(marginalize) => marginalize.run(),
         Command::Grow(grow) => grow.run(&shared),
+        Command::Mix(mix) => mix.run(),
         Command::Prune(prune) => prune.run(),
         Command::Curve(curve) => curve.run(),
         Command::Info { model } => commands::edit::info(&model),

@@ -113,6 +113,34 @@ fn a_grown_model_is_the_same_without_noise_and_can_be_learned_on() {
 }
 
 #[test]
+fn a_mixture_of_models_has_their_mean_likelihood_and_can_be_learned_on() {
+    let bench = Bench::new();
+    let train = |seed: u64, shifts: &str, model: &str| {
+        let begin = format!("train --data x.npy --levels 3 --channels 3 --depth 3 --epochs 2 --seed {seed}");
+        bench.prints(&format!("{begin} --shifts={shifts} -o {model}"));
+    };
+    (train(1, "0:0", "a"), train(2, "1:-1", "b"));
+    let score = |model: &str| number(&bench.prints(&format!("score {model} --data x.npy")), "mean log-likelihood");
+    bench.prints("mix a b -o even");
+    let info = bench.prints("info even");
+    assert!(info.contains("pad 2,2,2,2 or 3,1,1,3") && info.contains("RepetitionMixing"), "{info}");
+    // No part is worse than by the factor that it has in the mixture.
+    let best = score("a").max(score("b"));
+    assert!(score("even") >= best - 2f64.ln() - 1e-3 && score("even") < best + 1.0, "{} {best}", score("even"));
+    bench.prints("mix a b --weights 1,0 -o first");
+    assert!((score("first") - score("a")).abs() < 1e-3);
+    let before = score("even");
+    bench.prints("train --data x.npy --shifts=0:0,1:-1 --epochs 3 --resume -o even");
+    assert!(score("even") > before);
+    let message = bench.fails(1, "mix a b --weights 1,-1 -o none");
+    assert!(message.contains("the list of a mixture's weights is [1.0, -1.0]"), "{message}");
+    bench.train();
+    let message = bench.fails(1, "mix a m -o none");
+    assert!(message.contains("a circuit of a mixture is of"), "{message}");
+    bench.fails(2, "mix a -o none");
+}
+
+#[test]
 fn a_pruned_model_is_the_same_unless_weights_are_left_out() {
     let bench = Bench::new();
     bench.train();

@@ -19,6 +19,7 @@ mod initialize;
 mod layer;
 mod learn;
 mod marginalize;
+mod mixture;
 mod normalize;
 mod parameters;
 mod precision;

@@ -65,6 +65,29 @@ impl Grow {
     }
 }
 
+/// Arguments of `mix`.
+#[derive(Args)]
+pub(crate) struct Mix {
+    /// The model files; each becomes a repetition, or as many as it has.
+    #[arg(required = true, num_args = 2..)]
+    models: Vec<PathBuf>,
+    /// What part each has in the mixture, in proportion: 2,1 for two thirds and one; even parts unless given.
+    #[arg(long, value_delimiter = ',')]
+    weights: Option<Vec<f64>>,
+    /// The new model file; `train --resume -o` of it goes on learning, all together.
+    #[arg(short)]
+    output: PathBuf,
+}
+
+impl Mix {
+    pub(crate) fn run(self) -> Outcome {
+        let circuits = self.models.iter().map(|path| model::load(path)).collect::<Result<Vec<_>, _>>()?;
+        let weights = self.weights.unwrap_or_else(|| vec![1.0; circuits.len()]);
+        model::save(&self.output, &Circuit::mixture(&circuits, &weights)?)?;
+        Ok(())
+    }
+}
+
 /// Arguments of `prune`.
 #[derive(Args)]
 pub(crate) struct Prune {

@@ -98,6 +98,16 @@ impl Layer {
         }
     }
 
+    /// The axis of the parameter tensor that is repetitions of the outputs; `None` where there are no parameters, or they are of one.
+    pub(crate) fn repetition_axis(&self) -> Option<usize> {
+        match self {
+            Layer::Leaf(_) => Some(2),
+            Layer::Sum(_) => Some(3),
+            Layer::SumConv(_) => Some(4),
+            Layer::ProdConv(_) | Layer::RepetitionMixing(_) => None,
+        }
+    }
+
     /// How outputs of a sum-like layer are connected to its inputs; `None` for leaves and products.
     pub fn edges(&self, input: Shape) -> Option<Edges> {
         match self {
