@@ -55,7 +55,8 @@ impl Circuit {
             ));
         }
         let total: f64 = weights.iter().sum();
-        if !weights.iter().all(|w| *w >= 0.0) || !(total > 0.0 && total.is_finite()) {
+        let legal = weights.iter().all(|w| *w >= 0.0) && total > 0.0 && total.is_finite();
+        if !legal {
             let expected = "finite numbers of at least 0, one of them above";
             return Err(argument("the list of a mixture's weights", format!("{weights:?}"), expected));
         }
