@@ -119,7 +119,8 @@ fn a_mixture_of_models_has_their_mean_likelihood_and_can_be_learned_on() {
         let begin = format!("train --data x.npy --levels 3 --channels 3 --depth 3 --epochs 2 --seed {seed}");
         bench.prints(&format!("{begin} --shifts={shifts} -o {model}"));
     };
-    (train(1, "0:0", "a"), train(2, "1:-1", "b"));
+    train(1, "0:0", "a");
+    train(2, "1:-1", "b");
     let score = |model: &str| number(&bench.prints(&format!("score {model} --data x.npy")), "mean log-likelihood");
     bench.prints("mix a b -o even");
     let info = bench.prints("info even");

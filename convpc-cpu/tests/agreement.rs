@@ -245,3 +245,24 @@ fn statistics_do_not_depend_on_the_threads() {
         }
     }
 }
+
+/// A repetition that is 90 nats behind would hand down flows below the smallest normal f32, which are slow to compute with.
+#[test]
+fn flows_of_repetitions_far_behind_are_none() {
+    let convpc = ConvPc::new(2, 2, 1, Family::normal()).channels(2).depth(1).repetitions(2);
+    let (structure, mut parameters) = convpc.build(1).unwrap().into_parts();
+    let mut first_pixel = parameters.0[0].index_axis_mut(Axis(0), 0);
+    first_pixel.indexed_iter_mut().for_each(|(at, p)| *p = if at[2] == 0 { 13.42 * at[1] as f64 } else { 1.0 });
+    let circuit = Circuit::new(structure, parameters).unwrap();
+    let data = Array2::from_shape_fn((20, 4), |(_, v)| if v == 0 { 0.0 } else { f32::NAN });
+    for cpu in backends() {
+        let mut executable = cpu.load(&circuit).unwrap();
+        executable.accumulate(data.view()).unwrap();
+        let counts = executable.statistics().unwrap().counts;
+        // The leaves, both sums and the mixture, each with the axis of its repetitions.
+        for (layer, axis) in [(0, 2), (2, 3), (4, 3), (5, 2)] {
+            let [near, far] = [0, 1].map(|repetition| counts[layer].index_axis(Axis(axis), repetition));
+            assert!(near.sum() > 19.9 && far.iter().all(|n| *n == 0.0), "layer {layer}: {near} {far}");
+        }
+    }
+}
