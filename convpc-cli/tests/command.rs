@@ -130,6 +130,9 @@ fn a_mixture_of_models_has_their_mean_likelihood_and_can_be_learned_on() {
     assert!(score("even") >= best - 2f64.ln() - 1e-3 && score("even") < best + 1.0, "{} {best}", score("even"));
     bench.prints("mix a b --weights 1,0 -o first");
     assert!((score("first") - score("a")).abs() < 1e-3);
+    let output = bench.run("train --data x.npy --algorithm em --pseudocount 0 --epochs 1 --resume -o first");
+    let note = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && note.starts_with("note: 1 of 2 repetitions explain no image"), "{note}");
     let before = score("even");
     bench.prints("train --data x.npy --shifts=0:0,1:-1 --epochs 3 --resume -o even");
     assert!(score("even") > before);

@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 use convpc::{
-    Circuit, Parameters,
+    Circuit, Layer, Parameters,
     checkpoint::{self, Fingerprint, Run},
     data::{self, DataError, Images},
     metrics::{Log, Record, bits_per_dimension},
@@ -97,6 +97,16 @@ fn trainer<'a>(options: Options, data: &'a Data, valid: Option<&'a Data>) -> Res
     }
 }
 
+/// Of how many repetitions hardly anything is in the mixture.
+fn unused_repetitions(circuit: &Circuit, parameters: &Parameters) -> usize {
+    /// Less than a pseudocount makes of an image.
+    const LEAST: f64 = 1e-6;
+    let mixes = |layer: &Layer| matches!(layer, Layer::RepetitionMixing(_));
+    let Some(mixture) = circuit.structure().layers().iter().position(mixes) else { return 0 };
+    let weights = &parameters.0[mixture];
+    weights.axis_iter(Axis(2)).filter(|of_repetition| of_repetition.iter().all(|w| *w < LEAST)).count()
+}
+
 impl Train {
     pub(crate) fn run(self, shared: &Shared) -> Outcome {
         self.curve.as_deref().map(curve::check_name).transpose()?;
@@ -155,7 +165,16 @@ impl Train {
             }
         })?;
         session.bar.finish_and_clear();
-        problem.map_or(Ok(()), Err)
+        problem.map_or(Ok(()), Err)?;
+        let unused = unused_repetitions(&circuit, &executable.parameters()?);
+        if unused > 0 {
+            eprintln!(
+                "note: {unused} of {} repetitions explain no image; let each learn alone, as a model of one with another --seed or \
+                 --shifts, then join the models with `convpc mix` and go on with --resume",
+                circuit.structure().leaf().repetitions
+            );
+        }
+        Ok(())
     }
 
     /// A new run, of a new circuit or of the model that is there.
