@@ -172,7 +172,8 @@ extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) label_flow(const Co
     for (uint32_t c = 0; c < p.classes; ++c) p.flow[(uint64_t)c * p.stride + row] = c == label ? used : 0.0f;
 }
 
-// Through a mixture of repetitions, a thread a row: flow_in[c,r] = flow[c] w[c,r] exp(x[c,r] - y[c]), in logarithms.
+// Through a mixture of repetitions, a thread a row: flow_in[c,r] = flow[c] p[c,r]^b / sum_r p[c,r]^b, in logarithms, where
+// p[c,r] = w[c,r] exp(x[c,r] - y[c]) is the posterior and b the inverse temperature.
 extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) unmix(const ConvpcDown p) {
     const ConvpcNode node = p.nodes[blockIdx.x / p.row_tiles];
     const uint32_t row = blockIdx.x % p.row_tiles * CONVPC_THREADS + threadIdx.x;
@@ -180,6 +181,7 @@ extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) unmix(const ConvpcD
     if (row >= p.rows) return;
     const Sums sums(p, node.feature, 0, row);
     const float base = p.sums.offsets[offset_index(p.sums, p.source.rows, 0, node.feature, row)];
+    const float power = *p.inverse_temperature;
 #pragma unroll 1
     for (uint32_t r = 0; r < repetitions; ++r)
         with_inputs(p.source, node.first, node.count, r, row, [&](const auto &x) {
@@ -187,7 +189,18 @@ extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) unmix(const ConvpcD
 #pragma unroll 1
             for (uint32_t c = 0; c < channels; ++c) {
                 const float w = p.linear[((uint64_t)node.group * channels + c) * repetitions + r];
-                p.below[below_index(p, node.feature, r, c, row)] = sums.share(c, w, input(x, c) + above);
+                p.below[below_index(p, node.feature, r, c, row)] = sums.share(c, w, input(x, c) + above, power);
             }
         });
+    if (power == 1.0f) return;
+#pragma unroll 1
+    for (uint32_t c = 0; c < channels; ++c) {
+        const float flow = sums.flow[c * sums.stride];
+        if (!(flow > 0.0f)) continue;
+        float total = 0.0f;
+#pragma unroll 1
+        for (uint32_t r = 0; r < repetitions; ++r) total += p.below[below_index(p, node.feature, r, c, row)];
+#pragma unroll 1
+        for (uint32_t r = 0; r < repetitions; ++r) p.below[below_index(p, node.feature, r, c, row)] *= flow / total;
+    }
 }

@@ -132,6 +132,7 @@ fn going_on_with_other_flags_or_data_is_an_error_that_names_them() {
         "--end-step 0.1",
         "--schedule cosine",
         "--warm-up 0.5",
+        "--annealing 0.5",
         "--momentum 0.6",
         "--blend parameters",
         "--weight-decay 1",
@@ -146,7 +147,7 @@ fn going_on_with_other_flags_or_data_is_an_error_that_names_them() {
     ];
     let resume = "train --data x.npy --valid v.npy --resume -o m";
     let message = bench.fails(1, &format!("{resume} {}", flags.join(" ")));
-    insta::assert_snapshot!(message, @"error: --resume: the unfinished run in m.checkpoint is not what the flags ask for: --algorithm adam (the run has minibatch-em), --epochs 4 (the run has 3), --batch-size 7 (the run has 512), --pseudocount 0.5 (the run has 0.01), --step 0.31 (the run has 0.3), --end-step 0.1 (the run has 0.015), --schedule cosine (the run has linear), --warm-up 0.5 (the run has 0), --momentum 0.6 (the run has 0.5), --blend parameters (the run has top-down), --weight-decay 1 (the run has none), --clip 2 (the run has none), --beta1 0.5 (the run has none), --beta2 0.5 (the run has none), --valid-fraction 0.5 (the run has none), --patience 3 (the run has 2), --final-em-steps 1 (the run has 0), --checkpoint-batches 9 (the run has none), --seed 4 (the run has 3); leave these flags out to go on with it, or train anew, without --resume");
+    insta::assert_snapshot!(message, @"error: --resume: the unfinished run in m.checkpoint is not what the flags ask for: --algorithm adam (the run has minibatch-em), --epochs 4 (the run has 3), --batch-size 7 (the run has 512), --pseudocount 0.5 (the run has 0.01), --step 0.31 (the run has 0.3), --end-step 0.1 (the run has 0.015), --schedule cosine (the run has linear), --warm-up 0.5 (the run has 0), --annealing 0.5 (the run has 0.2), --momentum 0.6 (the run has 0.5), --blend parameters (the run has top-down), --weight-decay 1 (the run has none), --clip 2 (the run has none), --beta1 0.5 (the run has none), --beta2 0.5 (the run has none), --valid-fraction 0.5 (the run has none), --patience 3 (the run has 2), --final-em-steps 1 (the run has 0), --checkpoint-batches 9 (the run has none), --seed 4 (the run has 3); leave these flags out to go on with it, or train anew, without --resume");
     for flag in flags {
         let message = bench.fails(1, &format!("{resume} {flag}"));
         assert!(message.contains(&format!(": {flag} (the run has ")), "{message}");

@@ -7,7 +7,7 @@ use crate::{
     classes,
     error::{Error, Result},
     evaluation::{Evaluation, Mpe, Semiring},
-    learn::{OptimizerState, Rule, em},
+    learn::{OptimizerState, Rule, em, in_range},
     parameters::Parameters,
     statistics::Statistics,
     structure::Structure,
@@ -104,6 +104,28 @@ pub trait Executable: Send {
     /// [`Error::NoClasses`](crate::Error::NoClasses) where the circuit has none, [`Error::LabelCount`](crate::Error::LabelCount)
     /// and [`Error::Label`](crate::Error::Label) where the labels do not fit; nothing was counted then.
     fn accumulate_labeled(&mut self, data: ArrayView2<f32>, labels: &[usize]) -> Result<Accumulated>;
+
+    /// Flattens the posterior over repetitions by which rows are counted from now on: each repetition gets the share
+    /// `p_r^β / Σ p^β` of the flow, where β is the inverse temperature, above 0 and at most 1; 1, as at first, is exact.
+    ///
+    /// Where repetitions begin to learn together, the first that is ahead by a little gets all rows, and then alone learns more.
+    /// With β near 0 all learn from all rows; while β grows to 1 they part (deterministic annealing; Ueda and Nakano, 1998).
+    /// Log-likelihoods are exact throughout; where nothing mixes repetitions it changes nothing.
+    ///
+    /// ```
+    /// use convpc_core::{Backend, ConvPc, Family, Reference};
+    /// let circuit = ConvPc::new(2, 2, 1, Family::normal()).channels(2).repetitions(2).build(1)?;
+    /// let mut executable = Reference.load(&circuit)?;
+    /// executable.set_inverse_temperature(1e-9)?;
+    /// executable.accumulate(ndarray::Array2::zeros((10, 4)).view())?;
+    /// let mixture = &executable.statistics()?.counts[5];
+    /// assert!(mixture.iter().all(|count| (count - 5.0).abs() < 1e-6));
+    /// # Ok::<(), convpc_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Argument`](crate::Error::Argument) where it is out of range.
+    fn set_inverse_temperature(&mut self, inverse_temperature: f64) -> Result<()>;
 
     /// The statistics gathered since the last step or reset.
     fn statistics(&self) -> Result<Statistics>;
@@ -219,4 +241,13 @@ pub fn update_on_host<E: Executable + ?Sized>(
     let mut parameters = executable.parameters()?;
     rule.apply(executable.structure(), &mut parameters, &executable.statistics()?, step, state)?;
     executable.set_parameters(&parameters)
+}
+
+/// What every backend checks first in [`Executable::set_inverse_temperature`].
+///
+/// # Errors
+/// [`Error::Argument`](crate::Error::Argument) where the number is not above 0 and at most 1.
+pub fn check_inverse_temperature(inverse_temperature: f64) -> Result<()> {
+    let legal = inverse_temperature > 0.0 && inverse_temperature <= 1.0;
+    in_range("the inverse temperature", inverse_temperature, legal, "a number above 0 and at most 1")
 }

@@ -7,6 +7,7 @@ use crate::{
     classes,
     descent::{Choice, Descending, Inputs, descend},
     error::{Error, Result},
+    layer::{Edge, Layer},
     statistics::Statistics,
 };
 
@@ -91,8 +92,15 @@ impl Evaluation {
     /// Through a sum `flow_in[c] = sum_d flow_out[d] · w[c,d] · exp(x[c] − y[d])`, each term also being the edge's count;
     /// through a product every child gets the parent's flow. A feature with an empty scope is a constant and has no flow.
     pub fn statistics(&self) -> Statistics {
+        self.annealed_statistics(1.0)
+    }
+
+    /// The same with the posterior over repetitions flattened, as [`Executable::set_inverse_temperature`] says.
+    ///
+    /// [`Executable::set_inverse_temperature`]: crate::Executable::set_inverse_temperature
+    pub fn annealed_statistics(&self, inverse_temperature: f64) -> Statistics {
         let flow = self.activations[self.activations.len() - 1].mapv(|ll| f64::from(ll > f64::NEG_INFINITY));
-        self.count(self.activations.len() - 1, flow, &self.log_likelihood())
+        self.count(self.activations.len() - 1, flow, &self.log_likelihood(), inverse_temperature)
     }
 
     /// The log-likelihood of each row under each class, nats, `[rows, classes]`.
@@ -111,6 +119,14 @@ impl Evaluation {
     /// # Errors
     /// [`Error::NoClasses`] where the circuit has none; [`Error::LabelCount`] and [`Error::Label`] where the labels do not fit.
     pub fn labeled_statistics(&self, labels: &[usize]) -> Result<Statistics> {
+        self.annealed_labeled_statistics(labels, 1.0)
+    }
+
+    /// The same with the posterior over repetitions flattened, as [`annealed_statistics`](Self::annealed_statistics).
+    ///
+    /// # Errors
+    /// As [`labeled_statistics`](Self::labeled_statistics).
+    pub fn annealed_labeled_statistics(&self, labels: &[usize], inverse_temperature: f64) -> Result<Statistics> {
         let (structure, rows) = (self.circuit.structure(), self.evidence.nrows());
         classes::check_labels(structure, rows, labels)?;
         let heads = classes::heads(structure)?;
@@ -124,13 +140,19 @@ impl Evaluation {
             flow[[0, 0, class, row]] = used;
             root[class] += used;
         }
-        let mut statistics = self.count(heads, flow, &joint);
+        let mut statistics = self.count(heads, flow, &joint, inverse_temperature);
         statistics.counts[heads + 1].iter_mut().zip(root).for_each(|(to, count)| *to = count);
         Ok(statistics)
     }
 
     /// The counts of the rows below `top`, given the flow to it and what the log-likelihood of each row is.
-    fn count(&self, top: usize, mut flow: Array4<f64>, log_likelihood: &Array1<f64>) -> Statistics {
+    fn count(
+        &self,
+        top: usize,
+        mut flow: Array4<f64>,
+        log_likelihood: &Array1<f64>,
+        inverse_temperature: f64,
+    ) -> Statistics {
         let structure = self.circuit.structure();
         let mut statistics = Statistics::zeros(structure);
         statistics.rows = self.evidence.nrows() as u64;
@@ -138,7 +160,11 @@ impl Evaluation {
         statistics.impossible_rows = log_likelihood.iter().filter(|ll| **ll == f64::NEG_INFINITY).count() as u64;
         for layer in (1..=top).rev() {
             flow = match structure.edges(layer) {
-                Some(_) => self.flow_through_sum(layer, &flow, &mut statistics),
+                Some(_) => {
+                    let mixes = matches!(structure.layers()[layer], Layer::RepetitionMixing(_));
+                    let power = if mixes { inverse_temperature } else { 1.0 };
+                    self.flow_through_sum(layer, &flow, power, &mut statistics)
+                }
                 None => self.flow_through_product(layer, &flow),
             };
         }
@@ -159,7 +185,14 @@ impl Evaluation {
         below
     }
 
-    fn flow_through_sum(&self, layer: usize, flow: &Array4<f64>, statistics: &mut Statistics) -> Array4<f64> {
+    /// Each edge gets its posterior probability, to a power, of the flow.
+    fn flow_through_sum(
+        &self,
+        layer: usize,
+        flow: &Array4<f64>,
+        power: f64,
+        statistics: &mut Statistics,
+    ) -> Array4<f64> {
         let structure = self.circuit.structure();
         let edges = structure.edges(layer).expect("a sum");
         let weights = self.circuit.parameters().slice(layer);
@@ -170,11 +203,14 @@ impl Evaluation {
             if flow == 0.0 || structure.is_empty(layer, f, r) {
                 continue;
             }
+            let input = |edge: &Edge| [edge.repetition, f, edge.channel, row];
+            // In logarithms: beside a weight near the smallest number, exp(x − y) alone would overflow.
+            let posterior =
+                |edge: &Edge| (power * (weights[edge.weight].ln() + x[input(edge)] - y[[r, f, d, row]])).exp();
+            let total: f64 = if power < 1.0 { edges.of(f, d, r).map(|edge| posterior(&edge)).sum() } else { 1.0 };
             for edge in edges.of(f, d, r) {
-                let input = [edge.repetition, f, edge.channel, row];
-                // In logarithms: beside a weight near the smallest number, exp(x − y) alone would overflow.
-                let share = flow * (weights[edge.weight].ln() + x[input] - y[[r, f, d, row]]).exp();
-                below[input] += share;
+                let share = flow * posterior(&edge) / total;
+                below[input(&edge)] += share;
                 counts[edge.weight] += share;
             }
         }

@@ -33,7 +33,7 @@ mod statistics;
 mod structure;
 mod top_down;
 
-pub use backend::{Accumulated, Backend, Executable, update_on_host};
+pub use backend::{Accumulated, Backend, Executable, check_inverse_temperature, update_on_host};
 pub use circuit::Circuit;
 pub use conv_pc::{ConvPc, Split};
 pub use descent::{Choice, Descending, Inputs, descend};

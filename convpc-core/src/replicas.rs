@@ -173,6 +173,10 @@ impl Executable for ReplicaExecutable {
         Ok(classes::joined(&self.share(data.nrows(), score)?))
     }
 
+    fn set_inverse_temperature(&mut self, inverse_temperature: f64) -> Result<()> {
+        self.share(self.parts.len(), |part, _| part.set_inverse_temperature(inverse_temperature)).map(drop)
+    }
+
     fn statistics(&self) -> Result<Statistics> {
         let parts = self.share(self.parts.len(), |part, _| part.statistics())?;
         let mut all = Statistics::zeros(&self.structure);

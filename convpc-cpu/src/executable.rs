@@ -5,7 +5,7 @@ use std::{
 
 use convpc_core::{
     Accumulated, Choice, Circuit, Descending, Error, Evaluation, Executable, Mpe, OptimizerState, Parameters, Result,
-    Rule, Semiring, Statistics, Structure, classes, descend, em, evidence,
+    Rule, Semiring, Statistics, Structure, check_inverse_temperature, classes, descend, em, evidence,
 };
 use ndarray::{Array1, Array2, Array4, ArrayView2, ArrayViewMut2, Axis};
 use rayon::{ThreadPool, prelude::*};
@@ -295,6 +295,12 @@ impl Executable for CpuExecutable {
         evidence::check(self.structure(), data)?;
         classes::check_labels(self.structure(), data.nrows(), labels)?;
         Ok(self.count(data, Some(labels)))
+    }
+
+    fn set_inverse_temperature(&mut self, inverse_temperature: f64) -> Result<()> {
+        check_inverse_temperature(inverse_temperature)?;
+        self.model.inverse_temperature = inverse_temperature;
+        Ok(())
     }
 
     fn statistics(&self) -> Result<Statistics> {

@@ -25,6 +25,8 @@ pub(crate) struct Model {
     pub(crate) first_sum: usize,
     pub(crate) plan: Plan,
     pub(crate) isa: Isa,
+    /// The power that posteriors over repetitions are taken to on the way down.
+    pub(crate) inverse_temperature: f64,
     /// Where scores are computed from operands of bf16.
     pub(crate) bf16: Option<Bf16>,
 }
@@ -42,7 +44,7 @@ impl Model {
         let leaves = Leaves::new(structure, isa, parameters.slice(0));
         let plan = Plan::new(structure, leaves.counts_len(), isa.lanes(), Caches::detect());
         let (structure, leaf_tensor) = (structure.clone(), parameters.slice(0).to_vec());
-        Model { structure, leaf_tensor, leaves, sums, first_sum, plan, isa, bf16 }
+        Model { structure, leaf_tensor, leaves, sums, first_sum, plan, isa, inverse_temperature: 1.0, bf16 }
     }
 
     /// The parameters of the leaf at (data column, channel, repetition).

@@ -6,7 +6,7 @@ use std::{
 
 use convpc_core::{
     Accumulated, Adam, Choice, Circuit, Error, Evaluation, Executable, MiniBatchEm, Mpe, OptimizerState, Parameters,
-    Precision, Result, Rule, Semiring, Statistics, Structure, classes, em,
+    Precision, Result, Rule, Semiring, Statistics, Structure, check_inverse_temperature, classes, em,
 };
 use ndarray::{Array1, Array2, Array4, ArrayView2, ArrayViewMut4, Axis, s};
 
@@ -37,6 +37,8 @@ pub(crate) struct CudaExecutable {
     session: Mutex<Session>,
     /// Once something was accumulated.
     learning: Option<Learning>,
+    /// What the device has.
+    inverse_temperature: f64,
 }
 
 impl CudaExecutable {
@@ -59,6 +61,7 @@ impl CudaExecutable {
             limits,
             session: Mutex::new(Session::default()),
             learning: None,
+            inverse_temperature: 1.0,
         })
     }
 
@@ -279,6 +282,15 @@ impl Executable for CudaExecutable {
         self.host.check(self.structure(), data)?;
         classes::check_labels(self.structure(), data.nrows(), labels)?;
         self.count(data, Some(labels))
+    }
+
+    fn set_inverse_temperature(&mut self, inverse_temperature: f64) -> Result<()> {
+        check_inverse_temperature(inverse_temperature)?;
+        if self.inverse_temperature != inverse_temperature {
+            self.queue.replace(&mut self.model.inverse_temperature, &[inverse_temperature as f32])?;
+            self.inverse_temperature = inverse_temperature;
+        }
+        Ok(())
     }
 
     fn class_log_likelihood(&self, data: ArrayView2<f32>) -> Result<Array2<f64>> {

@@ -58,6 +58,8 @@ pub(crate) struct Model {
     pub(crate) sufficient: Option<Buffer<f32>>,
     /// One a layer; `None` for leaves and products.
     pub(crate) sums: Vec<Option<Weights>>,
+    /// One number: the power that posteriors over repetitions are taken to on the way down.
+    pub(crate) inverse_temperature: Buffer<f32>,
     precision: Precision,
 }
 
@@ -107,6 +109,7 @@ impl Model {
             leaf_stride,
             sufficient: sufficient.map(|table| queue.upload_new(&table, Need::Circuit)).transpose()?,
             sums,
+            inverse_temperature: queue.upload_new(&[1.0], Need::Circuit)?,
             precision,
         };
         model.replace(queue, structure, parameters)?;

@@ -434,6 +434,8 @@ pub struct ConvpcDown {
     pub nodes: u64,
     /// [matrix][output][input], of unmix [feature][channel][repetition]
     pub linear: u64,
+    /// One number, above 0 and at most 1: the power that posteriors over repetitions are taken to; read by unmix.
+    pub inverse_temperature: u64,
     /// Transposed weights as fragments; not read by unmix.
     pub transposed: u64,
     pub flow_features: u32,
@@ -445,7 +447,7 @@ pub struct ConvpcDown {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcDown"][::core::mem::size_of::<ConvpcDown>() - 184usize];
+    ["Size of ConvpcDown"][::core::mem::size_of::<ConvpcDown>() - 192usize];
     ["Alignment of ConvpcDown"][::core::mem::align_of::<ConvpcDown>() - 8usize];
     ["Offset of field: ConvpcDown::source"][::core::mem::offset_of!(ConvpcDown, source) - 0usize];
     ["Offset of field: ConvpcDown::sums"][::core::mem::offset_of!(ConvpcDown, sums) - 88usize];
@@ -454,11 +456,13 @@ const _: () = {
     ["Offset of field: ConvpcDown::below"][::core::mem::offset_of!(ConvpcDown, below) - 136usize];
     ["Offset of field: ConvpcDown::nodes"][::core::mem::offset_of!(ConvpcDown, nodes) - 144usize];
     ["Offset of field: ConvpcDown::linear"][::core::mem::offset_of!(ConvpcDown, linear) - 152usize];
-    ["Offset of field: ConvpcDown::transposed"][::core::mem::offset_of!(ConvpcDown, transposed) - 160usize];
-    ["Offset of field: ConvpcDown::flow_features"][::core::mem::offset_of!(ConvpcDown, flow_features) - 168usize];
-    ["Offset of field: ConvpcDown::row_tiles"][::core::mem::offset_of!(ConvpcDown, row_tiles) - 172usize];
-    ["Offset of field: ConvpcDown::rows"][::core::mem::offset_of!(ConvpcDown, rows) - 176usize];
-    ["Offset of field: ConvpcDown::at_a_time"][::core::mem::offset_of!(ConvpcDown, at_a_time) - 180usize];
+    ["Offset of field: ConvpcDown::inverse_temperature"]
+        [::core::mem::offset_of!(ConvpcDown, inverse_temperature) - 160usize];
+    ["Offset of field: ConvpcDown::transposed"][::core::mem::offset_of!(ConvpcDown, transposed) - 168usize];
+    ["Offset of field: ConvpcDown::flow_features"][::core::mem::offset_of!(ConvpcDown, flow_features) - 176usize];
+    ["Offset of field: ConvpcDown::row_tiles"][::core::mem::offset_of!(ConvpcDown, row_tiles) - 180usize];
+    ["Offset of field: ConvpcDown::rows"][::core::mem::offset_of!(ConvpcDown, rows) - 184usize];
+    ["Offset of field: ConvpcDown::at_a_time"][::core::mem::offset_of!(ConvpcDown, at_a_time) - 188usize];
 };
 /// root_flow: where the way down begins.
 #[repr(C)]
@@ -544,13 +548,13 @@ pub struct ConvpcCounts {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcCounts"][::core::mem::size_of::<ConvpcCounts>() - 208usize];
+    ["Size of ConvpcCounts"][::core::mem::size_of::<ConvpcCounts>() - 216usize];
     ["Alignment of ConvpcCounts"][::core::mem::align_of::<ConvpcCounts>() - 8usize];
     ["Offset of field: ConvpcCounts::down"][::core::mem::offset_of!(ConvpcCounts, down) - 0usize];
-    ["Offset of field: ConvpcCounts::partial"][::core::mem::offset_of!(ConvpcCounts, partial) - 184usize];
-    ["Offset of field: ConvpcCounts::begins"][::core::mem::offset_of!(ConvpcCounts, begins) - 192usize];
-    ["Offset of field: ConvpcCounts::matrices"][::core::mem::offset_of!(ConvpcCounts, matrices) - 200usize];
-    ["Offset of field: ConvpcCounts::parts"][::core::mem::offset_of!(ConvpcCounts, parts) - 204usize];
+    ["Offset of field: ConvpcCounts::partial"][::core::mem::offset_of!(ConvpcCounts, partial) - 192usize];
+    ["Offset of field: ConvpcCounts::begins"][::core::mem::offset_of!(ConvpcCounts, begins) - 200usize];
+    ["Offset of field: ConvpcCounts::matrices"][::core::mem::offset_of!(ConvpcCounts, matrices) - 208usize];
+    ["Offset of field: ConvpcCounts::parts"][::core::mem::offset_of!(ConvpcCounts, parts) - 212usize];
 };
 /// add_parts: what the parts of a batch found goes to the statistics.
 #[repr(C)]

@@ -40,10 +40,10 @@ struct Sums {
     __device__ __forceinline__ bool is_untrusted(uint32_t d) const {
         return y[d * stride] < SMALLEST_LOG_SUM && flow[d * stride] > 0.0f;
     }
-    // The flow from output d to an input x - m through a weight, in logarithms.
-    __device__ __forceinline__ float share(uint32_t d, float weight, float x) const {
+    // The flow from output d to an input x - m through a weight, in logarithms; its posterior probability to a power.
+    __device__ __forceinline__ float share(uint32_t d, float weight, float x, float power = 1.0f) const {
         const float f = flow[d * stride];
         // Where nothing flows the sum may be -inf, and -inf - -inf would be NaN.
-        return f > 0.0f ? f * exponential(logarithm(weight) + x - y[d * stride]) : 0.0f;
+        return f > 0.0f ? f * exponential(power * (logarithm(weight) + x - y[d * stride])) : 0.0f;
     }
 };

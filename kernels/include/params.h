@@ -318,6 +318,8 @@ typedef struct ConvpcDown {
     CONVPC_POINTER(const ConvpcNode) nodes;
     /** [matrix][output][input], of unmix [feature][channel][repetition] */
     CONVPC_POINTER(const float) linear;
+    /** One number, above 0 and at most 1: the power that posteriors over repetitions are taken to; read by unmix. */
+    CONVPC_POINTER(const float) inverse_temperature;
     /** Transposed weights as fragments; not read by unmix. */
     CONVPC_POINTER(const uint32_t) transposed;
     uint32_t flow_features;

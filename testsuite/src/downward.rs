@@ -1,7 +1,10 @@
 //! Checks of flows, expected counts and EM steps, against float64.
 
+use std::ops::Range;
+
 use convpc::{
-    Backend, Blend, Circuit, Executable, MiniBatchEm, OptimizerState, Precision, Reference, Rule, Statistics, em,
+    Backend, Blend, Circuit, ConvPc, Executable, Family, Layer, MiniBatchEm, OptimizerState, Precision, Reference,
+    Rule, Statistics, em,
 };
 use ndarray::{Array2, ArrayView1, Axis, array, concatenate};
 
@@ -150,4 +153,75 @@ pub fn mini_batch_steps(backend: &dyn Backend, circuit: &Circuit) {
             given.0.iter().zip(&expected.0).for_each(|(a, b)| assert_close(&what, a, b, (2e-6, 2e-7)));
         }
     }
+}
+
+/// Counts with a flattened posterior over repetitions: those that each repetition gives to a row by itself, in proportion to a
+/// power of its posterior probability.
+///
+/// # Panics
+/// If they are not.
+pub fn annealed(subject: &Subject) {
+    let base = ConvPc::new(3, 4, 1, Family::binomial(4)).channels(9).depth(2);
+    let built = [base.clone().repetitions(3), base.shifts([(0, 0), (1, 0)]).num_classes(3)];
+    for circuit in built.map(|convpc| convpc.build(5).expect("a circuit")) {
+        let data = circuits::data(&circuit, 9);
+        let classes = circuit.structure().num_classes();
+        let labels: Option<Vec<usize>> = classes.map(|classes| (0..9).map(|row| row % classes).collect());
+        let count = |executable: &mut dyn Executable, rows: Range<usize>| {
+            let data = data.slice_axis(Axis(0), rows.clone().into());
+            let seen = match &labels {
+                None => executable.accumulate(data),
+                Some(labels) => executable.accumulate_labeled(data, &labels[rows]),
+            };
+            let statistics = executable.statistics().expect("statistics");
+            executable.reset_statistics();
+            (seen.expect("fitting data").log_likelihood, statistics)
+        };
+        let mut executable = subject.backend.load(&circuit).expect("a circuit");
+        let (log_likelihood, exact) = count(&mut *executable, 0..9);
+        for inverse_temperature in [1e-3, 0.3] {
+            executable.set_inverse_temperature(inverse_temperature).expect("a legal one");
+            let (still, given) = count(&mut *executable, 0..9);
+            assert_eq!(still, log_likelihood, "log-likelihoods are exact");
+            let mut expected = Statistics { rows: 9, ..Statistics::zeros(circuit.structure()) };
+            for row in 0..9 {
+                // The joint log-likelihood of the row and each repetition, and the counts where there is no other.
+                let alone: Vec<_> = (0..circuit.structure().leaf().repetitions)
+                    .map(|repetition| {
+                        let (alone, weight) =
+                            only(&circuit, repetition, labels.as_ref().map_or(0, |labels| labels[row]));
+                        let mut alone = Reference.load(&alone).expect("a circuit");
+                        let (log_likelihood, counts) = count(&mut *alone, row..row + 1);
+                        (log_likelihood + weight.ln(), counts)
+                    })
+                    .collect();
+                let most = alone.iter().map(|(joint, _)| *joint).fold(f64::NEG_INFINITY, f64::max);
+                let power = |joint: &f64| (inverse_temperature * (joint - most)).exp();
+                let total: f64 = alone.iter().map(|(joint, _)| power(joint)).sum();
+                for (joint, counts) in &alone {
+                    let to = expected.counts.iter_mut().zip(&counts.counts);
+                    to.for_each(|(to, counts)| to.scaled_add(power(joint) / total, counts));
+                }
+            }
+            let what =
+                format!("inverse temperature {inverse_temperature}, {}\n{circuit}", subject.backend.description());
+            assert_counts(&what, subject, &circuit, &given, &expected);
+        }
+        executable.set_inverse_temperature(1.0).expect("a legal one");
+        assert_eq!(count(&mut *executable, 0..9).1, exact);
+        for illegal in [0.0, -0.5, 1.5, f64::NAN] {
+            let error = executable.set_inverse_temperature(illegal).expect_err("no inverse temperature");
+            assert!(error.to_string().contains("the inverse temperature"), "{error}");
+        }
+    }
+}
+
+/// The circuit with one repetition as the only one in the mixture, and the weight that it had there for a class.
+fn only(circuit: &Circuit, repetition: usize, class: usize) -> (Circuit, f64) {
+    let (structure, mut parameters) = circuit.clone().into_parts();
+    let mixes = |layer: &Layer| matches!(layer, Layer::RepetitionMixing(_));
+    let weights = &mut parameters.0[structure.layers().iter().position(mixes).expect("a mixture")];
+    let weight = weights[[0, class, repetition]];
+    weights.indexed_iter_mut().for_each(|(at, w)| *w = f64::from(at[2] == repetition));
+    (Circuit::new(structure, parameters).expect("legal parameters"), weight)
 }

@@ -55,6 +55,11 @@ fn the_batch_size_does_not_matter() {
 }
 
 #[test]
+fn flattened_posteriors() {
+    subjects().iter().for_each(downward::annealed);
+}
+
+#[test]
 fn kernel_positions_of_a_sum_conv_learn_different_weights() {
     let circuit = ConvPc::new(4, 4, 1, Family::bernoulli()).channels(2).depth(2).use_sum_conv(true).build(1).unwrap();
     // Even columns are 1, odd ones random: kernel positions have different things to say.

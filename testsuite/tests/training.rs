@@ -64,7 +64,7 @@ fn assert_same(a: &Run, b: &Run, what: &str) {
 #[test]
 fn a_run_that_goes_on_from_any_checkpoint_ends_with_the_same_bytes() {
     // Weights enough that some change when they are rounded to f32, scaled to a sum of one and rounded again.
-    let circuit = ConvPc::new(3, 3, 1, Family::categorical(3)).channels(8).depth(2).build(4).unwrap();
+    let circuit = ConvPc::new(3, 3, 1, Family::categorical(3)).channels(8).depth(2).repetitions(2).build(4).unwrap();
     let data = data(&circuit, 50);
     // One thread: two may add their counts in either order.
     let cpu: Box<dyn Backend> = Box::new(Cpu::new(Some(1)).unwrap());
@@ -78,6 +78,7 @@ fn a_run_that_goes_on_from_any_checkpoint_ends_with_the_same_bytes() {
                 final_em_steps: 1,
                 seed: 5,
                 checkpoint_batches: Some(2),
+                annealing: 0.5,
                 ..Options::new(rule)
             };
             let trainer = Trainer::new(options, data.view(), None).unwrap();
@@ -332,4 +333,49 @@ fn what_makes_no_run_is_refused() {
     assert!(matches!(error, Error::OutsideSupport { row: 33, variable: 4, .. }), "{error}");
     let error = refuses(&Trainer::new(options, data.view(), Some(wrong.view())).unwrap(), State::default());
     assert!(matches!(error, Error::OutsideSupport { row: 33, variable: 4, .. }), "{error}");
+}
+
+/// What all rows have in common is most of what there is to learn. Whichever repetition is ahead in that takes all rows, unless all
+/// learn it together at first.
+#[test]
+fn repetitions_part_where_they_are_annealed() {
+    let circuit = ConvPc::new(12, 12, 1, Family::categorical(4)).channels(3).repetitions(2).build(4).unwrap();
+    let data = Array2::from_shape_fn((300, 144), |(row, v)| {
+        let own = v < 4 && row % 2 == 0;
+        let noise = (row * 31 + v * 17 + row * v) % 23 == 0;
+        ((v * v / 3 + usize::from(own) + usize::from(noise)) % 4) as f32
+    });
+    let least_weight = |annealing| {
+        let rule = Rule::MiniBatchEm(MiniBatchEm::default());
+        let options = Options { annealing, epochs: 10, batch_size: 50, ..Options::new(rule) };
+        let run = whole(&Cpu::new(Some(1)).unwrap(), &circuit, &Trainer::new(options, data.view(), None).unwrap());
+        run.parameters.0.last().unwrap().fold(1.0, |least: f64, w| least.min(*w))
+    };
+    let (annealed, exact) = (least_weight(0.3), least_weight(0.0));
+    assert!(annealed > 0.2 && exact < 1e-4, "{annealed} {exact}");
+}
+
+/// What anneals is not what is left: a run's executable counts exactly afterwards, whether it ended or was stopped.
+#[test]
+fn runs_end_with_the_exact_posterior() {
+    let circuit = ConvPc::new(3, 3, 1, Family::categorical(3)).channels(3).depth(2).repetitions(2).build(4).unwrap();
+    let data = data(&circuit, 50);
+    for stop in [1, 3, usize::MAX] {
+        let options =
+            Options { annealing: 0.9, epochs: 2, batch_size: 9, ..Options::new(Rule::MiniBatchEm(Default::default())) };
+        let trainer = Trainer::new(options, data.view(), None).unwrap();
+        let mut executable = Reference.load(&circuit).unwrap();
+        let mut batches = 0;
+        let mut observe = |event: Event| {
+            batches += usize::from(matches!(event, Event::Batch { .. }));
+            if batches < stop { Continue(()) } else { Break(()) }
+        };
+        trainer.run(&mut *executable, &mut State::default(), &mut observe).unwrap();
+        let mut fresh = Reference.load(&executable.circuit().unwrap()).unwrap();
+        let counts = [&mut executable, &mut fresh].map(|executable| {
+            executable.accumulate(data.view()).unwrap();
+            executable.statistics().unwrap()
+        });
+        assert_eq!(counts[0], counts[1], "{stop}");
+    }
 }

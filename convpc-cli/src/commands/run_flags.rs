@@ -55,6 +55,9 @@ pub(crate) struct RunFlags {
     /// Share of the training in which the step size grows from 0 [default: 0]
     #[arg(long, value_name = "SHARE")]
     warm_up: Option<f64>,
+    /// Share of the training in which repetitions learn to part, after they have all learned from all images [default: 0.2; 0 for em]
+    #[arg(long, value_name = "SHARE")]
+    annealing: Option<f64>,
     /// minibatch-em: how much of earlier counts stays [default: 0]
     #[arg(long)]
     momentum: Option<f64>,
@@ -130,6 +133,7 @@ impl RunFlags {
         let to = self.end_step.unwrap_or(if curve == Curve::Constant { from } else { from / fall });
         Ok(Options {
             step: Schedule { from, to, curve, warm_up: self.warm_up.unwrap_or(0.0) },
+            annealing: self.annealing.unwrap_or(default.annealing),
             epochs: self.epochs.map_or(default.epochs, |epochs| epochs as usize),
             batch_size: self.batch_size.unwrap_or(default.batch_size),
             valid_fraction: self.valid_fraction,
@@ -200,6 +204,7 @@ impl RunFlags {
             ("--end-step", text(self.end_step), text(step.map(|step| step.to))),
             ("--schedule", text(self.schedule.map(|s| name(&s))), text(step.map(|_| name(&curve)))),
             ("--warm-up", text(self.warm_up), text(step.map(|step| step.warm_up))),
+            ("--annealing", text(self.annealing), text(Some(run.annealing))),
             ("--momentum", text(self.momentum), text(mini_batch.map(|rule| rule.momentum))),
             ("--blend", text(self.blend.map(|b| name(&b))), text(blend.map(|b| name(&b)))),
             ("--weight-decay", text(self.weight_decay), text(adam.map(|rule| rule.weight_decay))),

@@ -222,6 +222,16 @@ impl<'a> Trainer<'a> {
                 return Ok(());
             }
         }
+        let result = self.epochs(executable, state, observe);
+        result.and(executable.set_inverse_temperature(1.0))
+    }
+
+    fn epochs(
+        &self,
+        executable: &mut dyn Executable,
+        state: &mut State,
+        observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<()> {
         while !state.finished {
             if self.epoch(executable, state, observe)?.is_break() {
                 executable.reset_statistics();
@@ -268,6 +278,17 @@ impl<'a> Trainer<'a> {
         self.options.step.at(done / (self.options.epochs * batches) as f64)
     }
 
+    /// The inverse temperature of a batch.
+    fn inverse_temperature(&self, state: &State, variables: usize, batches: usize) -> f64 {
+        let Options { annealing, epochs, .. } = self.options;
+        let done = (state.epoch * batches + state.batch) as f64 / (epochs * batches) as f64;
+        if done >= annealing || state.main_epochs.is_some() {
+            1.0
+        } else {
+            (variables as f64).powf(done / annealing - 1.0)
+        }
+    }
+
     fn epoch(
         &self,
         executable: &mut dyn Executable,
@@ -289,6 +310,8 @@ impl<'a> Trainer<'a> {
         let mut flow = ControlFlow::Continue(());
         let ranges = (state.batch..batches).map(|batch| -> Range<usize> { batches::range(batch, batches, rows) });
         batches::for_each(self.data, &order, ranges, |rows_of_batch, batch| {
+            let variables = executable.structure().variables();
+            executable.set_inverse_temperature(self.inverse_temperature(state, variables, batches))?;
             let counted = match &self.labels {
                 None => executable.accumulate(batch.view()),
                 Some(labels) => labels.accumulate(executable, rows_of_batch, batch.view()),

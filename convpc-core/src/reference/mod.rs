@@ -7,7 +7,7 @@ use std::{ops::Range, sync::Arc};
 use ndarray::{Array1, Array2, ArrayView2};
 
 use crate::{
-    backend::{Accumulated, Backend, Executable},
+    backend::{Accumulated, Backend, Executable, check_inverse_temperature},
     circuit::Circuit,
     descent::{Choice, Descending, descend},
     error::{Error, Result},
@@ -46,13 +46,15 @@ impl Backend for Reference {
 
     fn load(&self, circuit: &Circuit) -> Result<Box<dyn Executable>> {
         let statistics = Statistics::zeros(circuit.structure());
-        Ok(Box::new(ReferenceExecutable { circuit: Arc::new(circuit.clone()), statistics }))
+        let circuit = Arc::new(circuit.clone());
+        Ok(Box::new(ReferenceExecutable { circuit, statistics, inverse_temperature: 1.0 }))
     }
 }
 
 struct ReferenceExecutable {
     circuit: Arc<Circuit>,
     statistics: Statistics,
+    inverse_temperature: f64,
 }
 
 impl ReferenceExecutable {
@@ -96,13 +98,20 @@ impl Executable for ReferenceExecutable {
     }
 
     fn accumulate(&mut self, data: ArrayView2<f32>) -> Result<Accumulated> {
-        let batch = self.evaluate(data, Semiring::SumProduct)?.statistics();
+        let batch = self.evaluate(data, Semiring::SumProduct)?.annealed_statistics(self.inverse_temperature);
         Ok(self.add(&batch))
     }
 
     fn accumulate_labeled(&mut self, data: ArrayView2<f32>, labels: &[usize]) -> Result<Accumulated> {
-        let batch = self.evaluate(data, Semiring::SumProduct)?.labeled_statistics(labels)?;
+        let evaluation = self.evaluate(data, Semiring::SumProduct)?;
+        let batch = evaluation.annealed_labeled_statistics(labels, self.inverse_temperature)?;
         Ok(self.add(&batch))
+    }
+
+    fn set_inverse_temperature(&mut self, inverse_temperature: f64) -> Result<()> {
+        check_inverse_temperature(inverse_temperature)?;
+        self.inverse_temperature = inverse_temperature;
+        Ok(())
     }
 
     fn statistics(&self) -> Result<Statistics> {

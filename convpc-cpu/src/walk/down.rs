@@ -154,9 +154,8 @@ impl Walk<'_, '_> {
             let (panel, channel) = (at / (channels * width), at / width % channels);
             let row = panel * width + at % width;
             let w = &w[channel * repetitions..][..repetitions];
-            let terms: Vec<f64> = (0..repetitions)
-                .map(|r| f64::from(w[r]).ln() + f64::from(x[(r * channels + channel) * n + row]))
-                .collect();
+            let posterior = |r: usize| f64::from(w[r]).ln() + f64::from(x[(r * channels + channel) * n + row]);
+            let terms: Vec<f64> = (0..repetitions).map(|r| model.inverse_temperature * posterior(r)).collect();
             let max = terms.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let total: f64 = terms.iter().map(|t| (t - max).exp()).sum();
             for (r, term) in terms.iter().enumerate().filter(|(r, _)| w[*r] > 0.0) {

@@ -71,6 +71,7 @@ fn arguments(
         below,
         nodes: tables.nodes(&descent.nodes)?,
         linear: weights.linear.address(),
+        inverse_temperature: memory.model.inverse_temperature.address(),
         transposed: weights.transposed.as_ref().map_or(0, Buffer::address),
         // The root's flow is that of one feature.
         flow_features: descent.above.map_or(1, |layer| structure.shape(layer).features()) as u32,
