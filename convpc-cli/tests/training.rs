@@ -196,7 +196,7 @@ fn broken_and_foreign_checkpoints_are_refused() {
     let unknown = replaced("\\\"batch_size\\\"", "\\\"batch_side\\\"");
     // Where in the header it is depends on the numbers in it.
     let unknown = unknown.split(" at line").next().unwrap();
-    insta::assert_snapshot!(unknown, @"error: m.checkpoint: the options of the training run in the header are not legal: unknown field `batch_side`, expected one of `rule`, `step`, `epochs`, `batch_size`, `valid_fraction`, `patience`, `final_em_steps`, `final_em`, `seed`, `checkpoint_batches`, `evaluate_every`");
+    insta::assert_snapshot!(unknown, @"error: m.checkpoint: the options of the training run in the header are not legal: unknown field `batch_side`, expected one of `rule`, `step`, `annealing`, `epochs`, `batch_size`, `valid_fraction`, `patience`, `final_em_steps`, `final_em`, `seed`, `checkpoint_batches`, `evaluate_every`");
     insta::assert_snapshot!(replaced("\\\"epoch\\\":1", "\\\"epoch\\\":9"), @"error: the state of the run is at batch 0 of epoch 9; expected within 1 batches and 2 + 0 epochs; give the options and data of the run");
 }
 

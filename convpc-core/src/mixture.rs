@@ -28,8 +28,8 @@ impl Circuit {
     /// its repetitions. All have the same layers, but each its own number of repetitions and its own paddings; where there are
     /// classes, it is the mixture of the joint distributions of image and class.
     ///
-    /// Repetitions that learn together from the start compete, and mostly one learns to explain all rows before the others have
-    /// learned anything. Those that have learned apart share the rows, and go on to learn together.
+    /// Repetitions that have learned apart share the rows, and go on to learn together; those that learn together from the start
+    /// need annealing for that ([`Executable::set_inverse_temperature`](crate::Executable::set_inverse_temperature)).
     ///
     /// ```
     /// use convpc_core::{Circuit, ConvPc, Family};

@@ -169,8 +169,8 @@ impl Train {
         let unused = unused_repetitions(&circuit, &executable.parameters()?);
         if unused > 0 {
             eprintln!(
-                "note: {unused} of {} repetitions explain no image; let each learn alone, as a model of one with another --seed or \
-                 --shifts, then join the models with `convpc mix` and go on with --resume",
+                "note: {unused} of {} repetitions explain no image; choose a longer --annealing, or let each learn alone, as a model \
+                 of one with another --seed or --shifts, then join the models with `convpc mix` and go on with --resume",
                 circuit.structure().leaf().repetitions
             );
         }
