@@ -48,6 +48,7 @@ fn flows_and_counts_on_a_gpu() {
         let subject = subject(&backend, precision);
         downward::zeros(&subject);
         downward::gaps(&subject);
+        downward::annealed(&subject);
         for circuit in circuits::all() {
             for rows in [3, 70, 1000] {
                 downward::against_float64(&subject, &circuit, &circuits::data(&circuit, rows));
