@@ -50,7 +50,7 @@ fn statistics_add_up_and_parameters_stay_equal() {
         for circuit in &circuits::all()[..4] {
             let (mut several, mut alone) = (several.load(circuit).unwrap(), alone.load(circuit).unwrap());
             let data = data(circuit, 25);
-            [&mut several, &mut alone].map(|e| e.set_inverse_temperature(0.1).unwrap());
+            [&mut several, &mut alone].into_iter().for_each(|e| e.set_inverse_temperature(0.1).unwrap());
             for _ in 0..2 {
                 let [a, b] = [&mut several, &mut alone].map(|e| e.accumulate(data.view()).unwrap());
                 assert_eq!((a.rows, a.impossible_rows), (b.rows, b.impossible_rows));
