@@ -72,12 +72,11 @@ impl<I: Inputs> Walk<'_, '_, I> {
         match &structure.layers()[layer] {
             Layer::Leaf(_) => self.complete_pixel(feature, places),
             Layer::ProdConv(_) if structure.is_shifted() => {
-                let mut repetitions: Vec<usize> = places.iter().map(|place| place.repetition).collect();
-                repetitions.sort_unstable();
-                repetitions.dedup();
-                for repetition in repetitions {
+                for repetition in 0..structure.shape(layer).repetitions {
                     let own: Vec<Place> = places.iter().filter(|p| p.repetition == repetition).copied().collect();
-                    self.visit_children(layer, feature, repetition, &own);
+                    if !own.is_empty() {
+                        self.visit_children(layer, feature, repetition, &own);
+                    }
                 }
             }
             // The children are the same in all repetitions.

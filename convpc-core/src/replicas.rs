@@ -174,7 +174,8 @@ impl Executable for ReplicaExecutable {
     }
 
     fn set_inverse_temperature(&mut self, inverse_temperature: f64) -> Result<()> {
-        self.share(self.parts.len(), |part, _| part.set_inverse_temperature(inverse_temperature)).map(drop)
+        let mut parts = self.parts.iter_mut().map(|part| part.get_mut().unwrap_or_else(PoisonError::into_inner));
+        parts.try_for_each(|part| part.set_inverse_temperature(inverse_temperature))
     }
 
     fn statistics(&self) -> Result<Statistics> {
