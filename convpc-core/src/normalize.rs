@@ -7,8 +7,14 @@ pub(crate) fn normalize<'a>(values: impl ExactSizeIterator<Item = &'a mut f64>) 
     }
 }
 
-/// The smallest weight that learning leaves where there was one: it can come back, and f32 holds it.
+/// The smallest weight that learning leaves where there was a positive one, so that no edge becomes impossible for ever; f32
+/// holds it.
 pub const SMALLEST_WEIGHT: f64 = 1e-30;
+
+/// A new weight of an edge that had the weight `old`: an edge that was possible stays possible.
+pub(crate) fn kept_possible(new: f64, old: f64) -> f64 {
+    if old > 0.0 { new.max(SMALLEST_WEIGHT) } else { new }
+}
 
 /// The softmax of `keep · log w + by`, in place. A weight of zero stays, none becomes zero.
 pub(crate) fn shift_logits(weights: &mut [f64], by: &[f64], keep: f64) {

@@ -1,9 +1,10 @@
 use serde::{Deserialize, Serialize};
 
-use super::{ExponentialFamily, Form, LeafStep, probability_problem, shifted_probability};
+use super::{ExponentialFamily, Form, LeafStep, check_values, probability_problem, shifted_probability};
 use crate::error::{Result, positive};
 
-/// Binomial distributions: successes of `trials` trials. Parameter: the probability p of a success.
+/// Binomial distributions: successes of `trials` trials. Parameter: the probability p of a success. There are at least one and
+/// fewer than 2^24 trials.
 ///
 /// `T(x) = (x, n−x)`, `eta = (log p, log(1−p))`, `A = 0`, `h(x) = log C(n, x)`: exact at p = 0 and p = 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +20,8 @@ impl ExponentialFamily for Binomial {
     }
 
     fn check(&self) -> Result<()> {
-        positive("the number of trials of a binomial leaf", self.trials)
+        positive("the number of trials of a binomial leaf", self.trials)?;
+        check_values("the number of trials of a binomial leaf, plus one", self.trials.saturating_add(1))
     }
 
     fn parameters(&self) -> usize {
@@ -57,9 +59,14 @@ impl ExponentialFamily for Binomial {
     }
 
     fn log_base(&self, x: f64) -> f64 {
+        /// Factors that are multiplied one by one; more of them are faster, and as exact, by the gamma function.
+        const FACTORS: f64 = 256.0;
         let n = self.trials as f64;
-        let k = x.min(n - x) as usize;
-        (1..=k).map(|i| ((n - k as f64 + i as f64) / i as f64).ln()).sum()
+        let k = x.min(n - x);
+        if k <= FACTORS {
+            return (1..=k as usize).map(|i| ((n - k + i as f64) / i as f64).ln()).sum();
+        }
+        libm::lgamma(n + 1.0) - libm::lgamma(k + 1.0) - libm::lgamma(n - k + 1.0)
     }
 
     fn maximum_likelihood(&self, p: &mut [f64], _count: f64, t: &[f64], step: &LeafStep) {

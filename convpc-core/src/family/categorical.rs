@@ -1,12 +1,13 @@
 use serde::{Deserialize, Serialize};
 
-use super::{ExponentialFamily, Form, LeafStep, probability_problem};
+use super::{ExponentialFamily, Form, LeafStep, check_values, probability_problem};
 use crate::{
-    error::{Error, Result, positive},
+    error::{Result, positive},
     normalize::{normalize, shift_logits},
 };
 
-/// Categorical distributions over `0..categories`. Parameters: the probability of each value.
+/// Categorical distributions over `0..categories`. Parameters: the probability of each value. There are at least one and at
+/// most 2^24 categories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Categorical {
@@ -21,11 +22,7 @@ impl ExponentialFamily for Categorical {
 
     fn check(&self) -> Result<()> {
         positive("the number of categories of a categorical leaf", self.categories)?;
-        // Data are f32, which counts exactly up to 2^24.
-        if self.categories > 1 << 24 {
-            return Err(Error::TooLarge { what: "the number of categories of a categorical leaf" });
-        }
-        Ok(())
+        check_values("the number of categories of a categorical leaf", self.categories)
     }
 
     fn parameters(&self) -> usize {

@@ -14,7 +14,7 @@ pub use discretized_logistic::DiscretizedLogistic;
 pub use normal::Normal;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How a backend evaluates a family's log-density.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,18 @@ pub struct LeafStep {
     pub minimum_std: f64,
     /// Normal: variance times n/(n−1), n the expected count, only where n > 2.
     pub bias_correction: bool,
+}
+
+/// The most values that a discrete variable can have: data are f32, which counts exactly up to 2^24.
+const MOST_VALUES: usize = 1 << 24;
+
+/// An error where a discrete variable has more than [`MOST_VALUES`] values.
+fn check_values(what: &'static str, values: usize) -> Result<()> {
+    if values <= MOST_VALUES {
+        return Ok(());
+    }
+    let expected = format!("at most {MOST_VALUES} values of a variable, which is as far as float32 counts");
+    Err(Error::Argument { what, given: values.to_string(), expected })
 }
 
 /// Values of a row that are checked together.

@@ -9,8 +9,31 @@ use crate::error::Result;
 ///
 /// The density keeps its own formula, `−z²/2 − log std − log(2π)/2` with `z = (x − mean)/std`: the natural form
 /// subtracts large numbers when std is small against the mean. For the same reason the statistics are `(z, z²)`.
+///
+/// Limits: a mean lies between −[`LARGEST`](Self::LARGEST) and [`LARGEST`](Self::LARGEST), the range of the data, which are
+/// f32; a standard deviation lies between [`SMALLEST_STD`](Self::SMALLEST_STD) and [`LARGEST`](Self::LARGEST).
+/// [`problem`](ExponentialFamily::problem) names a limit that is exceeded. Within them every log-density is a finite
+/// float64 number, however far the value is from the mean. Learning never leaves the limits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Normal {}
+
+/// The share of a mean square below which a variance cannot be told from rounding errors of the float64 sums that it is the
+/// difference of. A variance that seems smaller is raised to it, so that data far from the present mean never give a
+/// standard deviation made of rounding errors; the next step, whose sums are relative to the new mean, measures it exactly.
+const VARIANCE_ROUNDING: f64 = 1.0 / (1_u64 << 46) as f64;
+
+impl Normal {
+    /// The smallest standard deviation.
+    pub const SMALLEST_STD: f64 = 1e-30;
+
+    /// The largest mean, of either sign, and the largest standard deviation: the largest f32 number.
+    pub const LARGEST: f64 = f32::MAX as f64;
+
+    /// The standard deviation that learning takes for `std`, which is never below `minimum_std` and within the limits.
+    fn legal_std(std: f64, minimum_std: f64) -> f64 {
+        std.max(minimum_std).clamp(Self::SMALLEST_STD, Self::LARGEST)
+    }
+}
 
 impl ExponentialFamily for Normal {
     fn name(&self) -> &'static str {
@@ -42,10 +65,11 @@ impl ExponentialFamily for Normal {
     }
 
     fn problem(&self, p: &[f64]) -> Option<String> {
-        if !p[0].is_finite() {
-            Some(format!("mean {} is not finite", p[0]))
-        } else if !(p[1] > 0.0 && p[1].is_finite()) {
-            Some(format!("standard deviation {} is not positive and finite", p[1]))
+        let (least, most) = (Self::SMALLEST_STD, Self::LARGEST);
+        if !(-most..=most).contains(&p[0]) {
+            Some(format!("mean {} is not between {:e} and {most:e}, the limits of float32 data", p[0], -most))
+        } else if !(least..=most).contains(&p[1]) {
+            Some(format!("standard deviation {} is not between {least:e} and {most:e}", p[1]))
         } else {
             None
         }
@@ -75,10 +99,9 @@ impl ExponentialFamily for Normal {
         if count > 0.0 {
             let (shift, square) = (t[0] / count, t[1] / count);
             let correction = if step.bias_correction && count > 2.0 { count / (count - 1.0) } else { 1.0 };
-            let std = p[1] * ((square - shift * shift).max(0.0) * correction).sqrt();
-            p[0] += p[1] * shift;
-            // A variance of exactly zero has no density, whatever minimum was asked for.
-            p[1] = std.max(step.minimum_std).max(f64::MIN_POSITIVE);
+            let variance = (square - shift * shift).max(square * VARIANCE_ROUNDING) * correction;
+            p[0] = (p[0] + p[1] * shift).clamp(-Self::LARGEST, Self::LARGEST);
+            p[1] = Self::legal_std(p[1] * variance.sqrt(), step.minimum_std);
         }
     }
 
@@ -108,7 +131,7 @@ impl ExponentialFamily for Normal {
     /// Mean and std have no origin to shrink to, so that `keep` does nothing.
     fn shift(&self, p: &mut [f64], by: &[f64], _keep: f64, minimum_std: f64) {
         p[0] += by[0];
-        p[1] = (p[1] * by[1].exp()).max(minimum_std).max(f64::MIN_POSITIVE);
+        p[1] = Self::legal_std(p[1] * by[1].exp(), minimum_std);
     }
 
     /// Box and Muller (1958).

@@ -187,3 +187,79 @@ fn support() {
         assert_eq!(Family::normal().first_outside(&row), expected, "{x}");
     }
 }
+
+#[test]
+fn normals_beyond_their_limits_are_refused_by_name() {
+    let problem = |mean: f64, std: f64| Family::normal().problem(&[mean, std]);
+    for (mean, std) in [(0.0, 1e-30), (0.0, Normal::LARGEST), (Normal::LARGEST, 1.0), (-Normal::LARGEST, 1.0)] {
+        assert_eq!(problem(mean, std), None, "{mean} {std}");
+    }
+    for std in [0.0, -1.0, 9e-31, 3.5e38, f64::NAN, f64::INFINITY] {
+        let problem = problem(0.0, std).unwrap();
+        assert!(problem.contains("is not between 1e-30 and 3.4028234663852886e38"), "{problem}");
+    }
+    for mean in [3.5e38, -3.5e38, f64::NAN, f64::INFINITY] {
+        assert!(problem(mean, 1.0).unwrap().contains("limits of float32 data"));
+    }
+}
+
+/// The corners of what is legal, and values at the ends of f32.
+#[test]
+fn log_densities_of_normals_are_finite_wherever_the_value_is() {
+    for mean in [-Normal::LARGEST, 0.0, 1e-20, Normal::LARGEST] {
+        for std in [Normal::SMALLEST_STD, 1.0, Normal::LARGEST] {
+            for x in [f32::MIN, -1e30, 0.0, 1e-30, f32::MAX] {
+                let log = Family::normal().log_density(&[mean, std], f64::from(x));
+                assert!(log.is_finite(), "{mean} {std} {x}: {log}");
+            }
+        }
+    }
+}
+
+/// One step from N(0, 1): the sums are those of squares many times as large as the variance.
+#[test]
+fn a_step_over_a_long_way_never_makes_a_deviation_of_rounding_errors() {
+    let step = LeafStep { pseudocount: 0.0, minimum_std: 1e-3, bias_correction: false };
+    for (offset, tolerance) in [(0.0, 1e-12), (30_000.0, 1e-6), (1e6, 1e-3)] {
+        let (mut p, mut t) = (vec![0.0, 1.0], [0.0; 2]);
+        for k in 0..7 {
+            let z = offset + f64::from(k);
+            t = [t[0] + z, t[1] + z * z];
+        }
+        Family::normal().maximum_likelihood(&mut p, 7.0, &t, &step);
+        assert!((p[0] - offset - 3.0).abs() < 1e-9 * offset.max(1.0) && (p[1] - 2.0).abs() < tolerance, "{p:?}");
+    }
+    // Here float64 has no digit of the variance left; what is taken for it is what the rounding can hide, and not less.
+    let (mut p, z) = (vec![0.0, 1.0], 1e9);
+    Family::normal().maximum_likelihood(&mut p, 7.0, &[7.0 * z, 7.0 * z * z * (1.0 - 1e-15)], &step);
+    assert!((100.0..150.0).contains(&p[1]), "{p:?}");
+}
+
+#[test]
+fn without_a_minimum_a_constant_gives_the_smallest_deviation() {
+    let step = LeafStep { pseudocount: 0.0, minimum_std: 0.0, bias_correction: false };
+    let mut p = vec![0.0, 1.0];
+    for _ in 0..10 {
+        let z = (5.0 - p[0]) / p[1];
+        Family::normal().maximum_likelihood(&mut p, 3.0, &[3.0 * z, 3.0 * z * z], &step);
+    }
+    assert_eq!(p, [5.0, Normal::SMALLEST_STD]);
+    Family::normal().shift(&mut p, &[0.0, -1000.0], 1.0, 0.0);
+    assert_eq!(p[1], Normal::SMALLEST_STD);
+}
+
+#[test]
+fn binomials_of_many_trials_are_exact() {
+    for trials in [600, 65_535] {
+        let (family, n) = (Family::binomial(trials), trials as f64);
+        let mut log = 0.0;
+        for x in 1..=trials / 2 {
+            log += ((n - x as f64 + 1.0) / x as f64).ln();
+            assert!((family.log_base(x as f64) - log).abs() < 1e-9, "{trials} {x}");
+        }
+    }
+    let too_many = Family::binomial(1 << 24).check().unwrap_err().to_string();
+    assert!(too_many.contains("at most 16777216 values"), "{too_many}");
+    assert!(Family::binomial(usize::MAX).check().is_err());
+    assert!(Family::binomial((1 << 24) - 1).check().is_ok());
+}

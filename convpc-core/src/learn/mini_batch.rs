@@ -5,6 +5,7 @@ use super::{OptimizerState, em, in_range, rows};
 use crate::{
     error::Result,
     family::{Family, LeafStep},
+    normalize::kept_possible,
     parameters::Parameters,
     statistics::Statistics,
     structure::Structure,
@@ -132,7 +133,7 @@ fn one_row() -> Statistics {
 fn blend(structure: &Structure, parameters: &mut Parameters, target: &Parameters, step: f64) {
     for (layer, (theta, target)) in structure.layers().iter().zip(parameters.0.iter_mut().zip(&target.0)) {
         if layer.normalized_axis().is_some() {
-            theta.zip_mut_with(target, |w, new| *w = (1.0 - step) * *w + step * new);
+            theta.zip_mut_with(target, |w, new| *w = kept_possible((1.0 - step) * *w + step * new, *w));
         }
     }
     let family = &structure.leaf().family;

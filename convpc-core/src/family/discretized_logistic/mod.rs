@@ -7,7 +7,7 @@ use self::{
     boundaries::each_boundary,
     fit::{Bounds, fit},
 };
-use super::{ExponentialFamily, Form, LeafStep};
+use super::{ExponentialFamily, Form, LeafStep, check_values};
 use crate::error::{Error, Result};
 
 /// Discretized logistic distributions over the grey values `0..levels`. Parameters: mean μ and scale s, both in levels.
@@ -38,7 +38,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DiscretizedLogistic {
-    /// Number of values, at least 2.
+    /// Number of values, at least 2 and at most 2^24.
     pub levels: usize,
 }
 
@@ -74,11 +74,7 @@ impl ExponentialFamily for DiscretizedLogistic {
         if self.levels < 2 {
             return Err(Error::Argument { what, given: self.levels.to_string(), expected: "at least 2".into() });
         }
-        // Data are f32, which counts exactly up to 2^24.
-        if self.levels > 1 << 24 {
-            return Err(Error::TooLarge { what });
-        }
-        Ok(())
+        check_values(what, self.levels)
     }
 
     fn parameters(&self) -> usize {
