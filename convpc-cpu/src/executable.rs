@@ -4,10 +4,10 @@ use std::{
 };
 
 use convpc_core::{
-    Accumulated, Choice, Circuit, Descending, Error, Evaluation, Executable, Mpe, OptimizerState, Parameters, Result,
-    Rule, Semiring, Statistics, Structure, check_inverse_temperature, classes, descend, em, evidence,
+    Accumulated, Choice, Circuit, Descending, Error, Evaluation, Executable, Family, Mpe, OptimizerState, Parameters,
+    Result, Rule, Semiring, Statistics, Structure, check_inverse_temperature, classes, descend, em, evidence,
 };
-use ndarray::{Array1, Array2, Array4, ArrayView2, ArrayViewMut2, Axis};
+use ndarray::{Array1, Array2, Array4, ArrayView1, ArrayView2, ArrayViewMut2, Axis};
 use rayon::{ThreadPool, prelude::*};
 
 use crate::{
@@ -109,6 +109,24 @@ impl CpuExecutable {
         self.with_workspace(|work| ask(&mut Walk { model, tile, semiring, work, tape: top, cut }))
     }
 
+    /// Refuses rows that only seem to have probability zero. Normal leaves make no row impossible, and weights sum to one: where
+    /// the log-likelihood of a row is −∞, all that has weight lies beyond what f32 holds below the largest log-density.
+    ///
+    /// # Errors
+    /// [`Error::Backend`], which names the first such row; `first_row` is the number of the first one.
+    fn check_range(&self, log_likelihood: impl IntoIterator<Item = f64>, first_row: usize) -> Result<()> {
+        let never_impossible = matches!(self.structure().leaf().family, Family::Normal(_));
+        let row = log_likelihood.into_iter().position(|ll| ll == f64::NEG_INFINITY).filter(|_| never_impossible);
+        let Some(row) = row else { return Ok(()) };
+        let problem = format!(
+            "row {}: a value lies more than 1e19 standard deviations from the mean of every distribution that has weight, \
+             where float32 cannot tell its log-likelihood; take the row out, choose a larger minimum_std in learning, or use \
+             the backend reference",
+            first_row + row
+        );
+        Err(Error::Backend { backend: "cpu".into(), problem })
+    }
+
     /// Completes the missing values of `data` in place, each row by its own way down.
     fn complete(
         &self,
@@ -125,6 +143,7 @@ impl CpuExecutable {
             let tile = Tile::new(plan, evidence.view());
             let log_likelihood = self.by_shares(tile, semiring, Some(&mut tapes), |walk| walk.log_likelihood());
             let first = block * plan.recorded_tile;
+            self.check_range(log_likelihood.iter().copied(), first)?;
             if let Some(row) = log_likelihood.iter().position(|ll| *ll == f64::NEG_INFINITY) {
                 return Err(Error::ImpossibleEvidence { row: first + row });
             }
@@ -192,29 +211,41 @@ impl CpuExecutable {
     }
 
     /// Adds the expected counts of rows, whose classes are known or not.
-    fn count(&mut self, data: ArrayView2<f32>, labels: Option<&[usize]>) -> Accumulated {
+    ///
+    /// # Errors
+    /// As [`check_range`](Self::check_range); all statistics are forgotten then.
+    fn count(&mut self, data: ArrayView2<f32>, labels: Option<&[usize]>) -> Result<Accumulated> {
+        let prior = if labels.is_some() { self.class_prior()? } else { Vec::new() };
         let mut counts = std::mem::take(&mut self.counts);
         counts.prepare(&self.model.plan);
         // One way into the pool for the whole batch: each costs two switches of threads, which small circuits would notice.
-        let batch = self.pool.install(|| {
+        let batch = self.pool.install(|| -> Result<Accumulated> {
             let mut batch = Accumulated::default();
             let at_a_time = self.model.plan.recorded_tile;
             for (first, rows) in (0..).step_by(at_a_time).zip(data.axis_chunks_iter(Axis(0), at_a_time)) {
                 let labels = labels.map(|labels| &labels[first..first + rows.nrows()]);
                 let tile = Tile::new(&self.model.plan, rows);
                 let log_likelihood = self.accumulate_tile(tile, labels, counts.shares_mut());
+                // The rows of a class of prior probability 0 are impossible.
+                let has_prior = |at: usize| labels.is_none_or(|labels| prior[labels[at]] > 0.0);
+                let possible = |(at, ll): (usize, &f64)| if has_prior(at) { *ll } else { 0.0 };
+                self.check_range(log_likelihood.iter().enumerate().map(possible), first)?;
                 batch.rows += log_likelihood.len() as u64;
                 batch.impossible_rows += log_likelihood.iter().filter(|ll| **ll == f64::NEG_INFINITY).count() as u64;
                 batch.log_likelihood += log_likelihood.iter().sum::<f64>();
                 counts.rows_added(log_likelihood.len(), &self.model);
             }
-            batch
+            Ok(batch)
         });
         self.counts = counts;
+        if batch.is_err() {
+            self.reset_statistics();
+        }
+        let batch = batch?;
         self.seen.rows += batch.rows;
         self.seen.impossible_rows += batch.impossible_rows;
         self.seen.log_likelihood += batch.log_likelihood;
-        batch
+        Ok(batch)
     }
 }
 
@@ -228,11 +259,12 @@ impl Executable for CpuExecutable {
         parameters.0[0].iter_mut().zip(&self.model.leaf_tensor).for_each(|(p, v)| *p = *v);
         for (layer, weights) in self.model.sums.iter().enumerate() {
             let (Some(weights), Some(tensor)) = (weights, parameters.0[layer].as_slice_mut()) else { continue };
-            // Rounded to f32, weights sum to one within 1e-7; here they do to the last bit of float64.
-            let sums: Vec<f64> =
-                weights.values().chunks_exact(weights.inputs).map(|w| w.iter().map(|w| f64::from(*w)).sum()).collect();
-            for (at, offset) in weights.offsets().enumerate() {
-                tensor[offset] = f64::from(weights.values()[at]) / sums[at / weights.inputs];
+            let outputs = weights.values().len() / weights.inputs;
+            let mut offsets = weights.offsets();
+            for output in 0..outputs {
+                // Rounded to f32, weights sum to one within 1e-7; here they do to the last bit of float64.
+                let sum: f64 = weights.of_output(output).sum();
+                weights.of_output(output).zip(&mut offsets).for_each(|(w, offset)| tensor[offset] = w / sum);
             }
         }
         Ok(parameters)
@@ -247,13 +279,19 @@ impl Executable for CpuExecutable {
 
     fn log_likelihood(&self, data: ArrayView2<f32>) -> Result<Array1<f64>> {
         evidence::check(self.structure(), data)?;
-        Ok(self.reached()?.by_rows(data, |walk| walk.log_likelihood()).into_iter().flatten().collect())
+        let all: Array1<f64> =
+            self.reached()?.by_rows(data, |walk| walk.log_likelihood()).into_iter().flatten().collect();
+        self.check_range(all.iter().copied(), 0)?;
+        Ok(all)
     }
 
     fn class_log_likelihood(&self, data: ArrayView2<f32>) -> Result<Array2<f64>> {
         let heads = classes::heads(self.structure())?;
         evidence::check(self.structure(), data)?;
-        Ok(classes::joined(&self.reached()?.by_rows(data, |walk| walk.class_log_likelihood(heads))))
+        let all = classes::joined(&self.reached()?.by_rows(data, |walk| walk.class_log_likelihood(heads)));
+        let least = |row: ArrayView1<f64>| row.fold(f64::INFINITY, |least, ll| least.min(*ll));
+        self.check_range(all.outer_iter().map(least), 0)?;
+        Ok(all)
     }
 
     fn class_prior(&self) -> Result<Vec<f64>> {
@@ -283,18 +321,20 @@ impl Executable for CpuExecutable {
             }
             activations.push(tensor);
         }
+        let root = activations.last().map(|root| root.iter().copied()).into_iter().flatten();
+        self.check_range(root, 0)?;
         Ok(Evaluation::new(Arc::new(self.circuit()?), data.mapv(f64::from), semiring, activations))
     }
 
     fn accumulate(&mut self, data: ArrayView2<f32>) -> Result<Accumulated> {
         evidence::check(self.structure(), data)?;
-        Ok(self.count(data, None))
+        self.count(data, None)
     }
 
     fn accumulate_labeled(&mut self, data: ArrayView2<f32>, labels: &[usize]) -> Result<Accumulated> {
         evidence::check(self.structure(), data)?;
         classes::check_labels(self.structure(), data.nrows(), labels)?;
-        Ok(self.count(data, Some(labels)))
+        self.count(data, Some(labels))
     }
 
     fn set_inverse_temperature(&mut self, inverse_temperature: f64) -> Result<()> {

@@ -54,6 +54,13 @@ impl Model {
         &self.leaf_tensor[at * size..][..size]
     }
 
+    /// The parameters of a row of the leaf's tensor, `[channel][repetition][parameter]`.
+    pub(crate) fn leaf_row(&self, row: usize) -> &[f64] {
+        let (shape, size) = (self.structure.shape(0), self.structure.leaf().family.parameters());
+        let len = shape.channels * shape.repetitions * size;
+        &self.leaf_tensor[row * len..][..len]
+    }
+
     /// The same circuit with other parameters, on all threads of the current pool.
     pub(crate) fn set_parameters(&mut self, parameters: &convpc_core::Parameters) {
         let layers = self.structure.layers().len();

@@ -7,7 +7,7 @@ use std::{fmt, ops::Range};
 
 use convpc_core::{Layer, Structure, WeightMatrices};
 
-use crate::caches::Caches;
+use crate::{caches::Caches, leaf::Leaves};
 
 /// Nodes that the tree is cut at, at least: enough for many threads to be busy until the end, few enough that hardly
 /// anything is above them, for one thread alone.
@@ -38,11 +38,22 @@ pub(crate) struct Plan {
     pub(crate) roots: Vec<(usize, usize)>,
     /// Values a row of each share's tape, by layer.
     pub(crate) tape_len: Vec<Vec<usize>>,
-    /// Values of each share's counts.
-    pub(crate) counts_len: Vec<usize>,
+    /// The lengths of each share's counts.
+    pub(crate) counts_len: Vec<CountsLen>,
+    /// Whether leaves are counted in float64, in counts of their own.
+    pub(crate) leaves_in_float64: bool,
+    /// The most nodes of a share that have the same weights.
+    sharing: usize,
     /// `[layer]`: where the layer's nodes are.
     layers: Vec<LayerPlan>,
     caches: Caches,
+}
+
+/// How many counts a share has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct CountsLen {
+    pub(crate) sums: usize,
+    pub(crate) leaves: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -86,6 +97,12 @@ impl Plan {
         // A panel of few rows costs what a full one does; a row by itself what its channels' registers do and some work besides
         // for each node, which is measured to be a panel's at 2 rows of 16 channels and at 8 to 16 rows of 64 and 128.
         let singly = (narrow * node / 128).clamp(1, narrow / 2);
+        let sharing = |layer: usize| {
+            let matrices = sums[layer].map_or(usize::MAX, |w| w.groups * w.repetitions);
+            let shares = if cut.is_some_and(|cut| layer <= cut) { roots.len() } else { 1 };
+            nodes(layer).count().div_ceil(matrices).div_ceil(shares)
+        };
+        let sharing = (1..layers).map(sharing).max().unwrap_or(0);
 
         let mut plan = Plan {
             width,
@@ -95,7 +112,9 @@ impl Plan {
             recorded_tile,
             cut,
             tape_len: vec![vec![0; layers]; roots.len() + 1],
-            counts_len: vec![0; roots.len() + 1],
+            counts_len: vec![CountsLen::default(); roots.len() + 1],
+            leaves_in_float64: Leaves::counts_in_float64(structure),
+            sharing,
             layers: vec![LayerPlan::default(); layers],
             roots,
             caches,
@@ -121,16 +140,17 @@ impl Plan {
 
     /// Gives the matrices that nodes of several shares may have in common the first places in all shares.
     fn place_shared(&mut self, structure: &Structure, sums: &[Option<WeightMatrices>], leaf_counts: usize) {
-        let mut next = 0;
+        let mut shared = CountsLen::default();
         for (layer, matrices) in sums.iter().enumerate() {
+            let next = if layer == 0 && self.leaves_in_float64 { &mut shared.leaves } else { &mut shared.sums };
             let len = match &structure.layers()[layer] {
                 Layer::Leaf(leaf) if leaf.shared => leaf_counts,
                 Layer::SumConv(_) => matrices.map_or(0, |w| w.outputs * w.inputs),
                 _ => continue,
             };
             for counts in &mut self.layers[layer].counts {
-                *counts = next;
-                next += len;
+                *counts = *next;
+                *next += len;
             }
             let all = if self.cut.is_some_and(|cut| layer <= cut) {
                 0..self.roots.len()
@@ -139,7 +159,7 @@ impl Plan {
             };
             self.layers[layer].owners.fill(all);
         }
-        self.counts_len.fill(next);
+        self.counts_len.fill(shared);
     }
 
     /// Places a node and what is below it, as far as another share does not begin there.
@@ -155,11 +175,13 @@ impl Plan {
         if structure.is_empty(layer, feature, repetition) || (top && self.cut == Some(layer)) {
             return;
         }
+        let CountsLen { sums: of_sums, leaves: of_leaves } = &mut self.counts_len[share];
+        let next = if layer == 0 && self.leaves_in_float64 { of_leaves } else { of_sums };
         let mut counts = |layer: &mut LayerPlan, matrix: usize, len: usize| {
             if layer.counts[matrix] == usize::MAX {
-                layer.counts[matrix] = self.counts_len[share];
+                layer.counts[matrix] = *next;
                 layer.owners[matrix] = share..share + 1;
-                self.counts_len[share] += len;
+                *next += len;
             }
         };
         let to = &mut self.layers[layer];
@@ -196,6 +218,14 @@ impl Plan {
     /// The shares that add to the counts of a matrix, in order.
     pub(crate) fn shares_of(&self, layer: usize, matrix: usize) -> Range<usize> {
         self.layers[layer].owners[matrix].clone()
+    }
+
+    /// The most numbers that a tile of rows adds to one f32 count, in numbers of one row: a row's flow to a leaf, or the sum over
+    /// the tile for each node with the same weights, which is many times as large.
+    pub(crate) fn additions(&self, rows: usize) -> usize {
+        const ROWS_OF_A_SUM: usize = 16;
+        let to_weights = ROWS_OF_A_SUM * self.sharing;
+        if self.leaves_in_float64 { to_weights } else { to_weights.max(rows) }
     }
 
     /// The number of shares, with that of the top.
@@ -320,6 +350,19 @@ mod tests {
         assert!(tile(64, 6) <= tile(64, 3));
     }
 
+    /// What a tile adds to one f32 count bounds how long it may stay there.
+    #[test]
+    fn additions_are_those_to_the_count_that_gets_most() {
+        let additions = |convpc: ConvPc, rows| plan(&convpc.structure().unwrap(), CACHES).additions(rows);
+        let image = |side, family| ConvPc::new(side, side, 1, family).channels(2);
+        assert_eq!(additions(image(64, Family::normal()), 256), 16);
+        // Each pixel's own table gets a number a row; shared ones are in float64.
+        assert_eq!(additions(image(64, Family::categorical(4)), 256), 256);
+        assert_eq!(additions(image(64, Family::categorical(4)).shared_leaves(true), 256), 16);
+        // The lowest sums of 16 shares: 128 × 128 with four matrices.
+        assert_eq!(additions(image(256, Family::normal()).depth(7).use_sum_conv(true), 16), 16 * 128 * 128 / 4 / 16);
+    }
+
     #[test]
     fn every_node_has_its_own_part_of_a_tape_and_every_matrix_its_counts() {
         for structure in structures() {
@@ -336,7 +379,7 @@ mod tests {
                     taken.push((share, layer, start, start + node_len(&structure, layer, &w)));
                     let matrix = w.group(f) * w.repetitions + r;
                     assert!(plan.shares_of(layer, matrix).contains(&share), "layer {layer}, feature {f}");
-                    assert!(plan.counts(layer)[matrix] + w.outputs * w.inputs <= plan.counts_len[share]);
+                    assert!(plan.counts(layer)[matrix] + w.outputs * w.inputs <= plan.counts_len[share].sums);
                 }
             }
             taken.sort();

@@ -1,11 +1,16 @@
-//! What the shares of a circuit keep while statistics are gathered; all threads of the current pool help.
+//! Expected counts, while statistics are gathered; all threads of the current pool help.
 
 use rayon::prelude::*;
 
-use crate::{model::Model, plan::Plan, walk::Tape};
+use crate::{
+    model::Model,
+    plan::{CountsLen, Plan},
+    walk::Tape,
+};
 
-/// Rows whose counts are added in f32 before they join the float64 ones.
-const ROWS: usize = 4096;
+/// Numbers that may be added to one f32 count before it joins the float64 ones. Their sum is then off by a few millionths at
+/// most; a count that grows without end would at last not grow any more.
+const MOST_ADDITIONS: usize = 4096;
 
 /// Values that one thread sets to zero at a time.
 const PIECE: usize = 1 << 16;
@@ -14,8 +19,16 @@ const PIECE: usize = 1 << 16;
 #[derive(Debug, Default)]
 pub(crate) struct Share {
     pub(crate) tape: Tape,
-    /// Of the matrices and leaves that [`Plan::counts`] names.
-    pub(crate) counts: Vec<f32>,
+    pub(crate) counts: ShareCounts,
+}
+
+/// Counts of the matrices and leaves that [`Plan::counts`] names.
+#[derive(Debug, Default)]
+pub(crate) struct ShareCounts {
+    /// Of sums; also of leaves, where `leaves` is empty.
+    pub(crate) sums: Vec<f32>,
+    /// Of leaves that are counted in float64.
+    pub(crate) leaves: Vec<f64>,
 }
 
 /// Expected counts.
@@ -25,17 +38,21 @@ pub(crate) struct Share {
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     shares: Vec<Share>,
-    /// Rows since the float64 counts were added to.
-    rows: usize,
+    /// Whether anything was counted.
+    some: bool,
+    /// The most numbers that were added to one f32 count since it was empty; see [`Plan::additions`].
+    additions: usize,
     /// For each layer the counts in the order of the model's tensors; empty where none were moved here yet.
     total: Vec<Vec<f64>>,
 }
 
 impl Counts {
-    /// Makes room for a plan's shares.
+    /// Makes room for a plan's shares, to which something will be added.
     pub(crate) fn prepare(&mut self, plan: &Plan) {
+        self.some = true;
         if self.shares.is_empty() {
-            let share = |len: &usize| Share { tape: Tape::default(), counts: vec![0.0; *len] };
+            let counts = |len: &CountsLen| ShareCounts { sums: vec![0.0; len.sums], leaves: vec![0.0; len.leaves] };
+            let share = |len| Share { tape: Tape::default(), counts: counts(len) };
             self.shares = plan.counts_len.iter().map(share).collect();
         }
     }
@@ -46,39 +63,42 @@ impl Counts {
 
     /// Forgets all counts.
     pub(crate) fn clear(&mut self) {
-        if self.rows > 0 {
-            self.empty_shares();
+        if std::mem::take(&mut self.some) {
+            self.empty_sums();
+            let empty = |share: &mut Share| share.counts.leaves.par_chunks_mut(PIECE).for_each(|piece| piece.fill(0.0));
+            self.shares.par_iter_mut().for_each(empty);
         }
         self.total.clear();
     }
 
-    fn empty_shares(&mut self) {
-        let empty = |share: &mut Share| share.counts.par_chunks_mut(PIECE).for_each(|piece| piece.fill(0.0));
+    fn empty_sums(&mut self) {
+        let empty = |share: &mut Share| share.counts.sums.par_chunks_mut(PIECE).for_each(|piece| piece.fill(0.0));
         self.shares.par_iter_mut().for_each(empty);
-        self.rows = 0;
+        self.additions = 0;
     }
 
-    /// Says that rows were added; moves the counts to float64 where they are many.
+    /// Says that a tile of rows was added; moves f32 counts to float64 where much was added to them.
     pub(crate) fn rows_added(&mut self, rows: usize, model: &Model) {
-        self.rows += rows;
-        if self.rows >= ROWS {
+        self.additions += model.plan.additions(rows);
+        if self.additions >= MOST_ADDITIONS {
             let mut total = std::mem::take(&mut self.total);
             total.resize(model.sums.len(), Vec::new());
-            for (layer, total) in total.iter_mut().enumerate() {
+            let first = usize::from(model.plan.leaves_in_float64);
+            for (layer, total) in total.iter_mut().enumerate().skip(first) {
                 let (matrices, len) = (model.plan.counts(layer).len(), model.counts_len(layer));
                 total.resize(matrices * len, 0.0);
                 let add = |(matrix, to): (usize, &mut [f64])| self.add_recent(model, layer, matrix, to);
                 total.par_chunks_exact_mut(len).enumerate().for_each(add);
             }
             self.total = total;
-            self.empty_shares();
+            self.empty_sums();
         }
     }
 
     /// Adds what the shares hold of a matrix to its counts.
     fn add_recent(&self, model: &Model, layer: usize, matrix: usize, to: &mut [f64]) {
-        for new in self.recent(&model.plan, layer, matrix, to.len()) {
-            to.iter_mut().zip(new).for_each(|(to, n)| *to += f64::from(*n));
+        for counts in self.recent(&model.plan, layer, matrix, to.len()) {
+            counts.add_to(to);
         }
     }
 
@@ -89,23 +109,55 @@ impl Counts {
         layer: usize,
         matrix: usize,
         len: usize,
-    ) -> impl Iterator<Item = &[f32]> + use<'_> {
-        let start = plan.counts(layer)[matrix];
+    ) -> impl Iterator<Item = Recent<'_>> + use<'_> {
+        let (start, in_float64) = (plan.counts(layer)[matrix], layer == 0 && plan.leaves_in_float64);
         let shares = if self.shares.is_empty() { 0..0 } else { plan.shares_of(layer, matrix) };
-        shares.map(move |share| &self.shares[share].counts[start..start + len])
+        shares.map(move |share| {
+            let counts = &self.shares[share].counts;
+            match in_float64 {
+                true => Recent::Double(&counts.leaves[start..start + len]),
+                false => Recent::Single(&counts.sums[start..start + len]),
+            }
+        })
     }
 
-    /// The `len` counts of a matrix that are in float64 already, if any are.
+    /// The `len` counts of a matrix that left the shares for float64 already, if any did.
     pub(crate) fn total(&self, layer: usize, matrix: usize, len: usize) -> Option<&[f64]> {
-        self.total.get(layer).map(|total| &total[matrix * len..][..len])
+        self.total.get(layer).filter(|total| !total.is_empty()).map(|total| &total[matrix * len..][..len])
     }
 
     /// The counts of a layer, in the order of the model's tensors.
     pub(crate) fn of_layer(&self, model: &Model, layer: usize) -> Vec<f64> {
         let (matrices, len) = (model.plan.counts(layer).len(), model.counts_len(layer));
-        let mut counts = self.total.get(layer).cloned().unwrap_or_else(|| vec![0.0; matrices * len]);
+        let total = self.total.get(layer).filter(|total| !total.is_empty());
+        let mut counts = total.cloned().unwrap_or_else(|| vec![0.0; matrices * len]);
         let add = |(matrix, to): (usize, &mut [f64])| self.add_recent(model, layer, matrix, to);
         counts.chunks_exact_mut(len).enumerate().for_each(add);
         counts
+    }
+}
+
+/// Counts of one matrix in one share.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Recent<'a> {
+    Single(&'a [f32]),
+    Double(&'a [f64]),
+}
+
+impl Recent<'_> {
+    /// Adds the counts to as many float64 ones.
+    pub(crate) fn add_to(self, to: &mut [f64]) {
+        match self {
+            Recent::Single(counts) => to.iter_mut().zip(counts).for_each(|(to, n)| *to += f64::from(*n)),
+            Recent::Double(counts) => to.iter_mut().zip(counts).for_each(|(to, n)| *to += n),
+        }
+    }
+
+    /// A part of the counts.
+    pub(crate) fn part(self, part: std::ops::Range<usize>) -> Self {
+        match self {
+            Recent::Single(counts) => Recent::Single(&counts[part]),
+            Recent::Double(counts) => Recent::Double(&counts[part]),
+        }
     }
 }

@@ -1,4 +1,7 @@
-use std::{ops::Deref, sync::OnceLock};
+use std::{
+    ops::{Deref, Range},
+    sync::OnceLock,
+};
 
 use convpc_core::{Structure, WeightMatrices};
 use ndarray::{Array3, s};
@@ -9,10 +12,15 @@ use crate::{
 };
 
 /// The weights of a sum-like layer as the SIMD loops read them: f32, linear.
+///
+/// Beside a sum that f32 can be trusted with, a weight below the smallest normal f32 number is nothing. Where it is all that
+/// there is, [`exact`](Self::exact) has it in float64.
 #[derive(Debug)]
 pub(crate) struct Weights {
     matrices: WeightMatrices,
     values: Vec<f32>,
+    /// The weights that f32 holds only in part or not at all, by their place among the values, in ascending order.
+    small: Vec<(usize, f64)>,
     made: Made,
 }
 
@@ -41,8 +49,32 @@ impl Weights {
     /// `None` for leaves and products.
     pub(crate) fn new(structure: &Structure, layer: usize, tensor: &[f64]) -> Option<Self> {
         let matrices = WeightMatrices::new(structure, layer)?;
-        let values = matrices.offsets().map(|offset| tensor[offset] as f32).collect();
-        Some(Weights { matrices, values, made: Made::default() })
+        let values = matrices.offsets().map(|offset| single(tensor[offset])).collect();
+        let is_small = |w: f64| w > 0.0 && w < f64::from(f32::MIN_POSITIVE);
+        let all = matrices.offsets().map(|offset| tensor[offset]).enumerate();
+        let small = all.filter(|(_, w)| is_small(*w)).collect();
+        Some(Weights { matrices, values, small, made: Made::default() })
+    }
+
+    /// The weights at a range of places among the values, in float64.
+    pub(crate) fn exact(&self, places: Range<usize>) -> impl Iterator<Item = f64> + Clone {
+        let mut small = self.small_at(places.clone()).iter().peekable();
+        places.map(move |at| match small.next_if(|(place, _)| *place == at) {
+            Some((_, w)) => *w,
+            None => f64::from(self.values[at]),
+        })
+    }
+
+    /// The weights among a range of places that f32 does not hold.
+    pub(crate) fn small_at(&self, places: Range<usize>) -> &[(usize, f64)] {
+        let first = |place| self.small.partition_point(|(at, _)| *at < place);
+        &self.small[first(places.start)..first(places.end)]
+    }
+
+    /// To be called after [`values_mut`](Self::values_mut) has written: weights that a step made larger are held by f32.
+    pub(crate) fn settle(&mut self) {
+        let Weights { small, values, .. } = self;
+        small.retain(|(at, _)| values[*at] < f32::MIN_POSITIVE);
     }
 
     /// `[matrix][output][input]`
@@ -83,9 +115,9 @@ impl Weights {
         self.made.steps.get_or_init(|| Steps::new(&self.values, self.inputs))
     }
 
-    /// The weights of an output among those of all matrices.
+    /// The weights of an output among those of all matrices, in float64.
     pub(crate) fn of_output(&self, output: usize) -> impl Iterator<Item = f64> + Clone {
-        self.values[output * self.inputs..][..self.inputs].iter().map(|w| f64::from(*w))
+        self.exact(output * self.inputs..(output + 1) * self.inputs)
     }
 
     /// The number of a feature's matrix.
@@ -143,6 +175,50 @@ impl Weights {
         let pairs = w.chunks_exact(self.inputs).flat_map(|w| w.chunks(2));
         to.iter_mut().zip(pairs).for_each(|(to, w)| *to = pair(w[0], w.get(1).copied().unwrap_or(0.0)));
     }
+}
+
+/// The weights of one output where f32 does not hold them all: mantissas, and exponents where there is need of them.
+#[derive(Debug, Default)]
+pub(crate) struct WideWeights {
+    mantissas: Vec<f32>,
+    exponents: Vec<f32>,
+}
+
+impl WideWeights {
+    /// `values · 2^exponents` of an output of a feature; no exponents where f32 holds all weights.
+    pub(crate) fn of<'a>(
+        &'a mut self,
+        weights: &'a Weights,
+        (feature, repetition): (usize, usize),
+        output: usize,
+    ) -> (&'a [f32], Option<&'a [f32]>) {
+        /// Brings the smallest float64 number into the range of f32 in ten steps.
+        const STEP: f64 = (1_u128 << 120) as f64;
+        let start = weights.start(feature, repetition) + output * weights.inputs;
+        let places = start..start + weights.inputs;
+        let (values, small) = (&weights.values[places.clone()], weights.small_at(places));
+        if small.is_empty() {
+            return (values, None);
+        }
+        self.mantissas.clear();
+        self.mantissas.extend_from_slice(values);
+        self.exponents.clear();
+        self.exponents.resize(values.len(), 0.0);
+        for &(at, w) in small {
+            let (mut w, mut exponent) = (w, 0.0);
+            while w < 1.0 / STEP {
+                (w, exponent) = (w * STEP, exponent - 120.0);
+            }
+            (self.mantissas[at - start], self.exponents[at - start]) = (w as f32, exponent);
+        }
+        (&self.mantissas, Some(&self.exponents))
+    }
+}
+
+/// The nearest f32 number, but never zero for a weight that is not.
+fn single(w: f64) -> f32 {
+    let nearest = w as f32;
+    if nearest == 0.0 && w > 0.0 { f32::from_bits(1) } else { nearest }
 }
 
 /// From `[rows][columns]` to `[columns][rows]`.

@@ -57,6 +57,9 @@ fn check_values(what: &'static str, values: usize) -> Result<()> {
     Err(Error::Argument { what, given: values.to_string(), expected })
 }
 
+/// The largest continuous value, of either sign: differences of two such values are finite in f32.
+const LARGEST_VALUE: f64 = 1e38;
+
 /// Values of a row that are checked together.
 const BLOCK: usize = 64;
 
@@ -91,7 +94,7 @@ pub trait ExponentialFamily {
     fn contains(&self, x: f64) -> bool {
         match self.cardinality() {
             Some(n) => x >= 0.0 && x < n as f64 && x.fract() == 0.0,
-            None => x.is_finite(),
+            None => x.abs() <= LARGEST_VALUE,
         }
     }
 
@@ -104,7 +107,7 @@ pub trait ExponentialFamily {
                 Some(n) => values
                     .iter()
                     .fold(false, |any, &x| any | (!x.is_nan() & !((x >= 0.0) & (x < n) & ((x as i32) as f32 == x)))),
-                None => values.iter().fold(false, |any, &x| any | x.is_infinite()),
+                None => values.iter().fold(false, |any, &x| any | (x.abs() > LARGEST_VALUE as f32)),
             };
             let outside = |&x: &f32| !x.is_nan() && !self.contains(f64::from(x));
             suspicious.then(|| values.iter().position(outside)).flatten().map(|at| block * BLOCK + at)

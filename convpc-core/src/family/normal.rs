@@ -2,7 +2,7 @@ use std::f64::consts::{PI, TAU};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ExponentialFamily, Form, LeafStep};
+use super::{ExponentialFamily, Form, LARGEST_VALUE, LeafStep};
 use crate::error::Result;
 
 /// Normal distributions. Parameters: mean, standard deviation.
@@ -10,10 +10,10 @@ use crate::error::Result;
 /// The density keeps its own formula, `−z²/2 − log std − log(2π)/2` with `z = (x − mean)/std`: the natural form
 /// subtracts large numbers when std is small against the mean. For the same reason the statistics are `(z, z²)`.
 ///
-/// Limits: a mean lies between −[`LARGEST`](Self::LARGEST) and [`LARGEST`](Self::LARGEST), the range of the data, which are
-/// f32; a standard deviation lies between [`SMALLEST_STD`](Self::SMALLEST_STD) and [`LARGEST`](Self::LARGEST).
-/// [`problem`](ExponentialFamily::problem) names a limit that is exceeded. Within them every log-density is a finite
-/// float64 number, however far the value is from the mean. Learning never leaves the limits.
+/// Limits: values and means lie between −[`LARGEST`](Self::LARGEST) and [`LARGEST`](Self::LARGEST), whose difference f32 still
+/// holds; a standard deviation lies between [`SMALLEST_STD`](Self::SMALLEST_STD) and [`LARGEST`](Self::LARGEST). What is
+/// beyond is refused by name. Within the limits every log-density is a finite float64 number, however far the value is from
+/// the mean. Learning never leaves them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Normal {}
 
@@ -26,8 +26,8 @@ impl Normal {
     /// The smallest standard deviation.
     pub const SMALLEST_STD: f64 = 1e-30;
 
-    /// The largest mean, of either sign, and the largest standard deviation: the largest f32 number.
-    pub const LARGEST: f64 = f32::MAX as f64;
+    /// The largest value and the largest mean, of either sign, and the largest standard deviation.
+    pub const LARGEST: f64 = LARGEST_VALUE;
 
     /// The standard deviation that learning takes for `std`, which is never below `minimum_std` and within the limits.
     fn legal_std(std: f64, minimum_std: f64) -> f64 {
@@ -61,15 +61,15 @@ impl ExponentialFamily for Normal {
     }
 
     fn support(&self) -> String {
-        "the finite numbers".into()
+        "the numbers from -1e38 to 1e38".into()
     }
 
     fn problem(&self, p: &[f64]) -> Option<String> {
         let (least, most) = (Self::SMALLEST_STD, Self::LARGEST);
         if !(-most..=most).contains(&p[0]) {
-            Some(format!("mean {} is not between {:e} and {most:e}, the limits of float32 data", p[0], -most))
+            Some(format!("mean {} is not between -1e38 and 1e38", p[0]))
         } else if !(least..=most).contains(&p[1]) {
-            Some(format!("standard deviation {} is not between {least:e} and {most:e}", p[1]))
+            Some(format!("standard deviation {} is not between {least:e} and 1e38", p[1]))
         } else {
             None
         }

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use convpc_core::{Error, Family, Result, Structure, WeightMatrices};
+use convpc_core::{Error, Family, Result, SMALLEST_WEIGHT, Structure, WeightMatrices};
 use ndarray::{Array3, ArrayD, Axis, aview1};
 use rayon::prelude::*;
 
@@ -181,21 +181,28 @@ fn each_sum<V: Visit>(
                     let (kind, problem) = (at.structure.layers()[layer].kind(), format!("sum to {sum:?}"));
                     return Err(Error::Weights { layer, kind, index, problem });
                 }
-                w.iter_mut().zip(&*theta).for_each(|(w, new)| *w = *new as f32);
+                w.iter_mut().zip(&*theta).for_each(|(w, new)| *w = kept_possible(*new, *w));
             }
         }
         Ok(sum)
     };
     let pieces = values.par_chunks_exact_mut(len).zip(cut(memory, pieces)).enumerate();
-    pieces.map_init(Scratch::default, piece).collect::<Vec<_>>().into_iter().sum()
+    let sum = pieces.map_init(Scratch::default, piece).collect::<Vec<_>>().into_iter().sum();
+    weights.settle();
+    sum
 }
 
 /// The exact step of a sum's weights; they stay where nothing was counted.
 fn exact_weights(counts: &[f64], pseudocount: f64, w: &mut [f32]) {
     let total = aview1(counts).sum() + pseudocount * counts.len() as f64;
     if total > 0.0 {
-        w.iter_mut().zip(counts).for_each(|(w, n)| *w = ((n + pseudocount) / total) as f32);
+        w.iter_mut().zip(counts).for_each(|(w, n)| *w = kept_possible((n + pseudocount) / total, *w));
     }
+}
+
+/// A new weight of an edge that had the weight `old`: an edge that was possible stays possible.
+fn kept_possible(new: f64, old: f32) -> f32 {
+    if old > 0.0 { new.max(SMALLEST_WEIGHT) as f32 } else { new as f32 }
 }
 
 fn each_leaf<V: Visit>(
@@ -285,7 +292,7 @@ impl Place<'_> {
             to.iter_mut().zip(&total[part.clone()]).for_each(|(to, n)| *to += n);
         }
         for recent in self.counts.recent(self.plan, self.layer, matrix, len) {
-            to.iter_mut().zip(&recent[part.clone()]).for_each(|(to, n)| *to += f64::from(*n));
+            recent.part(part.clone()).add_to(to);
         }
     }
 }

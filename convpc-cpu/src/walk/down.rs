@@ -2,11 +2,12 @@ use convpc_core::Layer;
 
 use super::{Tape, Walk, Wide};
 use crate::{
+    shares::ShareCounts,
     simd::{
         MatMul, Matrix, Store,
         ops::{Quotients, RescueFlow, SMALLEST_FLOW, Scale, Transpose},
     },
-    weights::Weights,
+    weights::{Weights, WideWeights},
 };
 
 impl Walk<'_, '_> {
@@ -17,7 +18,7 @@ impl Walk<'_, '_> {
         feature: usize,
         repetition: usize,
         flow: &[f32],
-        counts: &mut [f32],
+        counts: &mut ShareCounts,
     ) {
         let model = self.model;
         if model.structure.is_empty(layer, feature, repetition) {
@@ -43,18 +44,19 @@ impl Walk<'_, '_> {
 
     /// Up to the heads, and down again with the flow of each row at the head of its class, as if there were no others; counts the
     /// classes at the root. The joint log-likelihoods of rows and their classes, nats.
-    pub(crate) fn labeled(&mut self, labels: &[usize], counts: &mut [f32]) -> Vec<f64> {
+    pub(crate) fn labeled(&mut self, labels: &[usize], counts: &mut ShareCounts) -> Vec<f64> {
         let (model, n, width) = (self.model, self.tile.n, self.tile.width);
         let root = model.sums.len() - 1;
         let weights = model.sums[root].as_ref().expect("a sum layer");
-        let (prior, start) = (weights.of(0, 0), self.counts_of(root, weights, 0, 0));
+        let prior: Vec<f64> = weights.of_output(0).collect();
+        let start = self.counts_of(root, weights, 0, 0);
         let x = self.node(root - 1, 0, 0);
         let mut flow = vec![0.0; x.len()];
         let mut count = |(row, &class): (usize, &usize)| {
-            let joint = f64::from(prior[class]).ln() + x[class * n + row];
+            let joint = prior[class].ln() + x[class * n + row];
             if joint > f64::NEG_INFINITY {
                 flow[(row / width * weights.inputs + class) * width + row % width] = 1.0;
-                counts[start + class] += 1.0;
+                counts.sums[start + class] += 1.0;
             }
             joint
         };
@@ -63,23 +65,23 @@ impl Walk<'_, '_> {
         joint
     }
 
-    fn leaf(&mut self, feature: usize, repetition: usize, flow: &[f32], counts: &mut [f32]) {
+    fn leaf(&mut self, feature: usize, repetition: usize, flow: &[f32], counts: &mut ShareCounts) {
         let (model, width) = (self.model, self.tile.width);
-        let (len, repetitions) = (model.leaves.counts_len(), model.structure.shape(0).repetitions);
+        let repetitions = model.structure.shape(0).repetitions;
         let mut x = std::mem::take(&mut self.work.column);
         x.resize(self.tile.n, 0.0);
         for column in model.structure.pixel_columns(feature) {
             self.tile.column(column, 0, &mut x);
             let leaf = model.structure.leaf_row(column);
             let start = model.plan.counts(0)[leaf * repetitions + repetition];
-            let (counts, scratch) = (&mut counts[start..start + len], &mut self.work.leaf);
-            model.leaves.downward(model.isa, (leaf, repetition), (&x, width), flow, scratch, counts);
+            let (theta, scratch) = (model.leaf_row(leaf), &mut self.work.leaf);
+            model.leaves.downward(model.isa, (leaf, repetition), theta, (&x, width), flow, scratch, (counts, start));
         }
         self.work.column = x;
     }
 
     /// With `q = flow / sum`: `flow_in = e ⊙ (Wᵀ q)`, and the counts are `W ⊙ (q eᵀ)`.
-    fn unsum(&mut self, layer: usize, feature: usize, repetition: usize, flow: &[f32], counts: &mut [f32]) {
+    fn unsum(&mut self, layer: usize, feature: usize, repetition: usize, flow: &[f32], counts: &mut ShareCounts) {
         let (model, n, width) = (self.model, self.tile.n, self.tile.width);
         let weights = model.sums[layer].as_ref().expect("a sum layer");
         let (inputs, outputs) = (weights.inputs, weights.outputs);
@@ -109,10 +111,11 @@ impl Walk<'_, '_> {
             model.isa.dispatch(Scale { e, flow: below });
         }
         let by_row = Matrix { block: width, block_stride: output_panels, ..Matrix::new(q, width, 1) };
-        let (m, k, c, store) = (outputs, n, &mut counts[counts_here.clone()], Store::Weighted(w));
+        let (m, k, c, store) = (outputs, n, &mut counts.sums[counts_here.clone()], Store::Weighted(w));
         model.isa.dispatch(MatMul { m, n: inputs, k, a: by_row, b: transposed, ldb: inputs, c, ldc: inputs, store });
         if untrusted {
-            let counts = &mut counts[counts_here];
+            let counts = &mut counts.sums[counts_here];
+            let mut wide_weights = WideWeights::default();
             let wide = self.tape.as_ref().expect("as above").wide.range((layer, start, 0)..(layer, start, usize::MAX));
             for (&(_, _, panel), wide) in wide {
                 let Wide { inputs: [mantissas, exponents], outputs: [out, out_exponents] } = wide;
@@ -120,8 +123,10 @@ impl Walk<'_, '_> {
                 for d in 0..outputs {
                     let lanes = panel * output_panels + d * width..panel * output_panels + (d + 1) * width;
                     let own = d * width..(d + 1) * width;
+                    let (w, w_exponents) = wide_weights.of(weights, (feature, repetition), d);
                     model.isa.dispatch(RescueFlow {
-                        w: &w[d * inputs..][..inputs],
+                        w,
+                        w_exponents,
                         mantissas,
                         exponents,
                         sum: &sums[lanes.clone()],
@@ -139,11 +144,12 @@ impl Walk<'_, '_> {
         self.put_back(layer, taped);
     }
 
-    fn unmix(&mut self, layer: usize, feature: usize, flow: &[f32], counts: &mut [f32]) {
+    fn unmix(&mut self, layer: usize, feature: usize, flow: &[f32], counts: &mut ShareCounts) {
         let (model, n, width) = (self.model, self.tile.n, self.tile.width);
         let weights = model.sums[layer].as_ref().expect("a sum layer");
         let (repetitions, channels) = (weights.inputs, weights.outputs);
-        let w = weights.of(feature, 0);
+        let (matrix, len) = (weights.start(feature, 0), channels * repetitions);
+        let w: Vec<f64> = weights.exact(matrix..matrix + len).collect();
         let first = self.counts_of(layer, weights, feature, 0);
         let (_, start) = model.plan.node(layer, feature, 0);
         let tape = self.tape.as_mut().expect("the way up was recorded");
@@ -154,7 +160,7 @@ impl Walk<'_, '_> {
             let (panel, channel) = (at / (channels * width), at / width % channels);
             let row = panel * width + at % width;
             let w = &w[channel * repetitions..][..repetitions];
-            let posterior = |r: usize| f64::from(w[r]).ln() + f64::from(x[(r * channels + channel) * n + row]);
+            let posterior = |r: usize| w[r].ln() + f64::from(x[(r * channels + channel) * n + row]);
             let terms: Vec<f64> = (0..repetitions).map(|r| model.inverse_temperature * posterior(r)).collect();
             let max = terms.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let total: f64 = terms.iter().map(|t| (t - max).exp()).sum();
@@ -162,7 +168,7 @@ impl Walk<'_, '_> {
                 let share = flow * ((term - max).exp() / total) as f32;
                 if share >= SMALLEST_FLOW {
                     below[r][at] += share;
-                    counts[first + channel * repetitions + r] += share;
+                    counts.sums[first + channel * repetitions + r] += share;
                 }
             }
         }

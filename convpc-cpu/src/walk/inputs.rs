@@ -21,7 +21,7 @@ impl Inputs for Row<'_, '_> {
     fn edges(&self, layer: usize, feature: usize, channel: usize, repetition: usize, edges: &mut Vec<(f64, f64)>) {
         let weights = self.model.sums[layer].as_ref().expect("a sum layer");
         let inputs = weights.inputs;
-        let w = weights.of(feature, repetition)[channel * inputs..][..inputs].iter().map(|w| f64::from(*w));
+        let w = weights.of_output(weights.matrix(feature, repetition) * weights.outputs + channel);
         let Row { tapes, tile: Tile { n, width, .. }, row, .. } = *self;
         let (share, start) = self.model.plan.node(layer, feature, repetition);
         let node = &tapes[share].layers[layer].as_ref()[start * n..];

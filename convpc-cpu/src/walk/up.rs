@@ -5,6 +5,7 @@ use ndarray::Array2;
 
 use super::{Level, PanelScratch, Walk, Wide};
 use crate::{
+    leaf::LeafScratch,
     memory::Aligned,
     product::{Above, Panel, Product, Sums, add, log},
     simd::{
@@ -12,14 +13,14 @@ use crate::{
         bf16::PairProduct,
         ops::{Exponentials, Normalise, NormaliseWide, PRODUCT_EXPONENT, Rescue, SMALLEST_SUM, SplitLogarithms, Widen},
     },
-    weights::Weights,
+    weights::{Weights, WideWeights},
 };
 
-/// A sum's weights `[outputs][inputs]`.
+/// A sum node.
 struct Sum<'a> {
-    w: &'a [f32],
-    inputs: usize,
-    outputs: usize,
+    weights: &'a Weights,
+    feature: usize,
+    repetition: usize,
 }
 
 impl Walk<'_, '_> {
@@ -48,8 +49,8 @@ impl Walk<'_, '_> {
             let mut out = vec![0.0; channels * width];
             for panel in 0..n / width {
                 out.fill(0.0);
-                self.logarithms(layer, feature, repetition, panel, &mut out);
-                out.iter().enumerate().for_each(|(at, x)| logs[row_of(panel, at)] = f64::from(*x));
+                self.exact_logarithms(layer, feature, repetition, panel, &mut out);
+                out.iter().enumerate().for_each(|(at, x)| logs[row_of(panel, at)] = *x);
             }
         } else if self.model.sums[layer].is_some() {
             let sums = self.sums(layer, feature, repetition);
@@ -104,10 +105,33 @@ impl Walk<'_, '_> {
 
     /// Adds the log-densities of a node without sums below it, for one panel.
     fn logarithms(&mut self, layer: usize, feature: usize, repetition: usize, panel: usize, out: &mut [f32]) {
+        let (model, semiring) = (self.model, self.semiring);
+        self.leaves_below(layer, feature, repetition, panel, &mut |leaf, x, scratch| {
+            model.leaves.upward(model.isa, (leaf, repetition), x, semiring, scratch, out);
+        });
+    }
+
+    /// The same in float64.
+    fn exact_logarithms(&mut self, layer: usize, feature: usize, repetition: usize, panel: usize, out: &mut [f64]) {
+        let (model, semiring) = (self.model, self.semiring);
+        self.leaves_below(layer, feature, repetition, panel, &mut |leaf, x, scratch| {
+            model.leaves.upward_exact((leaf, repetition), model.leaf_row(leaf), x, semiring, scratch, out);
+        });
+    }
+
+    /// Visits the leaves of a node without sums below it: the row of the parameter tensor, and the values of a panel.
+    fn leaves_below(
+        &mut self,
+        layer: usize,
+        feature: usize,
+        repetition: usize,
+        panel: usize,
+        visit: &mut impl FnMut(usize, &[f32], &mut LeafScratch),
+    ) {
         let model = self.model;
         if layer > 0 {
             for child in model.structure.children(layer, feature, repetition) {
-                self.logarithms(layer - 1, child, repetition, panel, out);
+                self.leaves_below(layer - 1, child, repetition, panel, visit);
             }
             return;
         }
@@ -115,8 +139,28 @@ impl Walk<'_, '_> {
         let mut x = [0.0; MOST_WIDTH];
         for column in model.structure.pixel_columns(feature) {
             self.tile.column(column, panel * width, &mut x[..width]);
-            let (place, x) = ((model.structure.leaf_row(column), repetition), &x[..width]);
-            model.leaves.upward(model.isa, place, x, self.semiring, &mut self.work.leaf, out);
+            visit(model.structure.leaf_row(column), &x[..width], &mut self.work.leaf);
+        }
+    }
+
+    /// The log-densities of a panel relative to the largest of each row, computed in float64 for rows that f32 cannot be trusted
+    /// with; adds these largest ones to the offsets.
+    fn relative_logarithms(
+        &mut self,
+        (layer, feature, repetition): (usize, usize, usize),
+        panel: usize,
+        x: &mut [f32],
+        offset: &mut [f64],
+    ) {
+        let width = offset.len();
+        let mut exact = vec![0.0; x.len()];
+        self.exact_logarithms(layer, feature, repetition, panel, &mut exact);
+        for (row, offset) in offset.iter_mut().enumerate() {
+            let largest = exact.iter().skip(row).step_by(width).copied().fold(f64::NEG_INFINITY, f64::max);
+            let largest = if largest == f64::NEG_INFINITY { 0.0 } else { largest };
+            let relative = exact.iter().skip(row).step_by(width).map(|value| (value - largest) as f32);
+            x[row..].iter_mut().step_by(width).zip(relative).for_each(|(x, relative)| *x = relative);
+            *offset += largest;
         }
     }
 
@@ -125,7 +169,7 @@ impl Walk<'_, '_> {
         let (model, n, width) = (self.model, self.tile.n, self.tile.width);
         let weights = model.sums[layer].as_ref().expect("a sum layer");
         let (inputs, outputs) = (weights.inputs, weights.outputs);
-        let sum = Sum { w: weights.of(feature, repetition), inputs, outputs };
+        let sum = Sum { weights, feature, repetition };
         let logarithms_below = self.has_logarithms_below(layer);
         let mut level = std::mem::take(&mut self.work.levels[layer]);
         let mut taped = self.tape.as_mut().map(|tape| std::mem::take(&mut tape.layers[layer]));
@@ -155,8 +199,11 @@ impl Walk<'_, '_> {
                 let x = scratch.logarithms.at_least(inputs * width);
                 x.fill(0.0);
                 self.logarithms(layer - 1, feature, repetition, panel, x);
-                let max = scratch.row.at_least(width);
-                model.isa.dispatch(Exponentials { x, e, max });
+                let (max, limit) = (scratch.row.at_least(width), model.leaves.trusted());
+                if model.isa.dispatch(Exponentials { x, e, max, limit }) {
+                    self.relative_logarithms((layer - 1, feature, repetition), panel, x, offset);
+                    model.isa.dispatch(Exponentials { x, e, max, limit: f32::INFINITY });
+                }
                 offset.iter_mut().zip(max).for_each(|(offset, max)| *offset += f64::from(*max));
                 Inputs::Logarithms
             } else {
@@ -235,7 +282,8 @@ impl Walk<'_, '_> {
         let (model, n, width) = (self.model, self.tile.n, self.tile.width);
         let weights = model.sums[layer].as_ref().expect("a sum layer");
         let (repetitions, channels) = (weights.inputs, weights.outputs);
-        let w = weights.of(feature, 0);
+        let (first, len) = (weights.start(feature, 0), channels * repetitions);
+        let w: Vec<f64> = weights.exact(first..first + len).collect();
         let mut x: Vec<f64> = Vec::with_capacity(repetitions * channels * n);
         (0..repetitions).for_each(|r| x.extend(self.node(layer - 1, feature, r)));
         let mut y = vec![0.0; channels * n];
@@ -249,7 +297,7 @@ impl Walk<'_, '_> {
             for channel in 0..channels {
                 let terms =
                     (0..repetitions).map(|r| (w[channel * repetitions + r], x[(r * channels + channel) * n + row]));
-                let terms = terms.filter(|(w, _)| *w > 0.0).map(|(w, x)| f64::from(w).ln() + x);
+                let terms = terms.filter(|(w, _)| *w > 0.0).map(|(w, x)| w.ln() + x);
                 let max = terms.clone().fold(f64::NEG_INFINITY, f64::max);
                 y[channel * n + row] = match self.semiring {
                     Semiring::SumProduct if max > f64::NEG_INFINITY => {
@@ -271,7 +319,8 @@ impl Walk<'_, '_> {
             let exponents: Vec<f32> = y.clone().map(|y| (y / LN_2).round() as f32).collect();
             let mantissas = y.zip(&exponents).map(|(y, k)| match *k {
                 f32::NEG_INFINITY => 0.75,
-                k => (y - f64::from(k) * LN_2).exp() as f32,
+                // Of a logarithm beyond 2^24 or so the exponent, which is f32, has only the size.
+                k => (y - f64::from(k) * LN_2).clamp(-LN_2, LN_2).exp() as f32,
             });
             let mut values: Vec<f32> = mantissas.collect();
             if exponents.iter().any(|k| *k < -99.0 && *k > f32::NEG_INFINITY) {
@@ -305,7 +354,8 @@ impl Sum<'_> {
         sums: &mut [f32],
         scratch: &mut PanelScratch,
     ) -> bool {
-        let width = sums.len() / self.outputs;
+        let Sum { weights, feature, repetition } = *self;
+        let width = sums.len() / weights.outputs;
         let PanelScratch { logarithms, row, inputs, outputs, .. } = scratch;
         let [mantissas, exponents] = inputs.each_mut().map(|to| to.at_least(e.len()));
         match given {
@@ -322,11 +372,11 @@ impl Sum<'_> {
         let [out, out_exponents] = outputs.each_mut().map(|to| to.at_least(sums.len()));
         let largest = semiring == Semiring::MaxProduct;
         let outs = out.chunks_exact_mut(width).zip(out_exponents.chunks_exact_mut(width));
-        let mut wide = false;
-        for ((w, sum), (out, out_exponents)) in self.w.chunks_exact(self.inputs).zip(sums.chunks_exact(width)).zip(outs)
-        {
+        let (mut wide, mut wide_weights) = (false, WideWeights::default());
+        for ((output, sum), (out, out_exponents)) in sums.chunks_exact(width).enumerate().zip(outs) {
+            let (w, w_exponents) = wide_weights.of(weights, (feature, repetition), output);
             let (mantissas, exponents) = (&*mantissas, &*exponents);
-            wide |= isa.dispatch(Rescue { w, mantissas, exponents, sum, out, out_exponents, largest });
+            wide |= isa.dispatch(Rescue { w, w_exponents, mantissas, exponents, sum, out, out_exponents, largest });
         }
         if !wide {
             sums.iter_mut().filter(|s| **s < SMALLEST_SUM).for_each(|s| *s = 0.0);

@@ -3,7 +3,11 @@
 use super::{greatest, load};
 use crate::simd::{Kernel, Lanes, lanes::MOST_LANES, math};
 
-/// `bias[c] − z²/2` with `z = (x − mean[c]) · inv_std[c]`, added to a panel.
+/// The mean square of z, in a tile, up to which f32 sums of z and z² are trusted: the variance is what is left of them when the
+/// square of the mean is taken away, with a relative error of at most 1e-6 then.
+const TRUSTED_SQUARE: f32 = 16.0;
+
+/// `bias[c] − z²/2` with `z = (x − mean[c]) · inv_std[c] + left[c]`, added to a panel.
 pub struct LocationScale<'a> {
     /// `[width]`, NaN = missing.
     pub x: &'a [f32],
@@ -11,6 +15,8 @@ pub struct LocationScale<'a> {
     pub mean: &'a [f32],
     /// `[channels]`
     pub inv_std: &'a [f32],
+    /// `[channels]`: what rounding the mean left of it, in standard deviations.
+    pub left: &'a [f32],
     /// `[channels]`: the log-density at the mean.
     pub bias: &'a [f32],
     /// What a missing value adds is `missing · bias`: 0 when summed out, 1 for the mode.
@@ -24,16 +30,17 @@ impl Kernel for LocationScale<'_> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let Self { x, mean, inv_std, bias, missing, out } = self;
+        let Self { x, mean, inv_std, left, bias, missing, out } = self;
         let (n, channels) = (x.len(), mean.len());
-        assert!(inv_std.len() == channels && bias.len() == channels && out.len() == channels * n);
+        assert!(inv_std.len() == channels && left.len() == channels && bias.len() == channels);
+        assert!(out.len() == channels * n);
         if n == 1 {
-            let coefficients = mean.chunks(L::LEN).zip(inv_std.chunks(L::LEN)).zip(bias.chunks(L::LEN));
-            for (out, ((mean, inv_std), bias)) in out.chunks_mut(L::LEN).zip(coefficients) {
+            let places = mean.chunks(L::LEN).zip(inv_std.chunks(L::LEN)).zip(left.chunks(L::LEN));
+            for (out, (((mean, inv_std), left), bias)) in out.chunks_mut(L::LEN).zip(places.zip(bias.chunks(L::LEN))) {
                 // SAFETY: only values of the slices are read and written.
                 unsafe {
                     let (x, b) = (L::splat(x[0]), load::<L>(bias));
-                    let z = x.sub(load(mean)).mul(load(inv_std));
+                    let z = x.sub(load(mean)).mul_add(load(inv_std), load(left));
                     let y = z.mul(L::splat(-0.5)).mul_add(z, b);
                     let y = L::select(x.is_nan(), b.mul(L::splat(missing)), y);
                     load::<L>(out).add(y).store_first(out.as_mut_ptr(), out.len());
@@ -46,9 +53,10 @@ impl Kernel for LocationScale<'_> {
             // SAFETY: j + L::LEN <= n and c < channels keep every access inside the slices checked above.
             unsafe {
                 let (m, s, b) = (L::splat(mean[c]), L::splat(inv_std[c]), L::splat(bias[c]));
+                let left = L::splat(left[c]);
                 for j in (0..n).step_by(L::LEN) {
                     let x = L::load(x.as_ptr().add(j));
-                    let z = x.sub(m).mul(s);
+                    let z = x.sub(m).mul_add(s, left);
                     let y = z.mul(L::splat(-0.5)).mul_add(z, b);
                     let to = out.as_mut_ptr().add(c * n + j);
                     L::load(to).add(L::select(x.is_nan(), b.mul(L::splat(missing)), y)).store(to);
@@ -58,7 +66,8 @@ impl Kernel for LocationScale<'_> {
     }
 }
 
-/// For every channel the sums over observed rows of flow, flow·z and flow·z².
+/// For every channel the sums over observed rows of flow, flow·z and flow·z², z as in [`LocationScale`]. Channels whose values lie
+/// so far from their mean that f32 cannot be trusted with the sums are left out and named.
 pub struct LocationScaleCounts<'a> {
     /// `[panels][width]`, NaN = missing.
     pub x: &'a [f32],
@@ -68,10 +77,14 @@ pub struct LocationScaleCounts<'a> {
     pub mean: &'a [f32],
     /// `[channels]`
     pub inv_std: &'a [f32],
+    /// `[channels]`: what rounding the mean left of it, in standard deviations.
+    pub left: &'a [f32],
     /// `[panels][channels][width]`
     pub flow: &'a [f32],
     /// `[3][channels]`, added to.
-    pub counts: &'a mut [f32],
+    pub counts: &'a mut [f64],
+    /// The channels that were left out are appended.
+    pub far: &'a mut Vec<usize>,
 }
 
 impl Kernel for LocationScaleCounts<'_> {
@@ -79,14 +92,14 @@ impl Kernel for LocationScaleCounts<'_> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let Self { x, width, mean, inv_std, flow, counts } = self;
+        let Self { x, width, mean, inv_std, left, flow, counts, far } = self;
         let (n, channels) = (x.len(), mean.len());
         assert!(width.is_multiple_of(L::LEN) && n.is_multiple_of(width) && inv_std.len() == channels);
-        assert!(flow.len() == channels * n && counts.len() == 3 * channels);
+        assert!(left.len() == channels && flow.len() == channels * n && counts.len() == 3 * channels);
         for c in 0..channels {
             // SAFETY: j + L::LEN <= n, whole panels and c < channels keep every access inside the slices checked above.
-            unsafe {
-                let (m, s) = (L::splat(mean[c]), L::splat(inv_std[c]));
+            let sums = unsafe {
+                let (m, s, left) = (L::splat(mean[c]), L::splat(inv_std[c]), L::splat(left[c]));
                 let mut sums = [L::splat(0.0); 3];
                 for panel in (0..n).step_by(width) {
                     for j in (0..width).step_by(L::LEN) {
@@ -94,14 +107,18 @@ impl Kernel for LocationScaleCounts<'_> {
                         let (missing, zero) = (x.is_nan(), L::splat(0.0));
                         let f = L::load(flow.as_ptr().add(panel * channels + c * width + j));
                         let f = L::select(missing, zero, f);
-                        let z = L::select(missing, zero, x.sub(m).mul(s));
+                        let z = L::select(missing, zero, x.sub(m).mul_add(s, left));
                         let fz = f.mul(z);
                         sums = [sums[0].add(f), sums[1].add(fz), fz.mul_add(z, sums[2])];
                     }
                 }
-                counts[c] += sums[0].reduce_add();
-                counts[channels + c] += sums[1].reduce_add();
-                counts[2 * channels + c] += sums[2].reduce_add();
+                sums.map(|sum| sum.reduce_add())
+            };
+            // Not a number, where no flow met an infinite z, is not trusted either.
+            if sums[2] <= TRUSTED_SQUARE * sums[0] {
+                counts[c..].iter_mut().step_by(channels).zip(sums).for_each(|(n, sum)| *n += f64::from(sum));
+            } else {
+                far.push(c);
             }
         }
     }
@@ -186,7 +203,7 @@ pub struct NaturalCounts<'a> {
     /// `[panels][channels][width]`
     pub flow: &'a [f32],
     /// `[1 + statistics][channels]`, added to.
-    pub counts: &'a mut [f32],
+    pub counts: &'a mut [f64],
 }
 
 impl Kernel for NaturalCounts<'_> {
@@ -211,7 +228,7 @@ impl Kernel for NaturalCounts<'_> {
                             sum = f.mul_add(L::load(factors.as_ptr().add(panel + j)), sum);
                         }
                     }
-                    counts[k * channels + c] += sum.reduce_add();
+                    counts[k * channels + c] += f64::from(sum.reduce_add());
                 }
             }
         }
@@ -264,17 +281,18 @@ impl Kernel for Table<'_> {
     }
 }
 
-/// Flows of one panel, added to rows of counts: `counts[0] += flow`, `counts[1 + x] += flow` for each observed row.
-pub struct TableCounts<'a> {
+/// Flows of one panel, added to rows of counts, f32 or float64: `counts[0] += flow`, `counts[1 + x] += flow` for each observed
+/// row.
+pub struct TableCounts<'a, T> {
     /// `[width]`, NaN = missing.
     pub x: &'a [f32],
     /// `[width][channels]`
     pub flow: &'a [f32],
     /// `[1 + size][channels]`, added to.
-    pub counts: &'a mut [f32],
+    pub counts: &'a mut [T],
 }
 
-impl Kernel for TableCounts<'_> {
+impl<T: From<f32> + std::ops::AddAssign> Kernel for TableCounts<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -283,7 +301,7 @@ impl Kernel for TableCounts<'_> {
         let channels = flow.len() / x.len();
         for (x, flow) in x.iter().zip(flow.chunks_exact(channels)).filter(|(x, _)| !x.is_nan()) {
             for row in [0, 1 + *x as usize] {
-                counts[row * channels..][..channels].iter_mut().zip(flow).for_each(|(count, f)| *count += f);
+                counts[row * channels..][..channels].iter_mut().zip(flow).for_each(|(count, f)| *count += T::from(*f));
             }
         }
     }

@@ -34,7 +34,8 @@ const GREATEST_PRODUCT: f32 = (1_u128 << 99) as f32;
 /// Exponents below this are those of zeros, relative to the largest of a row.
 const LEAST_EXPONENT: f32 = -125.0;
 
-/// `max[row] = max_c x[c][row]` (0 where that is -inf) and `e = exp(x − max)`.
+/// `max[row] = max_c x[c][row]` (0 where that is -inf) and `e = exp(x − max)`. Returns whether some row's largest value is beyond
+/// the limit.
 pub struct Exponentials<'a> {
     /// `[channels][width]`
     pub x: &'a [f32],
@@ -42,14 +43,16 @@ pub struct Exponentials<'a> {
     pub e: &'a mut [f32],
     /// `[width]`
     pub max: &'a mut [f32],
+    /// The largest amount that is not beyond the limit; infinity where there is none.
+    pub limit: f32,
 }
 
 impl Kernel for Exponentials<'_> {
-    type Output = ();
+    type Output = bool;
 
     #[inline(always)]
-    unsafe fn run<L: Lanes>(self) {
-        let Self { x, e, max } = self;
+    unsafe fn run<L: Lanes>(self) -> bool {
+        let Self { x, e, max, limit } = self;
         let n = max.len();
         if n == 1 {
             assert!(x.len() == e.len());
@@ -60,10 +63,11 @@ impl Kernel for Exponentials<'_> {
                 for (x, e) in x.chunks(L::LEN).zip(e.chunks_mut(L::LEN)) {
                     math::exp(load::<L>(x).sub(L::splat(max[0]))).store_first(e.as_mut_ptr(), e.len());
                 }
+                return m.abs() > limit;
             }
-            return;
         }
         assert!(n.is_multiple_of(L::LEN) && x.len() == e.len() && x.len().is_multiple_of(n));
+        let mut beyond = false;
         for j in (0..n).step_by(L::LEN) {
             // SAFETY: j + L::LEN <= n and at steps by n keep every access inside the slices checked above.
             unsafe {
@@ -71,6 +75,7 @@ impl Kernel for Exponentials<'_> {
                 for at in (j..x.len()).step_by(n) {
                     m = L::load(x.as_ptr().add(at)).max(m);
                 }
+                beyond |= L::any(m.lt(L::splat(-limit))) | L::any(L::splat(limit).lt(m));
                 let m = L::select(m.eq(L::splat(f32::NEG_INFINITY)), L::splat(0.0), m);
                 m.store(max.as_mut_ptr().add(j));
                 for at in (j..x.len()).step_by(n) {
@@ -78,6 +83,7 @@ impl Kernel for Exponentials<'_> {
                 }
             }
         }
+        beyond
     }
 }
 

@@ -153,11 +153,23 @@ unsafe fn scaled<L: Lanes>(mantissa: L, exponent: L) -> L {
     }
 }
 
+/// The mantissa and the exponent of weight `c` in all lanes.
+#[inline(always)]
+unsafe fn split_weight<L: Lanes>(w: f32, exponents: Option<&[f32]>, c: usize) -> (L, L) {
+    // SAFETY: the caller's contract is the one of `Lanes`.
+    unsafe {
+        let (m, k) = L::splat(w).split_pow2();
+        (m, exponents.map_or(k, |exponents| k.add(L::splat(exponents[c]))))
+    }
+}
+
 /// One output of a sum, where it is not trusted: `sum_c w[c] x[c]` (or the largest term), relative to its own largest term.
 /// Returns whether some row's is below [`SMALLEST_SUM`] and not zero.
 pub struct Rescue<'a> {
     /// `[channels]`
     pub w: &'a [f32],
+    /// `[channels]`: exponents of the weights, where f32 does not hold them without.
+    pub w_exponents: Option<&'a [f32]>,
     /// `[channels][width]`: mantissas of the inputs.
     pub mantissas: &'a [f32],
     /// `[channels][width]`: their exponents.
@@ -177,8 +189,9 @@ impl Kernel for Rescue<'_> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) -> bool {
-        let Self { w, mantissas, exponents, sum, out, out_exponents, largest } = self;
+        let Self { w, w_exponents, mantissas, exponents, sum, out, out_exponents, largest } = self;
         let n = sum.len();
+        assert!(w_exponents.is_none_or(|k| k.len() == w.len()));
         assert!(mantissas.len() == w.len() * n && exponents.len() == w.len() * n);
         assert!(out.len() == n && out_exponents.len() == n);
         let mut wide = false;
@@ -192,13 +205,13 @@ impl Kernel for Rescue<'_> {
                 if L::any(small) {
                     let mut greatest = L::splat(f32::NEG_INFINITY);
                     for (c, &w) in w.iter().enumerate().filter(|(_, w)| **w > 0.0) {
-                        let (_, k) = L::splat(w).split_pow2();
+                        let (_, k) = split_weight::<L>(w, w_exponents, c);
                         greatest = load::<L>(&exponents[c * n + j..][..count]).add(k).max(greatest);
                     }
                     let row = or_zero(greatest);
                     let mut total = L::splat(0.0);
                     for (c, &w) in w.iter().enumerate().filter(|(_, w)| **w > 0.0) {
-                        let (w, k) = L::splat(w).split_pow2();
+                        let (w, k) = split_weight::<L>(w, w_exponents, c);
                         let k = load::<L>(&exponents[c * n + j..][..count]).add(k).sub(row);
                         let term = scaled(load::<L>(&mantissas[c * n + j..][..count]).mul(w), k);
                         total = if largest { term.max(total) } else { total.add(term) };
@@ -222,6 +235,8 @@ impl Kernel for Rescue<'_> {
 pub struct RescueFlow<'a> {
     /// `[channels]`
     pub w: &'a [f32],
+    /// `[channels]`: exponents of the weights, where f32 does not hold them without.
+    pub w_exponents: Option<&'a [f32]>,
     /// `[channels][width]`: mantissas of the inputs.
     pub mantissas: &'a [f32],
     /// `[channels][width]`: their exponents.
@@ -245,8 +260,9 @@ impl Kernel for RescueFlow<'_> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let Self { w, mantissas, exponents, sum, out, out_exponents, flow, below, counts } = self;
+        let Self { w, w_exponents, mantissas, exponents, sum, out, out_exponents, flow, below, counts } = self;
         let n = sum.len();
+        assert!(w_exponents.is_none_or(|k| k.len() == w.len()));
         assert!(n.is_multiple_of(L::LEN) && mantissas.len() == w.len() * n && exponents.len() == w.len() * n);
         assert!(out.len() == n && out_exponents.len() == n && flow.len() == n);
         assert!(below.len() == w.len() * n && counts.len() == w.len());
@@ -263,7 +279,7 @@ impl Kernel for RescueFlow<'_> {
                 let q = flow.div(m);
                 for (c, &w) in w.iter().enumerate().filter(|(_, w)| **w > 0.0) {
                     let at = c * n + j;
-                    let (w, w_exponent) = L::splat(w).split_pow2();
+                    let (w, w_exponent) = split_weight::<L>(w, w_exponents, c);
                     let exponent = L::load(exponents.as_ptr().add(at)).add(w_exponent).sub(k);
                     let share = scaled(L::load(mantissas.as_ptr().add(at)).mul(w), exponent).mul(q);
                     let to = below.as_mut_ptr().add(at);

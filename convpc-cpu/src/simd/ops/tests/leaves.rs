@@ -23,15 +23,15 @@ fn densities_of_location_and_scale() {
         for first in 0..4 {
             // A panel of one row is to be a missing value too.
             let x = &observations(width + first, 1)[first..];
-            let [mean, inv_std, bias] = [2, 3, 4].map(|seed| coefficients(channels, seed));
+            let [mean, inv_std, bias, left] = [2, 3, 4, 5].map(|seed| coefficients(channels, seed));
             for missing in [0.0, 1.0] {
                 let mut out = vec![0.25; channels * width];
-                let (mean, inv_std, bias) = (&*mean, &*inv_std, &*bias);
-                isa.dispatch(LocationScale { x, mean, inv_std, bias, missing, out: &mut out });
+                let (mean, inv_std, bias, left) = (&*mean, &*inv_std, &*bias, &*left);
+                isa.dispatch(LocationScale { x, mean, inv_std, left, bias, missing, out: &mut out });
                 for (at, &out) in out.iter().enumerate() {
                     let (c, x) = (at / width, f64::from(x[at % width]));
-                    let [mean, inv_std, bias] = [mean, inv_std, bias].map(|of| f64::from(of[c]));
-                    let z = (x - mean) * inv_std;
+                    let [mean, inv_std, bias, left] = [mean, inv_std, bias, left].map(|of| f64::from(of[c]));
+                    let z = (x - mean) * inv_std + left;
                     let density = if x.is_nan() { f64::from(missing) * bias } else { bias - z * z / 2.0 };
                     assert_near(out, 0.25 + density, "density");
                 }
@@ -44,21 +44,61 @@ fn densities_of_location_and_scale() {
 fn counts_of_location_and_scale() {
     for (isa, channels, width) in panels(false) {
         let x = observations(2 * width, 5);
-        let ([mean, inv_std], flow) =
-            ([2, 3].map(|seed| coefficients(channels, seed)), uniforms(channels * x.len(), 6));
-        let mut counts = vec![1.0; 3 * channels];
-        let kernel =
-            LocationScaleCounts { x: &x, width, mean: &mean, inv_std: &inv_std, flow: &flow, counts: &mut counts };
-        isa.dispatch(kernel);
-        for (at, &count) in counts.iter().enumerate() {
-            let (power, c) = (at / channels, at % channels);
-            let mut expected = 1.0;
+        let ([mean, inv_std, left], flow) =
+            ([2, 3, 4].map(|seed| coefficients(channels, seed)), uniforms(channels * x.len(), 6));
+        let (mut counts, mut far) = (vec![1.0; 3 * channels], vec![]);
+        isa.dispatch(LocationScaleCounts {
+            x: &x,
+            width,
+            mean: &mean,
+            inv_std: &inv_std,
+            left: &left,
+            flow: &flow,
+            counts: &mut counts,
+            far: &mut far,
+        });
+        for c in 0..channels {
+            let mut expected = [0.0; 3];
             for (row, &x) in x.iter().enumerate().filter(|(_, x)| !x.is_nan()) {
                 let flow = flow[row / width * channels * width + c * width + row % width];
-                let z = (f64::from(x) - f64::from(mean[c])) * f64::from(inv_std[c]);
-                expected += f64::from(flow) * z.powi(power as i32);
+                let z = (f64::from(x) - f64::from(mean[c])) * f64::from(inv_std[c]) + f64::from(left[c]);
+                (0..3).for_each(|power| expected[power] += f64::from(flow) * z.powi(power as i32));
             }
-            assert!((f64::from(count) - expected).abs() <= 1e-5 * (1.0 + expected.abs()), "{count} {expected}");
+            for (power, expected) in expected.into_iter().enumerate() {
+                let count = counts[power * channels + c];
+                assert!((count - 1.0 - expected).abs() <= 1e-5 * (1.0 + expected.abs()), "{count} {expected}");
+            }
+        }
+        assert!(far.is_empty());
+    }
+}
+
+/// One far value, an infinite one (after the division), and a far one that nothing flows to.
+#[test]
+fn sums_of_far_values_are_left_out_and_their_channels_named() {
+    for (isa, channels, width) in panels(false) {
+        let mut x = vec![0.5; 2 * width];
+        let (mean, left) = (vec![0.0; channels], vec![0.0; channels]);
+        for (far_value, inv_std, flow_of_it, expected) in
+            [(9.0, 1.0, 1.0, true), (1e30, 1e30, 1.0, true), (9.0, 1.0, 0.0, false), (1e30, 1e30, 0.0, true)]
+        {
+            x[1] = far_value;
+            let inv_std = vec![inv_std; channels];
+            let mut flow = vec![0.0; channels * 2 * width];
+            flow.iter_mut().skip(1).step_by(width).take(channels).for_each(|f| *f = flow_of_it);
+            let (mut counts, mut far) = (vec![1.0; 3 * channels], vec![]);
+            isa.dispatch(LocationScaleCounts {
+                x: &x,
+                width,
+                mean: &mean,
+                inv_std: &inv_std,
+                left: &left,
+                flow: &flow,
+                counts: &mut counts,
+                far: &mut far,
+            });
+            assert_eq!(far, if expected { (0..channels).collect() } else { vec![] }, "{far_value}");
+            assert!(counts.iter().all(|n| *n == 1.0), "{counts:?}");
         }
     }
 }
@@ -117,7 +157,7 @@ fn counts_of_natural_parameters() {
             let factors = if k == 0 { &*observed } else { &sufficient[(k - 1) * n..k * n] };
             let flow = |row| f64::from(flow[row / width * channels * width + c * width + row % width]);
             let expected: f64 = (0..n).map(|row| flow(row) * f64::from(factors[row])).sum();
-            assert_close(count, 1.0 + expected, "count");
+            assert_close(count as f32, 1.0 + expected, "count");
         }
     }
 }
@@ -134,13 +174,17 @@ fn tables_are_read_by_rows_and_counted_by_values() {
         for (at, out) in out.into_iter().enumerate() {
             assert_eq!(out, 1.0 + rows[at % width][at / width]);
         }
-        let (flow, mut counts) = (uniforms(channels * width, 40), vec![1.0; (1 + size) * channels]);
+        let (flow, mut counts) = (uniforms(channels * width, 40), vec![1.0_f32; (1 + size) * channels]);
         isa.dispatch(TableCounts { x: &x, flow: &flow, counts: &mut counts });
-        for (at, count) in counts.into_iter().enumerate() {
+        let mut in_float64 = vec![1.0_f64; counts.len()];
+        isa.dispatch(TableCounts { x: &x, flow: &flow, counts: &mut in_float64 });
+        for (at, (count, exact)) in counts.into_iter().zip(in_float64).enumerate() {
             let (value, c) = (at / channels, at % channels);
             let counted = |x: f32| !x.is_nan() && (value == 0 || x as usize == value - 1);
             let rows = (0..width).filter(|row| counted(x[*row]));
-            assert_close(count, 1.0 + rows.map(|row| f64::from(flow[row * channels + c])).sum::<f64>(), "count");
+            let expected = 1.0 + rows.map(|row| f64::from(flow[row * channels + c])).sum::<f64>();
+            assert_close(count, expected, "count");
+            assert!((exact - expected).abs() < 1e-12, "{exact} {expected}");
         }
     }
 }

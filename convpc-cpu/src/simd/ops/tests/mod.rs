@@ -46,7 +46,15 @@ fn exponentials_are_relative_to_the_largest_of_a_row() {
         let mut x: Vec<f32> = uniforms(channels * width, 1).into_iter().map(|u| 80.0 * u - 300.0).collect();
         x.iter_mut().skip(width / 2).step_by(width).for_each(|x| *x = f32::NEG_INFINITY);
         let (mut e, mut max) = (vec![-1.0; x.len()], vec![-1.0; width]);
-        isa.dispatch(Exponentials { x: &x, e: &mut e, max: &mut max });
+        let limit = 320.0;
+        // The row without possible values is beyond every limit but infinity.
+        assert!(isa.dispatch(Exponentials { x: &x, e: &mut e, max: &mut max, limit }));
+        let finite: Vec<f32> = x.iter().map(|x| x.max(-300.0)).collect();
+        let mut beyond = |x: &[f32], limit| isa.dispatch(Exponentials { x, e: &mut e, max: &mut max, limit });
+        assert!(!beyond(&finite, limit) && beyond(&finite, 200.0));
+        let above: Vec<f32> = finite.iter().map(|x| -x).collect();
+        assert!(!beyond(&above, limit) && beyond(&above, 200.0));
+        assert!(!beyond(&x, f32::INFINITY));
         for (row, &max) in max.iter().enumerate() {
             let greatest = largest(row_of(&x, width, row));
             assert_eq!(f64::from(max), if greatest.is_finite() { greatest } else { 0.0 });

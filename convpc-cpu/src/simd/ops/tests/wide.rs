@@ -101,17 +101,36 @@ fn weights(channels: usize) -> Vec<f32> {
     uniforms(channels, 20).into_iter().enumerate().map(|(c, u)| if c % 4 == 2 { 0.0 } else { u + 1e-3 }).collect()
 }
 
+/// Exponents of the weights: none where f32 holds them all, and others.
+fn weight_exponents(channels: usize) -> [Option<Vec<f32>>; 2] {
+    [None, Some((0..channels).map(|c| if c % 3 == 1 { -150.0 } else { 0.0 }).collect())]
+}
+
+/// The base 2 logarithm of a weight.
+fn log2_weight(w: f32, exponents: Option<&[f32]>, c: usize) -> f64 {
+    log2(w, exponents.map_or(0.0, |k| k[c]))
+}
+
 /// Whether the output is wide, and its mantissas and exponents.
 fn rescued(
     isa: Isa,
-    w: &[f32],
+    (w, w_exponents): (&[f32], Option<&[f32]>),
     [mantissas, exponents]: [&[f32]; 2],
     sum: &[f32],
     largest: bool,
 ) -> (bool, [Vec<f32>; 2]) {
     let (mut out, mut out_exponents) = (vec![f32::NAN; sum.len()], vec![f32::NAN; sum.len()]);
     let (to, to_exponents) = (&mut *out, &mut *out_exponents);
-    let wide = isa.dispatch(Rescue { w, mantissas, exponents, sum, out: to, out_exponents: to_exponents, largest });
+    let wide = isa.dispatch(Rescue {
+        w,
+        w_exponents,
+        mantissas,
+        exponents,
+        sum,
+        out: to,
+        out_exponents: to_exponents,
+        largest,
+    });
     (wide, [out, out_exponents])
 }
 
@@ -119,14 +138,19 @@ fn rescued(
 fn sums_that_are_not_trusted_are_those_of_the_pairs() {
     for (isa, channels, width) in panels(true) {
         let ([mantissas, exponents], w) = (pairs(channels * width, 13), weights(channels));
-        for largest_term in [false, true] {
+        let of_weights = weight_exponents(channels);
+        for (largest_term, of_weights) in [false, true].into_iter().flat_map(|l| of_weights.iter().map(move |k| (l, k)))
+        {
+            let of_weights = of_weights.as_deref();
             // Of those that are trusted, the sum itself is the output.
             let sum: Vec<f32> = (0..width).map(|row| if row % 3 == 1 { 0.7 } else { 1e-35 * row as f32 }).collect();
-            let (wide, [out, out_exponents]) = rescued(isa, &w, [&mantissas, &exponents], &sum, largest_term);
+            let (wide, [out, out_exponents]) =
+                rescued(isa, (&w, of_weights), [&mantissas, &exponents], &sum, largest_term);
             let mut expect_wide = false;
             for row in 0..width {
-                let terms = (0..channels)
-                    .map(|c| f64::from(w[c]).log2() + log2(mantissas[c * width + row], exponents[c * width + row]));
+                let terms = (0..channels).map(|c| {
+                    log2_weight(w[c], of_weights, c) + log2(mantissas[c * width + row], exponents[c * width + row])
+                });
                 let most = largest(terms.clone());
                 let of_terms = match largest_term || most == f64::NEG_INFINITY {
                     true => most,
@@ -143,15 +167,18 @@ fn sums_that_are_not_trusted_are_those_of_the_pairs() {
 
 #[test]
 fn flows_of_sums_that_are_not_trusted() {
-    for (isa, channels, width) in panels(false) {
+    let with_exponents = |(isa, channels, width)| weight_exponents(channels).map(|k| (isa, channels, width, k));
+    for (isa, channels, width, of_weights) in panels(false).into_iter().flat_map(with_exponents) {
+        let of_weights = of_weights.as_deref();
         let ([mantissas, mut exponents], w) = (pairs(channels * width, 14), weights(channels));
         exponents.iter_mut().for_each(|k| *k = (*k / 16.0).round());
         let flow = uniforms(width, 16);
         let sum: Vec<f32> = (0..width).map(|row| if row % 3 == 1 { 0.7 } else { 0.0 }).collect();
-        let (_, [out, out_exponents]) = rescued(isa, &w, [&mantissas, &exponents], &sum, false);
+        let (_, [out, out_exponents]) = rescued(isa, (&w, of_weights), [&mantissas, &exponents], &sum, false);
         let (mut below, mut counts) = (vec![1.0; channels * width], vec![2.0; channels]);
         isa.dispatch(RescueFlow {
             w: &w,
+            w_exponents: of_weights,
             mantissas: &mantissas,
             exponents: &exponents,
             sum: &sum,
@@ -165,7 +192,7 @@ fn flows_of_sums_that_are_not_trusted() {
             let mut count = 2.0;
             for row in 0..width {
                 let at = c * width + row;
-                let term = f64::from(w[c]).log2() + log2(mantissas[at], exponents[at]);
+                let term = log2_weight(w[c], of_weights, c) + log2(mantissas[at], exponents[at]);
                 let posterior = (term - log2(out[row], out_exponents[row])).exp2();
                 let untrusted = row % 3 != 1 && term > f64::NEG_INFINITY;
                 let share = if untrusted { f64::from(flow[row]) * posterior } else { 0.0 };

@@ -1,16 +1,30 @@
-use convpc_core::{Family, Form, Semiring, Structure};
+//! Leaves as the SIMD loops read them, in f32, and what f32 cannot hold in float64 ([`exact`]).
+
+mod exact;
+
+use convpc_core::{Family, Form, Layer, Semiring, Structure};
 use rayon::{prelude::*, slice::ChunksExactMut};
 
-use crate::simd::{
-    Isa, MOST_LANES, MOST_WIDTH,
-    ops::{
-        Largest, LocationScale, LocationScaleCounts, Logarithms, Natural, NaturalCounts, Table, TableCounts, Transpose,
+use crate::{
+    shares::{Recent, ShareCounts},
+    simd::{
+        Isa, MOST_LANES, MOST_WIDTH,
+        ops::{
+            Largest, LocationScale, LocationScaleCounts, Logarithms, Natural, NaturalCounts, Table, TableCounts,
+            Transpose,
+        },
     },
 };
 
+/// The most trials of a binomial whose log-density is computed in f32: it is a small difference of terms that grow with the
+/// number of trials. Measured against float64 the error is below 4e-5 nats.
+const MOST_TRIALS_IN_F32: usize = 255;
+
 /// Leaf parameters as the loops read them: for each (row of the tensor, repetition) a few rows of `channels` values.
 ///
-/// The rows are the family's coefficients, the last of which a missing value adds in the max-product semiring.
+/// The rows are the family's coefficients, the last of which a missing value adds in the max-product semiring. For location and
+/// scale they are the mean rounded to f32, 1/std, what the rounding of the mean leaves of it, `(rounded − mean)/std`, and the
+/// log-density at the mean.
 #[derive(Debug)]
 pub(crate) struct Leaves {
     family: Family,
@@ -22,6 +36,8 @@ pub(crate) struct Leaves {
     sufficient: Vec<f32>,
     /// What a missing value finds in a table where it is summed out, one a channel.
     zeros: Vec<f32>,
+    /// How large, by amount, the largest log-density of a row may be for f32 to be trusted with the row, nats.
+    trusted: f32,
 }
 
 /// What a leaf needs besides: the statistics of a natural form, flows transposed.
@@ -30,6 +46,11 @@ pub(crate) struct LeafScratch {
     sufficient: Vec<f32>,
     observed: Vec<f32>,
     transposed: Vec<f32>,
+    /// Channels whose statistics of a tile are to be added in float64.
+    far: Vec<usize>,
+    /// Of one leaf, in float64.
+    coefficients: Vec<f64>,
+    statistics: Vec<f64>,
 }
 
 /// How the parameters of one row of the tensor become rows of coefficients, and the rows of its counts those of each leaf.
@@ -71,6 +92,9 @@ impl Layout {
                     } else {
                         coefficients.clear();
                         family.coefficients(theta, coefficients);
+                        if family.form() == Form::LocationScale {
+                            coefficients.insert(2, left_of_mean(coefficients));
+                        }
                         from.iter_mut().zip(&*coefficients).for_each(|(to, v)| *to = *v as f32);
                     }
                 }
@@ -84,9 +108,18 @@ impl Layout {
 
     /// Adds counts of [`TOGETHER`] channels from the `first` on, or of those that there are, from `[1 + statistics][channels]`
     /// to `[channels][1 + statistics]`.
-    pub(crate) fn add_counts(&self, counts: &[f32], first: usize, sum: &mut [f64], squares: &mut Squares) {
+    pub(crate) fn add_counts(&self, counts: Recent, first: usize, sum: &mut [f64], squares: &mut Squares) {
         let Layout { family, channels, isa, .. } = *self;
         let size = 1 + family.statistics();
+        let counts = match counts {
+            Recent::Single(counts) => counts,
+            Recent::Double(counts) => {
+                for (c, sum) in (first..).zip(sum.chunks_exact_mut(size)) {
+                    sum.iter_mut().zip(counts[c..].iter().step_by(channels)).for_each(|(sum, n)| *sum += n);
+                }
+                return;
+            }
+        };
         let (together, width) = (sum.len() / size, size.next_multiple_of(TOGETHER));
         let Squares { from, to, .. } = squares;
         from.resize(TOGETHER * width, 0.0);
@@ -98,6 +131,35 @@ impl Layout {
         for (sum, to) in sum.chunks_exact_mut(size).zip(to.chunks_exact(width)) {
             sum.iter_mut().zip(to).for_each(|(sum, n)| *sum += f64::from(*n));
         }
+    }
+}
+
+/// What rounding the mean to f32 leaves of it, in standard deviations: `(rounded − mean)/std`. It stays finite, so that adding it
+/// to an infinite number is harmless.
+fn left_of_mean(coefficients: &[f64]) -> f64 {
+    let (mean, inv_std) = (coefficients[0], coefficients[1]);
+    let limit = f64::from(f32::MAX);
+    ((f64::from(mean as f32) - mean) * inv_std).clamp(-limit, limit)
+}
+
+/// How large the largest log-density of a row may be, by amount, for f32 to be trusted with the sums of so many leaves.
+///
+/// Of values far from all means f32 has few digits of the squares left; beyond 1.8e19 standard deviations it has none, and makes
+/// the row impossible.
+fn trusted(structure: &Structure) -> f32 {
+    const OF_A_NODE: f32 = 256.0;
+    const OF_A_LEAF: f32 = 16.0;
+    let of_product = |layer: &Layer| match layer {
+        Layer::ProdConv(product) => (product.kernel.0 * product.kernel.1) as f32,
+        _ => 1.0,
+    };
+    let below = structure.layers().iter().take_while(|layer| layer.normalized_axis().is_none());
+    let leaves = structure.leaf().colors as f32 * below.map(of_product).product::<f32>();
+    match structure.leaf().family {
+        Family::Normal(_) => OF_A_NODE.max(OF_A_LEAF * leaves),
+        // Nothing is.
+        Family::Binomial(binomial) if binomial.trials > MOST_TRIALS_IN_F32 => -1.0,
+        _ => f32::INFINITY,
     }
 }
 
@@ -128,10 +190,11 @@ impl Leaves {
     pub(crate) fn new(structure: &Structure, isa: Isa, tensor: &[f64]) -> Self {
         let (family, shape) = (structure.leaf().family, structure.shape(0));
         let (channels, repetitions) = (shape.channels, shape.repetitions);
-        let rows = family.coefficient_count();
+        let rows = family.coefficient_count() + usize::from(family.form() == Form::LocationScale);
         let values = vec![0.0; structure.leaf_rows() * repetitions * rows * channels];
         let sufficient = family.sufficient_table().unwrap_or_default().into_iter().map(|v| v as f32).collect();
-        let mut leaves = Leaves { family, channels, repetitions, rows, values, sufficient, zeros: vec![0.0; channels] };
+        let (zeros, trusted) = (vec![0.0; channels], trusted(structure));
+        let mut leaves = Leaves { family, channels, repetitions, rows, values, sufficient, zeros, trusted };
         leaves.set(isa, tensor);
         leaves
     }
@@ -195,8 +258,9 @@ impl Leaves {
         let missing = f32::from(max);
         match self.family.form() {
             Form::LocationScale => {
-                let (mean, inv_std) = rest.split_at(channels);
-                isa.dispatch(LocationScale { x, mean, inv_std, bias: mode, missing, out });
+                let (mean, rest) = rest.split_at(channels);
+                let (inv_std, left) = rest.split_at(channels);
+                isa.dispatch(LocationScale { x, mean, inv_std, left, bias: mode, missing, out });
             }
             Form::Natural => {
                 self.natural(x, scratch);
@@ -218,35 +282,59 @@ impl Leaves {
         (1 + self.family.statistics()) * self.channels
     }
 
-    /// Adds flow-weighted statistics of one column to its counts; `x` `[panels][width]`, `flow` `[panels][channels][width]`.
+    /// Adds flow-weighted statistics of one column to its counts, which begin at `start`; `x` `[panels][width]`, `flow`
+    /// `[panels][channels][width]`. `theta` are the leaf's own parameters, `[channels][repetitions][parameters]`.
     pub(crate) fn downward(
         &self,
         isa: Isa,
         (leaf, repetition): (usize, usize),
+        theta: &[f64],
         (x, width): (&[f32], usize),
         flow: &[f32],
         scratch: &mut LeafScratch,
-        counts: &mut [f32],
+        (counts, start): (&mut ShareCounts, usize),
     ) {
-        let (p, channels) = (self.of(leaf, repetition), self.channels);
+        let (p, channels, len) = (self.of(leaf, repetition), self.channels, self.counts_len());
         match self.family.form() {
             Form::LocationScale => {
-                let (mean, inv_std) = (&p[..channels], &p[channels..2 * channels]);
-                isa.dispatch(LocationScaleCounts { x, width, mean, inv_std, flow, counts });
+                let [mean, inv_std, left] = [0, 1, 2].map(|row| &p[row * channels..][..channels]);
+                let (far, counts) = (&mut scratch.far, &mut counts.leaves[start..][..len]);
+                far.clear();
+                isa.dispatch(LocationScaleCounts { x, width, mean, inv_std, left, flow, counts, far });
+                for &c in &*far {
+                    let theta = &theta[(c * self.repetitions + repetition) * 2..][..2];
+                    let sums = exact::location_scale_sums(theta, (x, width), flow, (c, channels));
+                    counts[c..].iter_mut().step_by(channels).zip(sums).for_each(|(n, sum)| *n += sum);
+                }
             }
             Form::Natural => {
                 self.natural(x, scratch);
                 let sufficient = &scratch.sufficient[..self.family.statistics() * x.len()];
+                let counts = &mut counts.leaves[start..][..len];
                 isa.dispatch(NaturalCounts { sufficient, observed: &scratch.observed, width, flow, counts });
             }
             Form::Table { .. } => {
                 scratch.transposed.resize(channels * width, 0.0);
-                for (x, flow) in x.chunks_exact(width).zip(flow.chunks_exact(channels * width)) {
-                    isa.dispatch(Transpose { from: flow, to: &mut scratch.transposed, width });
-                    isa.dispatch(TableCounts { x, flow: &scratch.transposed, counts });
+                for (x, panel) in x.chunks_exact(width).zip(flow.chunks_exact(channels * width)) {
+                    isa.dispatch(Transpose { from: panel, to: &mut scratch.transposed, width });
+                    let flow = &scratch.transposed;
+                    if counts.leaves.is_empty() {
+                        isa.dispatch(TableCounts { x, flow, counts: &mut counts.sums[start..][..len] });
+                    } else {
+                        isa.dispatch(TableCounts { x, flow, counts: &mut counts.leaves[start..][..len] });
+                    }
                 }
             }
         }
+    }
+
+    /// Whether leaf counts are added up in float64.
+    ///
+    /// Tables of their own for each pixel are many numbers to which hardly anything is added: f32 is enough for a few thousand
+    /// rows, and half of the memory. Where pixels share leaves, a million values of a few images may belong to one number.
+    pub(crate) fn counts_in_float64(structure: &Structure) -> bool {
+        let leaf = structure.leaf();
+        leaf.shared || !matches!(leaf.family.form(), Form::Table { .. })
     }
 
     /// The index in the circuit's statistics tensor of each value of all counts, `[row][repetition][1 + statistics]
