@@ -2,7 +2,7 @@
 //! those that `convpc_core::descend` takes, and so are the samples.
 
 use convpc_core::{
-    Form, Layer,
+    Form, Layer, Normal,
     rng::{self, Use},
 };
 use ndarray::ArrayViewMut2;
@@ -106,7 +106,7 @@ impl Descent<'_> {
                 box_muller(model.isa, u, v);
                 for (place, z) in places.iter().zip(u) {
                     let p = parameters(place);
-                    values[place.row] = (p[0] + p[1] * *z) as f32;
+                    values[place.row] = (p[0] + p[1] * *z).clamp(-Normal::LARGEST, Normal::LARGEST) as f32;
                 }
             } else {
                 for ((place, u), v) in places.iter().zip(u).zip(v) {

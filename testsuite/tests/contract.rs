@@ -97,6 +97,20 @@ fn deviations_and_values_of_any_size() {
     }
 }
 
+/// Rows near the means come out the same to the last bit, whether rows far away are computed beside them or not.
+#[test]
+fn far_rows_do_not_change_their_neighbours() {
+    let circuit = normals(&[(0.0, 1.0), (2.0, 0.5)]);
+    let near = Array2::from_shape_fn((40, 4), |(row, v)| ((row * 7 + v * 3) % 11) as f32 * 0.3 - 1.0);
+    let mut mixed = near.clone();
+    mixed.outer_iter_mut().step_by(5).for_each(|mut row| row[2] = 1e25);
+    let executable = cpu().load(&circuit).unwrap();
+    let [alone, beside] = [&near, &mixed].map(|data| executable.log_likelihood(data.view()).unwrap());
+    for row in (0..40).filter(|row| row % 5 != 0) {
+        assert_eq!(alone[row].to_bits(), beside[row].to_bits(), "row {row}");
+    }
+}
+
 /// A value that only a distribution far away may explain, the near one having no weight.
 #[test]
 fn rows_that_f32_cannot_hold_are_refused_by_name() {
@@ -121,6 +135,18 @@ fn rows_that_f32_cannot_hold_are_refused_by_name() {
     }
     assert!(executable.statistics().unwrap().counts.iter().flatten().all(|n| *n == 0.0));
     assert_contract(&circuit, &data.slice(ndarray::s![..1, ..]).to_owned());
+}
+
+/// Draws are values that can be scored.
+#[test]
+fn draws_of_the_widest_normals_are_values() {
+    let circuit = normals(&[(9e37, 1e38), (-1e38, 1e38)]);
+    for backend in [cpu(), Box::new(Reference)] {
+        let executable = backend.load(&circuit).unwrap();
+        let draws = executable.sample(0..200, 1).unwrap();
+        assert!(draws.iter().any(|x| x.abs() == 1e38), "{draws}");
+        assert!(executable.log_likelihood(draws.view()).unwrap().iter().all(|ll| ll.is_finite()));
+    }
 }
 
 /// Products of leaves without a sum below them, and of the whole circuit without any.

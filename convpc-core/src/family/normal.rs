@@ -35,6 +35,12 @@ impl Normal {
     }
 }
 
+/// A number in a message: with few digits where it is very large or small.
+fn shown(x: f64) -> String {
+    let is_ordinary = x == 0.0 || (1e-4..1e7).contains(&x.abs());
+    if is_ordinary { x.to_string() } else { format!("{x:.5e}") }
+}
+
 impl ExponentialFamily for Normal {
     fn name(&self) -> &'static str {
         "normal"
@@ -67,9 +73,9 @@ impl ExponentialFamily for Normal {
     fn problem(&self, p: &[f64]) -> Option<String> {
         let (least, most) = (Self::SMALLEST_STD, Self::LARGEST);
         if !(-most..=most).contains(&p[0]) {
-            Some(format!("mean {} is not between -1e38 and 1e38", p[0]))
+            Some(format!("mean {} is not between -1e38 and 1e38", shown(p[0])))
         } else if !(least..=most).contains(&p[1]) {
-            Some(format!("standard deviation {} is not between {least:e} and 1e38", p[1]))
+            Some(format!("standard deviation {} is not between {least:e} and 1e38", shown(p[1])))
         } else {
             None
         }
@@ -134,9 +140,10 @@ impl ExponentialFamily for Normal {
         p[1] = Self::legal_std(p[1] * by[1].exp(), minimum_std);
     }
 
-    /// Box and Muller (1958).
+    /// Box and Muller (1958). A draw beyond the largest value is that value.
     fn sample(&self, p: &[f64], [u, v]: [f64; 2]) -> f64 {
-        p[0] + p[1] * (-2.0 * u.ln()).sqrt() * (TAU * v).cos()
+        let draw = p[0] + p[1] * (-2.0 * u.ln()).sqrt() * (TAU * v).cos();
+        draw.clamp(-Self::LARGEST, Self::LARGEST)
     }
 
     fn mode(&self, p: &[f64]) -> f64 {

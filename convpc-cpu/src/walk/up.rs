@@ -111,7 +111,7 @@ impl Walk<'_, '_> {
         });
     }
 
-    /// The same in float64.
+    /// Adds the log-densities of a node without sums below it, for one panel, in float64.
     fn exact_logarithms(&mut self, layer: usize, feature: usize, repetition: usize, panel: usize, out: &mut [f64]) {
         let (model, semiring) = (self.model, self.semiring);
         self.leaves_below(layer, feature, repetition, panel, &mut |leaf, x, scratch| {
@@ -143,9 +143,10 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// The log-densities of a panel relative to the largest of each row, computed in float64 for rows that f32 cannot be trusted
-    /// with; adds these largest ones to the offsets.
-    fn relative_logarithms(
+    /// Replaces the log-densities of rows that f32 cannot be trusted with: they are computed in float64, made relative to the
+    /// largest of their row, which is added to the row's offset, and rounded. Other rows of the panel stay as they are, so
+    /// that no row depends on its neighbours.
+    fn replace_untrusted(
         &mut self,
         (layer, feature, repetition): (usize, usize, usize),
         panel: usize,
@@ -155,7 +156,12 @@ impl Walk<'_, '_> {
         let width = offset.len();
         let mut exact = vec![0.0; x.len()];
         self.exact_logarithms(layer, feature, repetition, panel, &mut exact);
+        let limit = self.model.leaves.trusted();
         for (row, offset) in offset.iter_mut().enumerate() {
+            let is_trusted = |largest: f32| largest.abs() <= limit;
+            if is_trusted(x.iter().skip(row).step_by(width).copied().fold(f32::NEG_INFINITY, f32::max)) {
+                continue;
+            }
             let largest = exact.iter().skip(row).step_by(width).copied().fold(f64::NEG_INFINITY, f64::max);
             let largest = if largest == f64::NEG_INFINITY { 0.0 } else { largest };
             let relative = exact.iter().skip(row).step_by(width).map(|value| (value - largest) as f32);
@@ -201,7 +207,7 @@ impl Walk<'_, '_> {
                 self.logarithms(layer - 1, feature, repetition, panel, x);
                 let (max, limit) = (scratch.row.at_least(width), model.leaves.trusted());
                 if model.isa.dispatch(Exponentials { x, e, max, limit }) {
-                    self.relative_logarithms((layer - 1, feature, repetition), panel, x, offset);
+                    self.replace_untrusted((layer - 1, feature, repetition), panel, x, offset);
                     model.isa.dispatch(Exponentials { x, e, max, limit: f32::INFINITY });
                 }
                 offset.iter_mut().zip(max).for_each(|(offset, max)| *offset += f64::from(*max));
