@@ -71,7 +71,8 @@ enum Command {
     Grow(commands::edit::Grow),
     /// Makes a mixture of models one model, whose repetitions they become, to go on learning with.
     Mix(commands::edit::Mix),
-    /// Makes a model without the channels that the root cannot reach: smaller and faster, the same distribution.
+    /// Makes a model without the channels that the root cannot reach and the repetitions of weight 0: smaller and faster, the same
+    /// distribution.
     Prune(commands::edit::Prune),
     /// Draws training runs side by side over time.
     Curve(commands::compare::Curve),

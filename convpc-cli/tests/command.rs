@@ -154,6 +154,17 @@ fn a_pruned_model_is_the_same_unless_weights_are_left_out() {
     bench.prints("prune m --below 1 -o small");
     assert!(bench.prints("info small").contains("2×2×1"), "{}", bench.prints("info small"));
     assert!(score("small") < score("m"));
+    // Of a mixture that gives one model all its weight, one repetition is left.
+    let train = |seed: u64, model: &str| {
+        bench.prints(&format!("train --data x.npy --levels 3 --channels 3 --epochs 2 --seed {seed} -o {model}"));
+    };
+    train(1, "a");
+    train(2, "b");
+    bench.prints("mix a b --weights 0,1 -o mixed");
+    bench.prints("prune mixed -o one");
+    let repeated = |model: &str| bench.prints(&format!("info {model}")).contains(" ×2");
+    assert!(repeated("mixed") && !repeated("one"), "{}", bench.prints("info one"));
+    assert!((score("one") - score("mixed")).abs() < 1e-3);
     let message = bench.fails(1, "prune m --below 2 -o none");
     assert!(message.contains("a number from 0 to 1"), "{message}");
 }
