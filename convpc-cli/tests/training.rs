@@ -112,6 +112,7 @@ fn interrupted(bench: &Bench, flags: &str) {
     let file = bench.path("m.checkpoint");
     let (run, circuit, mut state) = checkpoint::load(&file).unwrap();
     (state.finished, state.main_epochs, state.epoch) = (false, None, 1);
+    state.best.iter_mut().for_each(|best| best.epoch = 0);
     checkpoint::save(&file, &run, circuit.structure(), circuit.parameters(), &state).unwrap();
 }
 

@@ -138,9 +138,9 @@ impl Train {
             _ => Log::resume(self.metrics.as_deref(), state.epoch)?,
         };
         let mut executable = shared.backend()?.load(&circuit)?;
-        let length = (run.options.epochs + run.options.final_em_steps) * trainer.rows().len();
+        let length = run.options.all_epochs().saturating_mul(trainer.rows().len());
         let bar = progress::bar(length, "learning");
-        bar.set_position((state.epoch * trainer.rows().len()) as u64 + state.seen.rows);
+        bar.set_position((state.epoch.saturating_mul(trainer.rows().len()) as u64).saturating_add(state.seen.rows));
         bar.reset_eta();
         let mut session = Session {
             train: &self,
@@ -264,8 +264,8 @@ impl Session<'_> {
     fn observe(&mut self, event: Event) -> Outcome {
         match event {
             Event::Batch { epoch, rows, mean_log_likelihood, .. } => {
-                self.bar.set_position((epoch * self.rows + rows) as u64);
-                let epochs = self.run.options.epochs + self.run.options.final_em_steps;
+                self.bar.set_position(epoch.saturating_mul(self.rows).saturating_add(rows) as u64);
+                let epochs = self.run.options.all_epochs();
                 self.bar.set_message(format!("epoch {}/{epochs}  {mean_log_likelihood:.2} nats", epoch + 1));
                 Ok(())
             }
@@ -329,7 +329,10 @@ impl Session<'_> {
     fn draw(&self, path: &Path) -> Outcome {
         let records = self.log.records();
         let line = |name, value: fn(&Record) -> Option<f64>| {
-            Line::of_epochs(name, records.iter().filter_map(|record| Some((record.epoch - 1, value(record)?))))
+            Line::of_epochs(
+                name,
+                records.iter().filter_map(|record| Some((record.epoch.saturating_sub(1), value(record)?))),
+            )
         };
         let lines = [line("train", |record| record.train_bits), line("held out", |record| record.valid_bits)];
         curve::draw(path, ("epoch", "bits per dimension"), &lines)
