@@ -291,10 +291,14 @@ fn a_circuit_of_spflow_scores_as_it_did() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testsuite/golden/normal_8x8_reps3.safetensors");
     std::fs::copy(golden, bench.path("state")).unwrap();
     bench.prints("import-spflow state --leaf normal --height 8 --width 8 -o m");
+    let note = bench.prints("import-spflow state --leaf normal -o m");
+    assert!(note.starts_with("note: loc and log_scale are what SPFlow's Laplace and LogNormal leaves have"), "{note}");
     assert!(bench.prints("info m").starts_with("ConvPc over 64 variables (8×8, 1 color), normal leaves"));
     let message = bench.fails(1, "import-spflow state --leaf bernoulli --height 8 --width 8 -o m");
     assert!(message.contains("another leaf family"), "{message}");
-    bench.fails(1, "import-spflow state --leaf normal --height 6 --width 8 -o m");
+    assert!(message.contains("--leaf normal fits"), "{message}");
+    let message = bench.fails(1, "import-spflow state --leaf normal --height 4 --width 16 -o m");
+    assert!(message.contains("64 variables = 8×8"), "{message}");
     bench.fails(1, "import-spflow x.npy --leaf normal --height 8 --width 8 -o m");
 }
 
