@@ -5,6 +5,7 @@ mod commands;
 mod curve;
 mod io;
 mod memory;
+mod number;
 mod progress;
 mod report;
 
@@ -59,7 +60,7 @@ enum Command {
     Demo(commands::demo::Demo),
     /// Learns a circuit from images by EM, mini-batch EM or Adam.
     Train(Box<commands::train::Train>),
-    /// Prints the mean log-likelihood of images under a model.
+    /// Prints the mean log-likelihood of images under a model, and the bits for each variable that was observed (not NaN).
     Score(commands::query::Score),
     /// Draws images from a model.
     Sample(commands::query::Sample),

@@ -24,6 +24,10 @@ impl Bench {
 
 const TRAIN: &str = "train --data x.npy --leaf categorical --levels 3 --channels 4 --epochs 5 -o m";
 
+fn records(path: &Path) -> Vec<serde_json::Value> {
+    std::fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
 fn values(path: &Path) -> Array2<f32> {
     read(path).unwrap().values
 }
@@ -217,6 +221,55 @@ fn score_prints_what_it_writes() {
     assert!(String::from_utf8_lossy(&bytes).contains("'<f8'"));
     let written: f64 = bytes[bytes.len() - 240..].as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).sum();
     assert!((written / 30.0 - mean).abs() < 1e-3);
+}
+
+/// Rows that miss different numbers of values count by what was observed, in all scores alike.
+#[test]
+fn bits_per_dimension_are_those_of_the_observed_variables() {
+    let bench = Bench::new();
+    bench.train();
+    let mut data = values(&bench.path("x.npy"));
+    for (row, mut values) in data.outer_iter_mut().enumerate() {
+        values.iter_mut().take(row % 15).for_each(|x| *x = f32::NAN);
+    }
+    let images = |data: &Array2<f32>| data.clone().into_shape_with_order((data.nrows(), 4, 4)).unwrap().into_dyn();
+    write_npy_f32(&bench.path("holes.npy"), images(&data).view()).unwrap();
+    let observed = data.iter().filter(|x| !x.is_nan()).count() as f64 / 30.0;
+    let bits = |nats: f64| -nats / (observed * std::f64::consts::LN_2);
+    let printed = bench.prints("score m --data holes.npy");
+    let nats = number(&printed, "mean log-likelihood");
+    assert!((number(&printed, "bits per dimension") - bits(nats)).abs() < 2e-4, "{printed}");
+
+    let train = "train --data holes.npy --valid holes.npy --levels 3 --channels 4 --epochs 2 --metrics log.jsonl -o n";
+    let printed = bench.prints(train);
+    for (line, record) in printed.lines().zip(records(&bench.path("log.jsonl"))) {
+        for (name, at, kind) in [("train", "before the step", "train"), ("held out", "held-out after it", "valid")] {
+            let nats = record[format!("{kind}_nats")].as_f64().unwrap();
+            let given = record[format!("{kind}_bits")].as_f64().unwrap();
+            assert!((given - bits(nats)).abs() < 1e-12, "{name}: {record}");
+            let rest = line.split_once(at).unwrap().1;
+            assert!((number(rest, " nats,") - given).abs() < 1e-4, "{line}");
+        }
+    }
+}
+
+#[test]
+fn what_observes_nothing_has_no_bits_and_zeros_have_no_sign() {
+    let bench = Bench::new();
+    bench.train();
+    let nothing = Array3::from_elem((30, 4, 4), f32::NAN);
+    write_npy_f32(&bench.path("nothing.npy"), nothing.view().into_dyn()).unwrap();
+    for backend in ["cpu", "reference"] {
+        let printed = bench.prints(&format!("--backend {backend} score m --data nothing.npy"));
+        let lines: Vec<&str> = printed.lines().collect();
+        let expected =
+            ["mean log-likelihood  0.0000 nats", "bits per dimension   none, since no variable was observed"];
+        assert_eq!(lines[1..], expected, "{backend}");
+    }
+    let printed =
+        bench.prints("train --data x.npy --valid nothing.npy --levels 3 --channels 2 --epochs 1 --metrics l -o n");
+    assert!(printed.contains("held-out after it 0.000 nats, no variable was observed"), "{printed}");
+    assert!(records(&bench.path("l"))[0]["valid_bits"].is_null());
 }
 
 #[test]

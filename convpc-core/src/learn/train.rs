@@ -73,6 +73,15 @@ pub struct Epoch {
     pub step_size: f64,
 }
 
+/// How many variables of a row were observed on average, those that are not NaN.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Observed {
+    /// Of the rows that are trained on.
+    pub train: f64,
+    /// Of the validation data, if there are any.
+    pub valid: Option<f64>,
+}
+
 /// What [`Trainer::run`] reports.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -192,6 +201,14 @@ impl<'a> Trainer<'a> {
     /// The rows of the data that are trained on: those that are not held out.
     pub fn rows(&self) -> &[usize] {
         &self.rows
+    }
+
+    /// How many variables of a row were observed on average: what bits per dimension are relative to.
+    pub fn observed(&self) -> Observed {
+        let of_row = |&row: &usize| self.data.row(row).iter().filter(|x| !x.is_nan()).count();
+        let train = self.rows.iter().map(of_row).sum::<usize>() as f64 / self.rows.len() as f64;
+        let of_rows = |rows: &CowArray<f32, Ix2>| evidence::observed(rows.view()) as f64 / rows.nrows() as f64;
+        Observed { train, valid: self.valid.as_ref().map(of_rows) }
     }
 
     /// Trains until the run is over or `observe` says that it is enough.

@@ -141,3 +141,20 @@ fn counters_do_not_overflow() {
     sum.add(&Accumulated { impossible_rows: 1, ..seen(2) });
     assert_eq!((sum.rows, sum.impossible_rows), (u64::MAX, u64::MAX));
 }
+
+#[test]
+fn observed_variables_are_those_of_the_rows_that_are_used() {
+    let mut data = data();
+    // Row r misses its first r mod 10 values, of nine.
+    for (row, mut values) in data.outer_iter_mut().enumerate() {
+        values.iter_mut().take(row % 10).for_each(|x| *x = f32::NAN);
+    }
+    let mean = |rows: &[usize]| rows.iter().map(|row| 9 - (row % 10).min(9)).sum::<usize>() as f64 / rows.len() as f64;
+    let all: Vec<usize> = (0..50).collect();
+    let trainer = Trainer::new(options(rules()[0]), data.view(), Some(data.view())).unwrap();
+    assert_eq!(trainer.observed(), Observed { train: mean(&all), valid: Some(mean(&all)) });
+    let options = Options { valid_fraction: Some(0.3), ..options(rules()[0]) };
+    let trainer = Trainer::new(options, data.view(), None).unwrap();
+    let held_out: Vec<usize> = all.into_iter().filter(|row| !trainer.rows().contains(row)).collect();
+    assert_eq!(trainer.observed(), Observed { train: mean(trainer.rows()), valid: Some(mean(&held_out)) });
+}
