@@ -5,6 +5,7 @@ mod commands;
 mod curve;
 mod io;
 mod memory;
+mod number;
 mod progress;
 mod report;
 
@@ -59,7 +60,7 @@ enum Command {
     Demo(commands::demo::Demo),
     /// Learns a circuit from images by EM, mini-batch EM or Adam.
     Train(Box<commands::train::Train>),
-    /// Prints the mean log-likelihood of images under a model.
+    /// Prints the mean log-likelihood of images under a model, and the bits for each variable that was observed (not NaN).
     Score(commands::query::Score),
     /// Draws images from a model.
     Sample(commands::query::Sample),
@@ -71,7 +72,8 @@ enum Command {
     Grow(commands::edit::Grow),
     /// Makes a mixture of models one model, whose repetitions they become, to go on learning with.
     Mix(commands::edit::Mix),
-    /// Makes a model without the channels that the root cannot reach: smaller and faster, the same distribution.
+    /// Makes a model without the channels that the root cannot reach and the repetitions of weight 0: smaller and faster, the same
+    /// distribution.
     Prune(commands::edit::Prune),
     /// Draws training runs side by side over time.
     Curve(commands::compare::Curve),

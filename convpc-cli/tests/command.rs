@@ -24,6 +24,10 @@ impl Bench {
 
 const TRAIN: &str = "train --data x.npy --leaf categorical --levels 3 --channels 4 --epochs 5 -o m";
 
+fn records(path: &Path) -> Vec<serde_json::Value> {
+    std::fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
 fn values(path: &Path) -> Array2<f32> {
     read(path).unwrap().values
 }
@@ -154,6 +158,17 @@ fn a_pruned_model_is_the_same_unless_weights_are_left_out() {
     bench.prints("prune m --below 1 -o small");
     assert!(bench.prints("info small").contains("2×2×1"), "{}", bench.prints("info small"));
     assert!(score("small") < score("m"));
+    // Of a mixture that gives one model all its weight, one repetition is left.
+    let train = |seed: u64, model: &str| {
+        bench.prints(&format!("train --data x.npy --levels 3 --channels 3 --epochs 2 --seed {seed} -o {model}"));
+    };
+    train(1, "a");
+    train(2, "b");
+    bench.prints("mix a b --weights 0,1 -o mixed");
+    bench.prints("prune mixed -o one");
+    let repeated = |model: &str| bench.prints(&format!("info {model}")).contains(" ×2");
+    assert!(repeated("mixed") && !repeated("one"), "{}", bench.prints("info one"));
+    assert!((score("one") - score("mixed")).abs() < 1e-3);
     let message = bench.fails(1, "prune m --below 2 -o none");
     assert!(message.contains("a number from 0 to 1"), "{message}");
 }
@@ -206,6 +221,55 @@ fn score_prints_what_it_writes() {
     assert!(String::from_utf8_lossy(&bytes).contains("'<f8'"));
     let written: f64 = bytes[bytes.len() - 240..].as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).sum();
     assert!((written / 30.0 - mean).abs() < 1e-3);
+}
+
+/// Rows that miss different numbers of values count by what was observed, in all scores alike.
+#[test]
+fn bits_per_dimension_are_those_of_the_observed_variables() {
+    let bench = Bench::new();
+    bench.train();
+    let mut data = values(&bench.path("x.npy"));
+    for (row, mut values) in data.outer_iter_mut().enumerate() {
+        values.iter_mut().take(row % 15).for_each(|x| *x = f32::NAN);
+    }
+    let images = |data: &Array2<f32>| data.clone().into_shape_with_order((data.nrows(), 4, 4)).unwrap().into_dyn();
+    write_npy_f32(&bench.path("holes.npy"), images(&data).view()).unwrap();
+    let observed = data.iter().filter(|x| !x.is_nan()).count() as f64 / 30.0;
+    let bits = |nats: f64| -nats / (observed * std::f64::consts::LN_2);
+    let printed = bench.prints("score m --data holes.npy");
+    let nats = number(&printed, "mean log-likelihood");
+    assert!((number(&printed, "bits per dimension") - bits(nats)).abs() < 2e-4, "{printed}");
+
+    let train = "train --data holes.npy --valid holes.npy --levels 3 --channels 4 --epochs 2 --metrics log.jsonl -o n";
+    let printed = bench.prints(train);
+    for (line, record) in printed.lines().zip(records(&bench.path("log.jsonl"))) {
+        for (name, at, kind) in [("train", "before the step", "train"), ("held out", "held-out after it", "valid")] {
+            let nats = record[format!("{kind}_nats")].as_f64().unwrap();
+            let given = record[format!("{kind}_bits")].as_f64().unwrap();
+            assert!((given - bits(nats)).abs() < 1e-12, "{name}: {record}");
+            let rest = line.split_once(at).unwrap().1;
+            assert!((number(rest, " nats,") - given).abs() < 1e-4, "{line}");
+        }
+    }
+}
+
+#[test]
+fn what_observes_nothing_has_no_bits_and_zeros_have_no_sign() {
+    let bench = Bench::new();
+    bench.train();
+    let nothing = Array3::from_elem((30, 4, 4), f32::NAN);
+    write_npy_f32(&bench.path("nothing.npy"), nothing.view().into_dyn()).unwrap();
+    for backend in ["cpu", "reference"] {
+        let printed = bench.prints(&format!("--backend {backend} score m --data nothing.npy"));
+        let lines: Vec<&str> = printed.lines().collect();
+        let expected =
+            ["mean log-likelihood  0.0000 nats", "bits per dimension   none, since no variable was observed"];
+        assert_eq!(lines[1..], expected, "{backend}");
+    }
+    let printed =
+        bench.prints("train --data x.npy --valid nothing.npy --levels 3 --channels 2 --epochs 1 --metrics l -o n");
+    assert!(printed.contains("held-out after it 0.000 nats, no variable was observed"), "{printed}");
+    assert!(records(&bench.path("l"))[0]["valid_bits"].is_null());
 }
 
 #[test]
@@ -280,10 +344,14 @@ fn a_circuit_of_spflow_scores_as_it_did() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testsuite/golden/normal_8x8_reps3.safetensors");
     std::fs::copy(golden, bench.path("state")).unwrap();
     bench.prints("import-spflow state --leaf normal --height 8 --width 8 -o m");
+    let note = bench.prints("import-spflow state --leaf normal -o m");
+    assert!(note.starts_with("note: loc and log_scale are what SPFlow's Laplace and LogNormal leaves have"), "{note}");
     assert!(bench.prints("info m").starts_with("ConvPc over 64 variables (8×8, 1 color), normal leaves"));
     let message = bench.fails(1, "import-spflow state --leaf bernoulli --height 8 --width 8 -o m");
     assert!(message.contains("another leaf family"), "{message}");
-    bench.fails(1, "import-spflow state --leaf normal --height 6 --width 8 -o m");
+    assert!(message.contains("--leaf normal fits"), "{message}");
+    let message = bench.fails(1, "import-spflow state --leaf normal --height 4 --width 16 -o m");
+    assert!(message.contains("64 variables = 8×8"), "{message}");
     bench.fails(1, "import-spflow x.npy --leaf normal --height 8 --width 8 -o m");
 }
 

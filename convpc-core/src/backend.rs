@@ -52,8 +52,8 @@ impl Accumulated {
 
     /// Adds another batch.
     pub(crate) fn add(&mut self, other: &Accumulated) {
-        self.rows += other.rows;
-        self.impossible_rows += other.impossible_rows;
+        self.rows = self.rows.saturating_add(other.rows);
+        self.impossible_rows = self.impossible_rows.saturating_add(other.impossible_rows);
         self.log_likelihood += other.log_likelihood;
     }
 }
@@ -235,7 +235,7 @@ pub fn update_on_host<E: Executable + ?Sized>(
 ) -> Result<()> {
     if let Rule::Em(options) = rule {
         executable.em_step(options)?;
-        state.steps += 1;
+        state.count_step();
         return Ok(());
     }
     let mut parameters = executable.parameters()?;

@@ -45,6 +45,11 @@ pub fn check_rows(structure: &Structure, data: ArrayView2<f32>, first_row: usize
     Ok(())
 }
 
+/// The number of values that were observed: those that are not NaN. What bits per dimension are relative to.
+pub fn observed(data: ArrayView2<f32>) -> usize {
+    data.iter().filter(|x| !x.is_nan()).count()
+}
+
 /// An error unless `given` data columns fit.
 fn check_columns(structure: &Structure, given: usize) -> Result<()> {
     let expected = structure.variables();

@@ -107,7 +107,11 @@ impl Initialization {
         self.check()?;
         let structure = structure.into();
         check_size(&structure)?;
-        let circuit = Circuit::new(structure.clone(), random(&structure, self.concentration, seed))?;
+        let parameters = match self.leaves {
+            LeafInitialization::Random => random(&structure, self.concentration, seed),
+            _ => with_equal_leaves(&structure, self.concentration, seed),
+        };
+        let circuit = Circuit::new(structure, parameters)?;
         match self.leaves {
             LeafInitialization::Random => Ok(circuit),
             LeafInitialization::Rows => fit_leaves(&circuit, data, seed),
@@ -118,7 +122,7 @@ impl Initialization {
     }
 }
 
-/// A stream of uniforms for one layer.
+/// The uniforms that make the initial parameters of a layer.
 fn uniform_stream(seed: u64, layer: usize) -> impl FnMut() -> f64 {
     let mut row = 0;
     move || {
@@ -174,15 +178,25 @@ pub(crate) fn disturb_leaf(family: &Family, theta: &mut [f64], noise: f64, unifo
 
 /// Weights from the Dirichlet distribution, leaves as their family likes to begin.
 pub(crate) fn random(structure: &Structure, concentration: f64, seed: u64) -> Parameters {
+    parameters(structure, concentration, seed, &mut uniform_stream(seed, 0))
+}
+
+/// The same weights and leaves that are all alike: what they become takes the random numbers of their layer.
+fn with_equal_leaves(structure: &Structure, concentration: f64, seed: u64) -> Parameters {
+    parameters(structure, concentration, seed, &mut || 0.5)
+}
+
+/// Weights from the Dirichlet distribution, leaves as their family makes them of these uniforms.
+fn parameters(structure: &Structure, concentration: f64, seed: u64, of_leaves: &mut dyn FnMut() -> f64) -> Parameters {
     let mut parameters = Parameters::zeros(structure);
     for (index, (layer, tensor)) in structure.layers().iter().zip(&mut parameters.0).enumerate() {
-        let mut uniform = uniform_stream(seed, index);
         if let Layer::Leaf(leaf) = layer {
             for mut lane in tensor.lanes_mut(Axis(3)) {
-                leaf.family.random(&mut uniform, lane.as_slice_mut().expect("innermost axis"));
+                leaf.family.random(of_leaves, lane.as_slice_mut().expect("innermost axis"));
             }
         }
         if let Some(axis) = layer.normalized_axis() {
+            let mut uniform = uniform_stream(seed, index);
             // Gamma variables divided by their sum are Dirichlet's.
             tensor.iter_mut().for_each(|w| *w = gamma(concentration, &mut uniform));
             tensor.lanes_mut(Axis(axis)).into_iter().for_each(|mut lane| normalize(lane.iter_mut()));
@@ -202,14 +216,15 @@ pub(crate) fn random(structure: &Structure, concentration: f64, seed: u64) -> Pa
 pub fn fit_leaves(circuit: &Circuit, data: ArrayView2<f32>, seed: u64) -> Result<Circuit> {
     /// Rows that a channel is fitted to.
     const ROWS: usize = 8;
-    fit(circuit, data, |columns, index| {
+    let shape = circuit.structure().shape(0);
+    let draws = |index: usize| {
         let node = u32::try_from(index).unwrap_or(u32::MAX);
-        let place = |k: usize| {
-            let [u, v] = rng::uniforms(seed, k as u64, node, Use::Initial);
-            let pick = |u: f64, n: usize| ((u * n as f64) as usize).min(n - 1);
-            (pick(u, data.nrows()), columns[pick(v, columns.len())])
-        };
-        (0..ROWS).map(place).collect()
+        std::array::from_fn::<_, ROWS, _>(|k| rng::uniforms(seed, k as u64, node, Use::LeafRows))
+    };
+    let draws: Vec<_> = (0..shape.channels * shape.repetitions).map(draws).collect();
+    let pick = |u: f64, n: usize| ((u * n as f64) as usize).min(n - 1);
+    fit(circuit, data, |columns, index| {
+        draws[index].iter().map(|[u, v]| (pick(*u, data.nrows()), columns[pick(*v, columns.len())])).collect()
     })
 }
 

@@ -4,14 +4,14 @@
 use rand_philox::philox4x32_10;
 
 /// What a random number is for; part of the counter, so that no two uses share one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Use {
     /// Choosing an edge at a sum.
     Edge = 0,
     /// Drawing a value at a leaf.
     Value = 1,
-    /// Making up initial parameters.
+    /// Making up the initial parameters of a layer, once: weights, or whatever its leaves begin as.
     Initial = 2,
     /// The order of the training data in an epoch.
     Shuffle = 3,
@@ -19,10 +19,14 @@ pub enum Use {
     Split = 4,
     /// Making channels differ that were one.
     Grow = 5,
+    /// Choosing the rows that leaves are fitted to.
+    LeafRows = 6,
 }
 
 /// Two independent uniforms in the open interval (0, 1). `node` numbers the place in the circuit.
 pub fn uniforms(seed: u64, row: u64, node: u32, what: Use) -> [f64; 2] {
+    #[cfg(test)]
+    recording::note((seed, row, node, what));
     let key = [seed as u32, (seed >> 32) as u32];
     let bits = philox4x32_10([row as u32, (row >> 32) as u32, node, what as u32], key);
     let unit = |high: u32, low: u32| {
@@ -68,6 +72,32 @@ pub fn arg_max(values: impl Iterator<Item = f64>) -> usize {
         }
     }
     at
+}
+
+/// Which counters this thread has used, for tests that no two purposes share one.
+#[cfg(test)]
+pub(crate) mod recording {
+    use std::cell::RefCell;
+
+    use super::Use;
+
+    /// Seed, row, node and use.
+    pub(crate) type Counter = (u64, u64, u32, Use);
+
+    thread_local! {
+        static USED: RefCell<Option<Vec<Counter>>> = const { RefCell::new(None) };
+    }
+
+    pub(super) fn note(counter: Counter) {
+        USED.with_borrow_mut(|used| used.iter_mut().for_each(|used| used.push(counter)));
+    }
+
+    /// The counters that `f` uses, in order.
+    pub(crate) fn counters(f: impl FnOnce()) -> Vec<Counter> {
+        USED.set(Some(vec![]));
+        f();
+        USED.take().unwrap_or_default()
+    }
 }
 
 #[cfg(test)]

@@ -29,8 +29,8 @@ impl Statistics {
 
     /// Adds the statistics of more data, gathered at the same parameters of the same structure.
     pub fn add(&mut self, other: &Statistics) {
-        self.rows += other.rows;
-        self.impossible_rows += other.impossible_rows;
+        self.rows = self.rows.saturating_add(other.rows);
+        self.impossible_rows = self.impossible_rows.saturating_add(other.impossible_rows);
         self.log_likelihood += other.log_likelihood;
         self.counts.iter_mut().zip(&other.counts).for_each(|(a, b)| *a += b);
     }

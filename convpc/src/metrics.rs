@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use convpc_core::train::Epoch;
+use convpc_core::train::{Epoch, Observed};
 use serde::{Deserialize, Serialize};
 
 use crate::atomic;
@@ -28,11 +28,11 @@ pub struct Record {
     pub impossible_rows: u64,
     /// Mean log-likelihood of the training data, nats: before the steps on them.
     pub train_nats: Option<f64>,
-    /// The same in bits per dimension.
+    /// The same in bits per dimension: per observed variable.
     pub train_bits: Option<f64>,
     /// Mean log-likelihood of the validation data after the epoch, nats.
     pub valid_nats: Option<f64>,
-    /// The same in bits per dimension.
+    /// The same in bits per dimension: per observed variable.
     pub valid_bits: Option<f64>,
     /// The share of the validation data whose class was right, where they have labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,10 +46,10 @@ pub struct Record {
 }
 
 impl Record {
-    /// That of an epoch of a circuit of so many variables.
-    pub fn new(epoch: &Epoch, variables: usize, rows_per_second: f64, seconds: f64) -> Self {
+    /// That of an epoch of a run on rows of which so much was observed.
+    pub fn new(epoch: &Epoch, observed: Observed, rows_per_second: f64, seconds: f64) -> Self {
         let finite = |x: f64| x.is_finite().then_some(x);
-        let bits = |mean: f64| finite(bits_per_dimension(mean, variables));
+        let bits = |mean: f64, observed: f64| bits_per_dimension(mean, observed).and_then(finite);
         Record {
             epoch: epoch.epoch + 1,
             final_em: epoch.is_final_em,
@@ -58,9 +58,9 @@ impl Record {
             rows: epoch.rows,
             impossible_rows: epoch.impossible_rows,
             train_nats: finite(epoch.mean_log_likelihood),
-            train_bits: bits(epoch.mean_log_likelihood),
+            train_bits: bits(epoch.mean_log_likelihood, observed.train),
             valid_nats: epoch.validation.and_then(finite),
-            valid_bits: epoch.validation.and_then(bits),
+            valid_bits: epoch.validation.and_then(|mean| bits(mean, observed.valid?)),
             accuracy: epoch.accuracy,
             best: epoch.is_best,
             rows_per_second,
@@ -69,13 +69,17 @@ impl Record {
     }
 }
 
-/// Bits per dimension of a mean log-likelihood in nats.
+/// Bits per dimension of a log-likelihood in nats: minus the bits for each observed variable. Of several rows it is the sum of their
+/// log-likelihoods over the number of values that were observed in them, or the mean of the one over the mean of the other; a
+/// missing value counts for neither. `None` where nothing was observed.
 ///
 /// ```
-/// assert_eq!(convpc::metrics::bits_per_dimension(-8.0 * 2f64.ln(), 8), 1.0);
+/// use convpc::metrics::bits_per_dimension;
+/// assert_eq!(bits_per_dimension(-8.0 * 2f64.ln(), 8.0), Some(1.0));
+/// assert_eq!(bits_per_dimension(0.0, 0.0), None);
 /// ```
-pub fn bits_per_dimension(mean_log_likelihood: f64, variables: usize) -> f64 {
-    -mean_log_likelihood / (variables as f64 * std::f64::consts::LN_2)
+pub fn bits_per_dimension(log_likelihood: f64, observed: f64) -> Option<f64> {
+    (observed > 0.0).then(|| -log_likelihood / (observed * std::f64::consts::LN_2))
 }
 
 /// The area under the ROC curve of scores that should be high on one side and low on the other: the probability that one drawn from
@@ -158,7 +162,8 @@ pub fn read(path: &Path) -> Result<Vec<Record>, MetricsError> {
 ///     validation: None, accuracy: None, is_best: false, step_size: 1.0,
 /// };
 /// let mut log = Log::create(Some(&path))?;
-/// log.push(Record::new(&epoch, 4, 50.0, 2.5))?;
+/// let observed = convpc::train::Observed { train: 4.0, valid: None };
+/// log.push(Record::new(&epoch, observed, 50.0, 2.5))?;
 /// // A run that goes on after its first epoch keeps what that has written.
 /// assert_eq!(Log::resume(Some(&path), 1)?.records(), log.records());
 /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -79,6 +79,14 @@ pub enum ModelError {
         /// What is wrong.
         problem: String,
     },
+    /// SPFlow's tensors do not make the ConvPc that they are said to make.
+    #[error("{path}: {problem}")]
+    SpFlow {
+        /// The file.
+        path: String,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
     /// A model, but not a checkpoint of a training run.
     #[error("{path} holds no training run, only a model; its metadata lack options and progress")]
     NoCheckpoint {

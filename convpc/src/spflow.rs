@@ -1,8 +1,12 @@
 //! SPFlow's ConvPc, from a `state_dict` saved as safetensors.
 
-use std::path::Path;
+mod leaf;
+
+use std::{fmt, path::Path};
 
 use convpc_core::{Circuit, ConvPc, Family, Layer, Parameters, Structure};
+pub use leaf::LeafKind;
+use leaf::Leaves;
 use ndarray::{ArrayD, Axis, IxDyn};
 use safetensors::{Dtype, SafeTensors};
 
@@ -11,48 +15,92 @@ use crate::model::{self, ModelError};
 /// What torch saves parameters as.
 const FLOATS: &[Dtype] = &[Dtype::F64, Dtype::F32];
 
-/// The leaf families that SPFlow's leaves are imported as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LeafKind {
-    /// `loc`, `log_scale`.
-    Normal,
-    /// `_logits`: log-odds.
-    Bernoulli,
-    /// `_logits`: softmax over the last axis.
-    Categorical,
-    /// `_logits`: log-odds, and `_total_count` where it was saved.
-    Binomial,
-}
-
 /// What the tensors do not tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Import {
-    /// The leaf family.
+    /// The leaf family. Where several have tensors of the same names and shapes, nobody else knows it.
     pub leaf: LeafKind,
-    /// Rows of pixels.
-    pub height: usize,
-    /// Columns of pixels.
-    pub width: usize,
-    /// Variables a pixel.
-    pub colors: usize,
+    /// Rows of pixels. SPFlow's images are square, so that the number of variables says it; a number here must agree.
+    pub height: Option<usize>,
+    /// Columns of pixels, as `height`.
+    pub width: Option<usize>,
     /// Side of the product patches.
     pub kernel_size: usize,
     /// Binomial without `_total_count`: number of values, trials + 1.
     pub levels: Option<usize>,
 }
 
+/// A circuit of SPFlow's, and what its reader should know.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Imported {
+    /// The circuit.
+    pub circuit: Circuit,
+    /// What was changed, and what cannot be seen in the tensors.
+    pub notes: Vec<Note>,
+}
+
+/// Something to know about an imported circuit; displayed as a sentence.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Note {
+    /// The leaves have become tables, since the probability of a success does not say in float64 how improbable a failure is.
+    AsCategorical {
+        /// The family that they had.
+        family: &'static str,
+        /// Values of a leaf.
+        values: usize,
+        /// The largest finite log-odds.
+        largest_logit: f64,
+    },
+    /// Other families of SPFlow have the tensors of Normal leaves.
+    LocationAndScale,
+    /// Probabilities or weights were too small for float64, and were raised to the smallest that it holds in full.
+    Raised {
+        /// How many.
+        numbers: usize,
+    },
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Note::AsCategorical { family, values, largest_logit } => write!(
+                f,
+                "the {family} leaves were imported as categorical leaves of {values} values: their logits go up to \
+                 {largest_logit}, and above {} a probability does not say in float64 what the logarithm of its complement is",
+                leaf::LARGEST_LOGIT
+            ),
+            Note::LocationAndScale => write!(
+                f,
+                "loc and log_scale are what SPFlow's Laplace and LogNormal leaves have as well, and the tensors do not tell which \
+                 they are: the model is right only if the leaves were Normal"
+            ),
+            Note::Raised { numbers } => write!(
+                f,
+                "{numbers} probabilities or weights are smaller than float64 holds and were raised to {:e}; scores that rest on them \
+                 are too high",
+                f64::MIN_POSITIVE
+            ),
+        }
+    }
+}
+
 /// Reads a circuit; Sum or SumConv, channels, depth and repetitions come from the shapes of the tensors. Keys may have the
 /// prefix `param/`; where some have it, the others are passed over.
 ///
+/// Log-likelihoods are those of SPFlow: where a leaf's probability cannot say them in float64, the leaves become tables, and a
+/// note says so.
+///
 /// # Errors
 /// Where the file cannot be read, a tensor is missing, or shapes do not make the ConvPc that was described.
-pub fn import(path: &Path, import: &Import) -> Result<Circuit, ModelError> {
+pub fn import(path: &Path, import: &Import) -> Result<Imported, ModelError> {
     let bytes = model::read(path)?;
     let (_, file) = model::parse(path, &bytes)?;
     let state = State::new(path, &file)?;
     let circuit = |source| ModelError::Circuit { path: path.display().to_string(), source };
 
-    let (leaf, family) = state.leaf(import)?;
+    let Leaves { tensor: leaf, family, mut notes } = state.leaf(import)?;
+    let side = state.side(import, leaf.shape()[0])?;
     let mixing = state.sums.iter().any(|(nesting, _)| *nesting == 0);
     let sums: Vec<&ArrayD<f64>> = state.sums.iter().map(|(_, logits)| logits).collect();
     // Root first: [mixing], root sum, then one sum a level.
@@ -65,7 +113,10 @@ pub fn import(path: &Path, import: &Import) -> Result<Circuit, ModelError> {
     let Some(&channels) = channels else {
         return Err(state.wrong("logits", format!("has shape {lowest:?}, expected 4 axes (Sum) or 5 (SumConv)")));
     };
-    let structure = ConvPc::new(import.height, import.width, import.colors, family)
+    if !use_sum_conv {
+        state.check_bottom(side, import.kernel_size, depth, lowest[0])?;
+    }
+    let structure = ConvPc::new(side, side, 1, family)
         .leaf_channels(leaf.shape()[1])
         .channels(channels)
         .depth(depth)
@@ -74,7 +125,12 @@ pub fn import(path: &Path, import: &Import) -> Result<Circuit, ModelError> {
         .use_sum_conv(use_sum_conv)
         .structure()
         .map_err(circuit)?;
-    Circuit::new(structure.clone(), parameters(&structure, leaf, &sums)).map_err(circuit)
+    let parameters = parameters(&structure, leaf, &sums);
+    let numbers = parameters.0.iter().flatten().filter(|p| **p == f64::MIN_POSITIVE).count();
+    if numbers > 0 {
+        notes.push(Note::Raised { numbers });
+    }
+    Ok(Imported { circuit: Circuit::new(structure, parameters).map_err(circuit)?, notes })
 }
 
 /// The tensors in the order of the layers, leaf first.
@@ -146,46 +202,128 @@ impl<'a> State<'a> {
         ModelError::Tensor { path: self.path.display().to_string(), name: name.into(), problem }
     }
 
-    fn tensor(&self, name: &str, axes: usize) -> Result<ArrayD<f64>, ModelError> {
-        let Some((_, key)) = self.leaf_keys.iter().find(|(n, _)| n == name) else {
-            return Err(self.wrong(name, "is missing among the leaf's; is it another leaf family?".into()));
-        };
-        let tensor = model::tensor(self.path, self.file, key, FLOATS)?;
-        if tensor.ndim() != axes {
-            return Err(self.wrong(name, format!("has shape {:?}, expected {axes} axes", tensor.shape())));
+    fn refused(&self, problem: String) -> ModelError {
+        ModelError::SpFlow { path: self.path.display().to_string(), problem }
+    }
+
+    /// The leaf's tensor of this name, if it is there.
+    fn tensor(&self, name: &str) -> Result<Option<ArrayD<f64>>, ModelError> {
+        let mut keys = self.leaf_keys.iter().filter(|(n, _)| n == name);
+        let Some((_, key)) = keys.next() else { return Ok(None) };
+        if keys.next().is_some() {
+            return Err(
+                self.wrong(name, "occurs several times; the leaf of a ConvPc that is imported is one module".into())
+            );
         }
-        Ok(tensor)
+        model::tensor(self.path, self.file, key, FLOATS).map(Some)
     }
 
-    /// The leaf's tensor `[variables, channels, repetitions, parameters]` and its family.
-    fn leaf(&self, import: &Import) -> Result<(ArrayD<f64>, Family), ModelError> {
-        let last = Axis(3);
-        Ok(match import.leaf {
-            LeafKind::Normal => {
-                let mean = self.tensor("loc", 3)?;
-                let std = self.tensor("log_scale", 3)?.mapv(f64::exp);
-                let both = ndarray::stack(last, &[mean.view(), std.view()]);
-                (both.map_err(|e| self.wrong("log_scale", format!("does not fit loc: {e}")))?, Family::normal())
+    /// The leaves as convpc has them.
+    fn leaf(&self, import: &Import) -> Result<Leaves, ModelError> {
+        let [loc, log_scale, logits, counts] =
+            ["loc", "log_scale", "_logits", "_total_count"].map(|name| self.tensor(name));
+        let (loc, log_scale, logits, counts) = (loc?, log_scale?, logits?, counts?);
+        let circuit = |source| ModelError::Circuit { path: self.path.display().to_string(), source };
+        match (import.leaf, loc, log_scale, logits) {
+            (LeafKind::Normal, Some(loc), Some(log_scale), _) if loc.ndim() == 3 => {
+                let std = log_scale.mapv(f64::exp);
+                let both = ndarray::stack(Axis(3), &[loc.view(), std.view()]);
+                let tensor = both.map_err(|e| self.wrong("log_scale", format!("does not fit loc: {e}")))?;
+                Ok(Leaves { tensor, family: Family::normal(), notes: vec![Note::LocationAndScale] })
             }
-            LeafKind::Bernoulli => (self.probabilities()?, Family::bernoulli()),
-            LeafKind::Binomial => (self.probabilities()?, Family::binomial(self.trials(import)?)),
-            LeafKind::Categorical => {
-                let logits = self.tensor("_logits", 4)?;
-                let categories = logits.shape()[3];
-                (softmax(logits, 3), Family::categorical(categories))
+            (LeafKind::Bernoulli, _, _, Some(logits)) if logits.ndim() == 3 && counts.is_none() => {
+                leaf::of_trials(logits, 1, Family::bernoulli()).map_err(circuit)
             }
-        })
+            (LeafKind::Binomial, _, _, Some(logits)) if logits.ndim() == 3 => {
+                let trials = self.trials(import, counts)?;
+                leaf::of_trials(logits, trials, Family::binomial(trials)).map_err(circuit)
+            }
+            (LeafKind::Categorical, _, _, Some(logits)) if logits.ndim() == 4 => {
+                let family = Family::categorical(logits.shape()[3]);
+                Ok(Leaves { tensor: softmax(logits, 3), family, notes: vec![] })
+            }
+            (kind, loc, log_scale, logits) => Err(self.another_family(
+                kind,
+                &[("loc", loc), ("log_scale", log_scale), ("_logits", logits), ("_total_count", counts)],
+            )),
+        }
     }
 
-    fn probabilities(&self) -> Result<ArrayD<f64>, ModelError> {
-        Ok(self.tensor("_logits", 3)?.mapv(|x| 1.0 / (1.0 + (-x).exp())).insert_axis(Axis(3)))
+    /// That the tensors are those of another family than the one asked for, and of which.
+    fn another_family(&self, kind: LeafKind, tensors: &[(&str, Option<ArrayD<f64>>)]) -> ModelError {
+        let there = tensors.iter().filter_map(|(name, tensor)| Some((*name, tensor.as_ref()?.ndim())));
+        let there: Vec<(&str, usize)> = there.collect();
+        let fitting = match there[..] {
+            [("loc", 3), ("log_scale", 3)] => "--leaf normal fits",
+            [("_logits", 3)] => "--leaf bernoulli and --leaf binomial fit",
+            [("_logits", 3), ("_total_count", _)] => "--leaf binomial fits",
+            [("_logits", 4)] => "--leaf categorical fits",
+            _ => {
+                "no family of leaves that can be imported fits: normal (loc and log_scale), bernoulli, binomial (_logits with 3 axes), categorical (_logits with 4 axes)"
+            }
+        };
+        let there: Vec<String> = there.iter().map(|(name, axes)| format!("{name} with {axes} axes")).collect();
+        let there = if there.is_empty() { "none of loc, log_scale and _logits".into() } else { there.join(", ") };
+        self.refused(format!(
+            "--leaf {kind} was given, but the leaves are of another leaf family: their tensors are {there}; {fitting}"
+        ))
     }
 
-    fn trials(&self, import: &Import) -> Result<usize, ModelError> {
-        let counts = match (self.tensor("_total_count", 3), import.levels) {
-            (Ok(counts), _) => counts,
-            (Err(_), Some(levels)) => return Ok(levels.saturating_sub(1)),
-            (Err(error), None) => return Err(error),
+    /// The side of the image, which is square.
+    fn side(&self, import: &Import, variables: usize) -> Result<usize, ModelError> {
+        let side = variables.isqrt();
+        if side * side != variables {
+            return Err(self.refused(format!(
+                "the leaves are of {variables} variables, which make no square; SPFlow's ConvPc is of square images of one color"
+            )));
+        }
+        let given = [("height", import.height), ("width", import.width)].map(|(name, given)| Some((name, given?)));
+        let wrong: Vec<String> = given
+            .into_iter()
+            .flatten()
+            .filter(|(_, given)| *given != side)
+            .map(|(name, given)| format!("--{name} {given}"))
+            .collect();
+        if wrong.is_empty() {
+            return Ok(side);
+        }
+        Err(self.refused(format!(
+            "{} was given, but SPFlow's ConvPc is square, and the tensors hold {variables} variables = {side}×{side}; leave --height \
+             and --width out, or give {side} for both",
+            wrong.join(" ")
+        )))
+    }
+
+    /// An error where SPFlow has lost a row and a column at the bottom product: it pads both sides by half of what is missing,
+    /// rounded down, and drops what then fills no patch.
+    fn check_bottom(&self, side: usize, kernel_size: usize, depth: usize, features: usize) -> Result<(), ModelError> {
+        let grid = u32::try_from(depth).ok().and_then(|depth| kernel_size.checked_pow(depth)).filter(|grid| *grid > 0);
+        let Some(padding) = grid.and_then(|grid| Some((side.checked_next_multiple_of(grid)? - side, grid))) else {
+            return Ok(());
+        };
+        let (padding, grid) = padding;
+        if padding % 2 == 0 || (grid - 1).checked_mul(grid - 1) != Some(features) {
+            return Ok(());
+        }
+        Err(self.refused(format!(
+            "SPFlow lost a row and a column of features here: at the bottom product {side}×{side} pixels need a padding of {padding} \
+             along each axis, SPFlow pads {} on each side, and of {grid}×{grid} features {}×{} are left; log_likelihood of such a \
+             model fails in SPFlow too. Learn one whose padding is even, with another depth or image size",
+            padding / 2,
+            grid - 1,
+            grid - 1
+        )))
+    }
+
+    /// The number of trials of binomial leaves.
+    fn trials(&self, import: &Import, counts: Option<ArrayD<f64>>) -> Result<usize, ModelError> {
+        let counts = match (counts, import.levels) {
+            (Some(counts), _) => counts,
+            (None, Some(levels)) => return Ok(levels.saturating_sub(1)),
+            (None, None) => {
+                let problem = "is missing among the leaf's; give --levels, the number of trials + 1, in its place";
+                return Err(self.wrong("_total_count", problem.into()));
+            }
         };
         let first = counts.first().copied().unwrap_or(0.0);
         if counts.iter().any(|n| *n != first) || first < 1.0 || first.fract() != 0.0 || first > f64::from(u32::MAX) {
@@ -199,9 +337,8 @@ impl<'a> State<'a> {
 fn softmax(mut logits: ArrayD<f64>, axis: usize) -> ArrayD<f64> {
     for mut lane in logits.lanes_mut(Axis(axis)) {
         let max = lane.fold(f64::NEG_INFINITY, |a, b| a.max(*b));
-        lane.mapv_inplace(|x| (x - max).exp());
-        let sum = lane.sum();
-        lane.mapv_inplace(|x| x / sum);
+        let sum = lane.fold(0.0, |sum, x| sum + (x - max).exp());
+        lane.mapv_inplace(|x| leaf::held((x - max).exp() / sum, x));
     }
     logits
 }

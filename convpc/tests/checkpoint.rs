@@ -8,7 +8,7 @@ use convpc::{
     em,
     metrics::{Log, MetricsError, Record, auroc},
     model,
-    train::{Epoch, Event, Options, State, Trainer},
+    train::{Epoch, Event, Observed, Options, State, Trainer},
 };
 use ndarray::{Array2, array};
 
@@ -127,7 +127,7 @@ fn record(epoch: usize) -> Record {
         is_best: true,
         step_size: 0.1,
     };
-    Record::new(&epoch, 4, 50.0, 0.1 + 0.2)
+    Record::new(&epoch, Observed { train: 4.0, valid: Some(4.0) }, 50.0, 0.1 + 0.2)
 }
 
 #[test]

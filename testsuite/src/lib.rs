@@ -98,9 +98,9 @@ impl Golden {
                 "categorical" => LeafKind::Categorical,
                 _ => LeafKind::Binomial,
             };
-            let (height, width, kernel_size) = (number("h", 0), number("w", 0), number("kernel_size", 2));
-            let options = Import { leaf, height, width, colors: 1, kernel_size, levels: None };
-            Golden { name, circuit: spflow::import(&path, &options).expect("a circuit"), leaf, bytes }
+            let (height, width) = (Some(number("h", 0)), Some(number("w", 0)));
+            let options = Import { leaf, height, width, kernel_size: number("kernel_size", 2), levels: None };
+            Golden { name, circuit: spflow::import(&path, &options).expect("a circuit").circuit, leaf, bytes }
         };
         paths.into_iter().map(load).collect()
     }

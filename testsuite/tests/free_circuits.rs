@@ -61,7 +61,8 @@ fn circuit() -> impl Strategy<Value = Circuit> {
             }
             chain = sum(chain.prod_conv(ProdConv::new(kernel.0, kernel.1).padding(paddings)));
             chain = chain.prod_conv(ProdConv::new(grid.0, grid.1)).sum(1);
-            if repetitions > 1 {
+            // A mixture of one repetition is what pruning may leave.
+            if repetitions > 1 || early {
                 chain = chain.repetition_mixing();
             }
             Circuit::random(chain.build().unwrap(), seed).unwrap()

@@ -16,7 +16,9 @@ use super::complete::hidden;
 use crate::{
     Outcome, Shared,
     curve::{self, Line},
-    io, progress,
+    io,
+    number::fixed,
+    progress,
 };
 
 /// 1,797 handwritten digits of 8×8 pixels with the levels 0 to 16: 64 pixels a line, then the label.
@@ -60,8 +62,9 @@ impl Demo {
         writeln!(out, "mean log-likelihood (nats) and bits per dimension")?;
         writeln!(out, "                      train              held out")?;
         for (name, [a, b]) in [("independent pixels", baseline), ("convpc", curve[curve.len() - 1])] {
-            let bits = |mean| bits_per_dimension(mean, 64);
-            writeln!(out, "{name:<20}  {a:>8.2}  {:>6.3}   {b:>8.2}  {:>6.3}", bits(a), bits(b))?;
+            let nats = |mean| fixed(mean, 2);
+            let bits = |mean| fixed(bits_per_dimension(mean, 64.0).unwrap_or_default(), 3);
+            writeln!(out, "{name:<20}  {:>8}  {:>6}   {:>8}  {:>6}", nats(a), bits(a), nats(b), bits(b))?;
         }
 
         let circuit = executable.circuit()?;

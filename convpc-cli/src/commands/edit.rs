@@ -174,18 +174,17 @@ impl LeafName {
 pub(crate) struct ImportSpflow {
     /// The state_dict.
     state: PathBuf,
-    /// Its leaf family.
+    /// Its leaf family: Normal is loc and log_scale, Bernoulli and binomial are _logits with 3 axes, categorical is _logits with 4.
+    /// Families of SPFlow with the same tensors cannot be told apart, such as Laplace and LogNormal from Normal: that it is the
+    /// family given is for you to know.
     #[arg(long, value_enum)]
     leaf: LeafName,
-    /// Rows of pixels.
+    /// Rows of pixels; SPFlow's images are square, so that it need not be said.
     #[arg(long)]
-    height: usize,
-    /// Columns of pixels.
+    height: Option<usize>,
+    /// Columns of pixels, as many.
     #[arg(long)]
-    width: usize,
-    /// Variables a pixel.
-    #[arg(long, default_value_t = 1)]
-    colors: usize,
+    width: Option<usize>,
     /// Side of the product patches.
     #[arg(long, default_value_t = 2)]
     kernel_size: usize,
@@ -210,9 +209,12 @@ impl ImportSpflow {
                 );
             }
         };
-        let Self { height, width, colors, kernel_size, levels, .. } = self;
-        let circuit = spflow::import(&self.state, &Import { leaf, height, width, colors, kernel_size, levels })?;
-        model::save(&self.output, &circuit)?;
+        let Self { height, width, kernel_size, levels, .. } = self;
+        let imported = spflow::import(&self.state, &Import { leaf, height, width, kernel_size, levels })?;
+        model::save(&self.output, &imported.circuit)?;
+        for note in imported.notes {
+            writeln!(stdout(), "note: {note}")?;
+        }
         Ok(())
     }
 }

@@ -4,10 +4,10 @@ use std::{
 };
 
 use clap::Args;
-use convpc::{classes, data, model};
+use convpc::{classes, data, evidence, metrics::bits_per_dimension, model};
 use ndarray::{Array2, Axis};
 
-use crate::{Outcome, Shared, io, progress};
+use crate::{Outcome, Shared, io, number::fixed, progress};
 
 /// Arguments of `score`.
 #[derive(Args)]
@@ -45,15 +45,20 @@ impl Score {
         }
         let mut out = stdout();
         writeln!(out, "rows                 {}", scores.len())?;
-        writeln!(out, "mean log-likelihood  {mean:.4} nats")?;
-        writeln!(out, "bits per dimension   {:.4}", convpc::metrics::bits_per_dimension(mean, circuit.variables()))?;
+        writeln!(out, "mean log-likelihood  {} nats", fixed(mean, 4))?;
+        let observed = evidence::observed(images.values.view()) as f64;
+        match bits_per_dimension(scores.sum(), observed) {
+            Some(bits) => writeln!(out, "bits per dimension   {}", fixed(bits, 4))?,
+            None => writeln!(out, "bits per dimension   none, since no variable was observed")?,
+        }
         if let (Some(joint), Some(labels)) = (joint, labels) {
             // Of rows of probability zero no class is right, and their posterior is none.
             let posterior = classes::of_labels(joint.view(), &labels) - &scores;
             let mean = posterior.iter().map(|p| if p.is_nan() { f64::NEG_INFINITY } else { *p }).sum::<f64>();
             let right = classes::right(joint.view(), &labels);
-            writeln!(out, "accuracy             {:.4}, {right} of the rows", right as f64 / labels.len() as f64)?;
-            writeln!(out, "mean log-posterior   {:.4} nats, of the labels", mean / labels.len() as f64)?;
+            let share = right as f64 / labels.len() as f64;
+            writeln!(out, "accuracy             {}, {right} of the rows", fixed(share, 4))?;
+            writeln!(out, "mean log-posterior   {} nats, of the labels", fixed(mean / labels.len() as f64, 4))?;
         }
         if circuit.structure().leaf().family.cardinality().is_none() {
             writeln!(

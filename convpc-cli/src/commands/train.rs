@@ -13,7 +13,7 @@ use convpc::{
     data::{self, DataError, Images},
     metrics::{Log, Record, bits_per_dimension},
     model,
-    train::{Event, Options, State, Trainer},
+    train::{Event, Observed, Options, State, Trainer},
 };
 use indicatif::ProgressBar;
 use ndarray::Axis;
@@ -22,7 +22,9 @@ use super::{architecture::Architecture, run_flags::RunFlags};
 use crate::{
     Outcome, Shared,
     curve::{self, Line},
-    io, progress,
+    io,
+    number::fixed,
+    progress,
 };
 
 /// Arguments of `train`.
@@ -35,7 +37,8 @@ pub(crate) struct Train {
     /// together, and all scores are those of the two together.
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
-    /// Held-out images, scored after each epoch.
+    /// Held-out images, scored after each epoch. Bits per dimension, here as everywhere, are those for each variable that was
+    /// observed (not NaN).
     #[arg(long)]
     valid: Option<PathBuf>,
     /// The classes of the held-out images, where there are --labels.
@@ -138,9 +141,9 @@ impl Train {
             _ => Log::resume(self.metrics.as_deref(), state.epoch)?,
         };
         let mut executable = shared.backend()?.load(&circuit)?;
-        let length = (run.options.epochs + run.options.final_em_steps) * trainer.rows().len();
+        let length = run.options.all_epochs().saturating_mul(trainer.rows().len());
         let bar = progress::bar(length, "learning");
-        bar.set_position((state.epoch * trainer.rows().len()) as u64 + state.seen.rows);
+        bar.set_position((state.epoch.saturating_mul(trainer.rows().len()) as u64).saturating_add(state.seen.rows));
         bar.reset_eta();
         let mut session = Session {
             train: &self,
@@ -150,6 +153,7 @@ impl Train {
             out: stdout(),
             bar,
             rows: trainer.rows().len(),
+            observed: trainer.observed(),
             before: log.records().last().map_or(0.0, |record| record.seconds),
             log,
             began: Instant::now(),
@@ -240,6 +244,15 @@ impl Train {
     }
 }
 
+/// A mean log-likelihood for people, of rows of which so many variables were observed on average.
+fn score(mean: f64, observed: f64) -> String {
+    let bits = match bits_per_dimension(mean, observed) {
+        Some(bits) => format!("{} bits per dimension", fixed(bits, 4)),
+        None => "no variable was observed".into(),
+    };
+    format!("{} nats, {bits}", fixed(mean, 3))
+}
+
 /// A run of the command: what it writes while it learns.
 struct Session<'a> {
     train: &'a Train,
@@ -250,6 +263,8 @@ struct Session<'a> {
     bar: ProgressBar,
     /// Of an epoch.
     rows: usize,
+    /// Variables of a row.
+    observed: Observed,
     log: Log,
     /// Seconds that the run took before it was interrupted.
     before: f64,
@@ -264,16 +279,17 @@ impl Session<'_> {
     fn observe(&mut self, event: Event) -> Outcome {
         match event {
             Event::Batch { epoch, rows, mean_log_likelihood, .. } => {
-                self.bar.set_position((epoch * self.rows + rows) as u64);
-                let epochs = self.run.options.epochs + self.run.options.final_em_steps;
-                self.bar.set_message(format!("epoch {}/{epochs}  {mean_log_likelihood:.2} nats", epoch + 1));
+                self.bar.set_position(epoch.saturating_mul(self.rows).saturating_add(rows) as u64);
+                let epochs = self.run.options.all_epochs();
+                let nats = fixed(mean_log_likelihood, 2);
+                self.bar.set_message(format!("epoch {}/{epochs}  {nats} nats", epoch + 1));
                 Ok(())
             }
             Event::Epoch(epoch) => {
                 let (began, rows) = self.epoch_began;
                 let rate = (epoch.rows - rows) as f64 / began.elapsed().as_secs_f64().max(1e-9);
                 let seconds = self.before + self.began.elapsed().as_secs_f64();
-                self.log.push(Record::new(&epoch, self.circuit.variables(), rate, seconds))?;
+                self.log.push(Record::new(&epoch, self.observed, rate, seconds))?;
                 let line = self.line(&epoch);
                 let mut out = &self.out;
                 self.bar.suspend(|| writeln!(out, "{line}"))?;
@@ -294,21 +310,18 @@ impl Session<'_> {
     }
 
     fn line(&self, epoch: &convpc::train::Epoch) -> String {
-        let score = |mean: f64| {
-            let bits = bits_per_dimension(mean, self.circuit.variables());
-            format!("{mean:.3} nats, {bits:.4} bits per dimension")
-        };
         let when = if epoch.is_final_em || self.run.options.rule.is_full_batch() {
             "before the step"
         } else {
             "before each step"
         };
-        let mut line = format!("epoch {}  {when} {}", epoch.epoch + 1, score(epoch.mean_log_likelihood));
+        let mut line =
+            format!("epoch {}  {when} {}", epoch.epoch + 1, score(epoch.mean_log_likelihood, self.observed.train));
         if let Some(validation) = epoch.validation {
-            line += &format!("  held-out after it {}", score(validation));
+            line += &format!("  held-out after it {}", score(validation, self.observed.valid.unwrap_or(0.0)));
         }
         if let Some(accuracy) = epoch.accuracy {
-            line += &format!(", accuracy {accuracy:.4}");
+            line += &format!(", accuracy {}", fixed(accuracy, 4));
         }
         line
     }
@@ -329,7 +342,10 @@ impl Session<'_> {
     fn draw(&self, path: &Path) -> Outcome {
         let records = self.log.records();
         let line = |name, value: fn(&Record) -> Option<f64>| {
-            Line::of_epochs(name, records.iter().filter_map(|record| Some((record.epoch - 1, value(record)?))))
+            Line::of_epochs(
+                name,
+                records.iter().filter_map(|record| Some((record.epoch.saturating_sub(1), value(record)?))),
+            )
         };
         let lines = [line("train", |record| record.train_bits), line("held out", |record| record.valid_bits)];
         curve::draw(path, ("epoch", "bits per dimension"), &lines)

@@ -98,7 +98,7 @@ fn fitted_leaves_are_near_the_data_differ_between_channels_and_agree_between_pix
     let circuit = ConvPc::new(2, 2, 1, Family::normal()).channels(4).build(0).unwrap();
     // The same value at all pixels of a row, 100 to 139.
     let data = Array2::from_shape_fn((40, 4), |(row, _)| 100.0 + row as f32);
-    let fitted = fit_leaves(&circuit, data.view(), 3).unwrap();
+    let fitted = fit_leaves(&circuit, data.view(), 5).unwrap();
     let mean = |pixel, channel| fitted.leaf_parameters(pixel, channel, 0)[0];
     for channel in 0..4 {
         assert!((100.0..139.0).contains(&mean(0, channel)));
@@ -139,4 +139,37 @@ fn tables_of_few_parameters_are_fitted_to_the_histogram_and_the_noise_is_on_the_
         let centre = (c as f64 + 0.5) / 300.0 * 256.0 - 0.5;
         assert!((mean - centre).abs() < 2.0 && (2.0..5.0).contains(&scale), "{c}: {mean} {centre} {scale}");
     }
+}
+
+/// Two purposes that share a counter would share their random numbers.
+#[test]
+fn no_counter_is_used_twice() {
+    let data = Array2::from_shape_fn((30, 24), |(row, v)| ((row * 7 + v * (1 + row % 3)) % 5) as f32);
+    let leaves = [
+        LeafInitialization::Random,
+        LeafInitialization::Rows,
+        LeafInitialization::Clusters { patch: 2 },
+        LeafInitialization::Histogram { noise: 0.5 },
+        LeafInitialization::Windows { noise: 0.5, width: 0.2 },
+    ];
+    for family in [Family::categorical(5), Family::discretized_logistic(5), Family::normal(), Family::binomial(4)] {
+        for (leaves, shared) in leaves.into_iter().flat_map(|leaves| [(leaves, false), (leaves, true)]) {
+            let convpc = ConvPc::new(4, 3, 2, family).channels(3).depth(2).repetitions(2);
+            let structure = convpc.shared_leaves(shared).structure().unwrap();
+            let begin = Initialization { leaves, concentration: 1.5 };
+            let mut built = true;
+            let counters = rng::recording::counters(|| built = begin.circuit(structure, data.view(), 3).is_ok());
+            let mut seen = std::collections::HashSet::new();
+            let twice: Vec<_> = counters.iter().filter(|counter| !seen.insert(**counter)).collect();
+            assert!(twice.is_empty(), "{} {leaves:?} {shared}: {} such as {:?}", family.name(), twice.len(), twice[0]);
+            assert!(!built || !counters.is_empty());
+        }
+    }
+    let circuit = ConvPc::new(4, 3, 2, Family::normal()).channels(3).depth(2).build(3).unwrap();
+    let both = rng::recording::counters(|| {
+        let again = Circuit::random(circuit.structure().clone(), 3).unwrap();
+        fit_leaves(&again, data.view(), 3).unwrap();
+    });
+    let distinct: std::collections::HashSet<_> = both.iter().collect();
+    assert_eq!(distinct.len(), both.len(), "leaves that are fitted to a circuit of the same seed");
 }

@@ -83,7 +83,7 @@ impl Rule {
             Rule::MiniBatchEm(rule) => rule.apply(structure, parameters, statistics, step, state)?,
             Rule::Adam(rule) => rule.apply(structure, parameters, statistics, step, state)?,
         }
-        state.steps += 1;
+        state.count_step();
         Ok(())
     }
 }

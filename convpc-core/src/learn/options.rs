@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Rule, Schedule, em, in_range};
-use crate::error::{Result, positive};
+use crate::error::{Error, Result, positive};
 
 /// Everything about a training run but the data and the circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -74,6 +74,11 @@ impl Options {
         }
     }
 
+    /// The most epochs of a run: those of the rule, and the final EM steps.
+    pub fn all_epochs(&self) -> usize {
+        self.epochs.saturating_add(self.final_em_steps)
+    }
+
     /// # Errors
     /// [`Error::Zero`](crate::Error::Zero) and [`Error::Argument`](crate::Error::Argument) where a number is out of range.
     pub fn check(&self) -> Result<()> {
@@ -83,6 +88,11 @@ impl Options {
         let legal = (0.0..1.0).contains(&self.annealing);
         in_range("the annealing", self.annealing, legal, "a share of the training of at least 0 and below 1")?;
         positive("epochs", self.epochs)?;
+        if self.epochs.checked_add(self.final_em_steps).is_none() {
+            let (given, expected) = (self.final_em_steps.to_string(), usize::MAX - self.epochs);
+            let expected = format!("at most {expected}, so that all epochs can be counted");
+            return Err(Error::Argument { what: "final_em_steps", given, expected });
+        }
         positive("batch_size", self.batch_size)?;
         positive("patience", self.patience.unwrap_or(1))?;
         positive("checkpoint_batches", self.checkpoint_batches.unwrap_or(1))?;

@@ -21,6 +21,11 @@ pub struct OptimizerState {
 }
 
 impl OptimizerState {
+    /// Counts a step. The number does not pass the largest there is, which only a made-up state comes near.
+    pub fn count_step(&mut self) {
+        self.steps = self.steps.saturating_add(1);
+    }
+
     /// What a running mean that began at zero is too small by after the next step, where each step keeps so much of it.
     pub fn next_bias(&self, kept: f64) -> f64 {
         1.0 - kept.powf(self.steps as f64 + 1.0)

@@ -73,6 +73,15 @@ pub struct Epoch {
     pub step_size: f64,
 }
 
+/// How many variables of a row were observed on average, those that are not NaN.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Observed {
+    /// Of the rows that are trained on.
+    pub train: f64,
+    /// Of the validation data, if there are any.
+    pub valid: Option<f64>,
+}
+
 /// What [`Trainer::run`] reports.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -194,6 +203,14 @@ impl<'a> Trainer<'a> {
         &self.rows
     }
 
+    /// How many variables of a row were observed on average: what bits per dimension are relative to.
+    pub fn observed(&self) -> Observed {
+        let of_row = |&row: &usize| self.data.row(row).iter().filter(|x| !x.is_nan()).count();
+        let train = self.rows.iter().map(of_row).sum::<usize>() as f64 / self.rows.len() as f64;
+        let of_rows = |rows: &CowArray<f32, Ix2>| evidence::observed(rows.view()) as f64 / rows.nrows() as f64;
+        Observed { train, valid: self.valid.as_ref().map(of_rows) }
+    }
+
     /// Trains until the run is over or `observe` says that it is enough.
     ///
     /// A new run begins with [`State::default`]. To go on with one, load the circuit of a checkpoint into a backend and pass
@@ -222,16 +239,6 @@ impl<'a> Trainer<'a> {
                 return Ok(());
             }
         }
-        let result = self.epochs(executable, state, observe);
-        result.and(executable.set_inverse_temperature(1.0))
-    }
-
-    fn epochs(
-        &self,
-        executable: &mut dyn Executable,
-        state: &mut State,
-        observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
-    ) -> Result<()> {
         while !state.finished {
             if self.epoch(executable, state, observe)?.is_break() {
                 executable.reset_statistics();
@@ -241,20 +248,56 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
+    /// An error unless a run of these options on these data could have left the state.
     fn check_state(&self, executable: &dyn Executable, state: &State) -> Result<()> {
         state.optimizer.memory.check(executable.structure())?;
         let Options { epochs, final_em_steps, batch_size, .. } = self.options;
         let batches = batches::count(self.rows.len(), batch_size);
-        if state.epoch > epochs + final_em_steps || state.batch > batches {
-            return Err(Error::Argument {
-                what: "the state of the run",
-                given: format!("at batch {} of epoch {}", state.batch, state.epoch),
-                expected: format!(
-                    "within {batches} batches and {epochs} + {final_em_steps} epochs; give the options and data of the run"
-                ),
-            });
+        if self.is_after_whole_epochs(state) && self.is_after_whole_batches(state, batches) {
+            return Ok(());
         }
-        Ok(())
+        let State { epoch, batch, seen, main_epochs, best, finished, .. } = state;
+        let best = best.as_ref().map_or("none".into(), |best| best.epoch.to_string());
+        let last = main_epochs.map_or("none".into(), |epochs| epochs.to_string());
+        Err(Error::Argument {
+            what: "the state of the run",
+            given: format!(
+                "at batch {batch} of epoch {epoch}, with {} rows of it seen (best epoch: {best}, epochs before the final EM \
+                 steps: {last}, finished: {finished})",
+                seen.rows
+            ),
+            expected: format!(
+                "one that a run of {} rows in {batches} batches and {epochs} + {final_em_steps} epochs leaves; give the \
+                 options and data of the run",
+                self.rows.len()
+            ),
+        })
+    }
+
+    /// Whether the state's numbers of epochs can be those of a run.
+    fn is_after_whole_epochs(&self, state: &State) -> bool {
+        let Options { epochs, final_em_steps, .. } = self.options;
+        let best_is_over = state.best.as_ref().is_none_or(|best| best.epoch < state.epoch);
+        let is_in_run = match state.main_epochs {
+            None => state.epoch < epochs && !state.finished,
+            Some(main) => {
+                let is_possible = (1..=epochs).contains(&main) && main <= state.epoch;
+                let final_steps = state.epoch.saturating_sub(main);
+                is_possible && final_steps <= final_em_steps && state.finished == (final_steps == final_em_steps)
+            }
+        };
+        best_is_over && is_in_run
+    }
+
+    /// Whether the state's numbers of batches and rows can be those of a run. Where the rule takes all data at once, the epoch
+    /// begins again in any case.
+    fn is_after_whole_batches(&self, state: &State, batches: usize) -> bool {
+        if self.rule(state).is_full_batch() {
+            return state.batch == 0;
+        }
+        let Accumulated { rows, impossible_rows, .. } = state.seen;
+        let seen = |batch| batches::range(batch, batches, self.rows.len()).start as u64;
+        state.batch <= batches && rows == seen(state.batch) && impossible_rows <= rows
     }
 
     /// The rule of the epoch.
@@ -274,19 +317,36 @@ impl<'a> Trainer<'a> {
         if rule.is_full_batch() {
             return 1.0;
         }
-        let done = (epoch * batches + batch) as f64 + 0.5;
-        self.options.step.at(done / (self.options.epochs * batches) as f64)
+        let done = epoch as f64 * batches as f64 + batch as f64 + 0.5;
+        self.options.step.at(done / (self.options.epochs as f64 * batches as f64))
     }
 
     /// The inverse temperature of a batch.
     fn inverse_temperature(&self, state: &State, variables: usize, batches: usize) -> f64 {
         let Options { annealing, epochs, .. } = self.options;
-        let done = (state.epoch * batches + state.batch) as f64 / (epochs * batches) as f64;
+        let done = (state.epoch as f64 * batches as f64 + state.batch as f64) / (epochs as f64 * batches as f64);
         if done >= annealing || state.main_epochs.is_some() {
             1.0
         } else {
             (variables as f64).powf(done / annealing - 1.0)
         }
+    }
+
+    /// Counts a batch at an inverse temperature, which the executable has only meanwhile: no callback meets it, whatever it does.
+    fn count(
+        &self,
+        executable: &mut dyn Executable,
+        rows: &[usize],
+        batch: ArrayView2<f32>,
+        inverse_temperature: f64,
+    ) -> Result<Accumulated> {
+        executable.set_inverse_temperature(inverse_temperature)?;
+        let counted = match &self.labels {
+            None => executable.accumulate(batch),
+            Some(labels) => labels.accumulate(executable, rows, batch),
+        };
+        let exact = executable.set_inverse_temperature(1.0);
+        counted.and_then(|counted| exact.map(|()| counted))
     }
 
     fn epoch(
@@ -311,17 +371,14 @@ impl<'a> Trainer<'a> {
         let ranges = (state.batch..batches).map(|batch| -> Range<usize> { batches::range(batch, batches, rows) });
         batches::for_each(self.data, &order, ranges, |rows_of_batch, batch| {
             let variables = executable.structure().variables();
-            executable.set_inverse_temperature(self.inverse_temperature(state, variables, batches))?;
-            let counted = match &self.labels {
-                None => executable.accumulate(batch.view()),
-                Some(labels) => labels.accumulate(executable, rows_of_batch, batch.view()),
-            };
-            state.seen.add(&counted?);
+            let inverse_temperature = self.inverse_temperature(state, variables, batches);
+            let counted = self.count(executable, rows_of_batch, batch.view(), inverse_temperature)?;
             if by_batch {
                 let step_size = self.step_size(&rule, state.epoch, state.batch, batches);
                 executable.update(&rule, step_size, &mut state.optimizer)?;
                 state.batch += 1;
             }
+            state.seen.add(&counted);
             let Accumulated { rows: seen, log_likelihood, .. } = state.seen;
             flow = observe(Event::Batch {
                 epoch: state.epoch,
@@ -380,7 +437,7 @@ impl<'a> Trainer<'a> {
             step_size,
         };
         (state.epoch, state.batch) = (state.epoch + 1, 0);
-        let since_best = state.best.as_ref().map_or(0, |best| state.epoch - 1 - best.epoch);
+        let since_best = state.best.as_ref().map_or(0, |best| ended - 1 - best.epoch);
         let is_enough = state.epoch >= epochs || due && patience.is_some_and(|p| since_best >= p);
         if state.main_epochs.is_none() && is_enough {
             state.main_epochs = Some(state.epoch);
@@ -420,3 +477,6 @@ fn settle(executable: &mut dyn Executable) -> Result<Parameters> {
     executable.set_parameters(&parameters)?;
     Ok(parameters)
 }
+
+#[cfg(test)]
+mod tests;
