@@ -56,6 +56,12 @@ impl Weights {
         Some(Weights { matrices, values, small, made: Made::default() })
     }
 
+    /// The places of the weights of one output of a feature.
+    pub(crate) fn places(&self, feature: usize, repetition: usize, output: usize) -> Range<usize> {
+        let start = self.start(feature, repetition) + output * self.inputs;
+        start..start + self.inputs
+    }
+
     /// The weights at a range of places among the values, in float64.
     pub(crate) fn exact(&self, places: Range<usize>) -> impl Iterator<Item = f64> + Clone {
         let mut small = self.small_at(places.clone()).iter().peekable();
@@ -194,9 +200,9 @@ impl WideWeights {
     ) -> (&'a [f32], Option<&'a [f32]>) {
         /// Brings the smallest float64 number into the range of f32 in ten steps.
         const STEP: f64 = (1_u128 << 120) as f64;
-        let start = weights.start(feature, repetition) + output * weights.inputs;
-        let places = start..start + weights.inputs;
-        let (values, small) = (&weights.values[places.clone()], weights.small_at(places));
+        let places = weights.places(feature, repetition, output);
+        let (values, start) = (&weights.values[places.clone()], places.start);
+        let small = weights.small_at(places);
         if small.is_empty() {
             return (values, None);
         }

@@ -2,6 +2,8 @@
 
 mod exact;
 
+use std::f64::consts::FRAC_1_SQRT_2;
+
 use convpc_core::{Family, Form, Layer, Semiring, Structure};
 use rayon::{prelude::*, slice::ChunksExactMut};
 
@@ -23,8 +25,7 @@ const MOST_TRIALS_IN_F32: usize = 255;
 /// Leaf parameters as the loops read them: for each (row of the tensor, repetition) a few rows of `channels` values.
 ///
 /// The rows are the family's coefficients, the last of which a missing value adds in the max-product semiring. For location and
-/// scale they are the mean rounded to f32, 1/std, what the rounding of the mean leaves of it, `(rounded − mean)/std`, and the
-/// log-density at the mean.
+/// scale they are those of [`location_scale`].
 #[derive(Debug)]
 pub(crate) struct Leaves {
     family: Family,
@@ -92,10 +93,10 @@ impl Layout {
                     } else {
                         coefficients.clear();
                         family.coefficients(theta, coefficients);
-                        if family.form() == Form::LocationScale {
-                            coefficients.insert(2, left_of_mean(coefficients));
+                        match family.form() {
+                            Form::LocationScale => from[..4].copy_from_slice(&location_scale(coefficients)),
+                            _ => from.iter_mut().zip(&*coefficients).for_each(|(to, v)| *to = *v as f32),
                         }
-                        from.iter_mut().zip(&*coefficients).for_each(|(to, v)| *to = *v as f32);
                     }
                 }
                 isa.dispatch(Transpose { from, to, width });
@@ -134,12 +135,14 @@ impl Layout {
     }
 }
 
-/// What rounding the mean to f32 leaves of it, in standard deviations: `(rounded − mean)/std`. It stays finite, so that adding it
-/// to an infinite number is harmless.
-fn left_of_mean(coefficients: &[f64]) -> f64 {
-    let (mean, inv_std) = (coefficients[0], coefficients[1]);
-    let limit = f64::from(f32::MAX);
-    ((f64::from(mean as f32) - mean) * inv_std).clamp(-limit, limit)
+/// The coefficients of a location and a scale as [`LocationScale`] reads them: the mean rounded to f32, the rate `1/(√2 std)`, what
+/// the rounding left of the mean, times the rate, and the log-density at the mean.
+fn location_scale(coefficients: &[f64]) -> [f32; 4] {
+    let (mean, rate, bias) = (coefficients[0], coefficients[1] * FRAC_1_SQRT_2, coefficients[2]);
+    let rounded = mean as f32;
+    // It stays finite, so that adding it to an infinite number is harmless.
+    let left = ((f64::from(rounded) - mean) * rate).clamp(f64::from(f32::MIN), f64::from(f32::MAX));
+    [rounded, rate as f32, left as f32, bias as f32]
 }
 
 /// How large the largest log-density of a row may be, by amount, for f32 to be trusted with the sums of so many leaves.
@@ -259,8 +262,8 @@ impl Leaves {
         match self.family.form() {
             Form::LocationScale => {
                 let (mean, rest) = rest.split_at(channels);
-                let (inv_std, left) = rest.split_at(channels);
-                isa.dispatch(LocationScale { x, mean, inv_std, left, bias: mode, missing, out });
+                let (rate, left) = rest.split_at(channels);
+                isa.dispatch(LocationScale { x, mean, rate, left, bias: mode, missing, out });
             }
             Form::Natural => {
                 self.natural(x, scratch);
@@ -297,10 +300,10 @@ impl Leaves {
         let (p, channels, len) = (self.of(leaf, repetition), self.channels, self.counts_len());
         match self.family.form() {
             Form::LocationScale => {
-                let [mean, inv_std, left] = [0, 1, 2].map(|row| &p[row * channels..][..channels]);
+                let [mean, rate, left] = [0, 1, 2].map(|row| &p[row * channels..][..channels]);
                 let (far, counts) = (&mut scratch.far, &mut counts.leaves[start..][..len]);
                 far.clear();
-                isa.dispatch(LocationScaleCounts { x, width, mean, inv_std, left, flow, counts, far });
+                isa.dispatch(LocationScaleCounts { x, width, mean, rate, left, flow, counts, far });
                 for &c in &*far {
                     let theta = &theta[(c * self.repetitions + repetition) * 2..][..2];
                     let sums = exact::location_scale_sums(theta, (x, width), flow, (c, channels));

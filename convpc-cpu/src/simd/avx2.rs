@@ -79,6 +79,11 @@ impl Lanes for Lanes8 {
     }
 
     #[inline(always)]
+    unsafe fn neg_mul_add(self, factor: Self, summand: Self) -> Self {
+        Self(_mm256_fnmadd_ps(self.0, factor.0, summand.0))
+    }
+
+    #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
         Self(_mm256_max_ps(self.0, other.0))
     }

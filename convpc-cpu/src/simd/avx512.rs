@@ -77,6 +77,11 @@ impl Lanes for Lanes16 {
     }
 
     #[inline(always)]
+    unsafe fn neg_mul_add(self, factor: Self, summand: Self) -> Self {
+        Self(_mm512_fnmadd_ps(self.0, factor.0, summand.0))
+    }
+
+    #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
         Self(_mm512_max_ps(self.0, other.0))
     }

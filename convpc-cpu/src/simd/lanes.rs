@@ -11,8 +11,8 @@ pub const MOST_LANES: usize = 16;
 
 /// A register of `f32` lanes.
 ///
-/// Operations act lane by lane and round as IEEE 754 says; only [`Lanes::mul_add`] and the sum over lanes may differ
-/// between instruction sets.
+/// Operations act lane by lane and round as IEEE 754 says; only [`Lanes::mul_add`], [`Lanes::neg_mul_add`] and the
+/// sum over lanes may differ between instruction sets.
 ///
 /// # Safety of the methods
 ///
@@ -59,6 +59,9 @@ pub trait Lanes: Copy {
 
     /// `self * factor + summand`, rounded once where the instruction set has a fused instruction.
     unsafe fn mul_add(self, factor: Self, summand: Self) -> Self;
+
+    /// `summand - self * factor`, rounded once where the instruction set has a fused instruction.
+    unsafe fn neg_mul_add(self, factor: Self, summand: Self) -> Self;
 
     /// `if self > other { self } else { other }`: a NaN on either side gives `other`.
     unsafe fn max(self, other: Self) -> Self;
@@ -116,7 +119,7 @@ mod tests {
     }
 
     /// The operations that give one value per lane, in the order of `EveryOperation`.
-    const SCALAR: [(&str, Scalar); 13] = [
+    const SCALAR: [(&str, Scalar); 14] = [
         ("splat", |_, _, _| -2.5),
         ("add", |a, b, _| a + b),
         ("sub", |a, b, _| a - b),
@@ -130,6 +133,7 @@ mod tests {
         ("select", |a, b, c| if a < b { b } else { c }),
         ("round_ties_even", |a, _, _| a.round_ties_even()),
         ("mul_add", |a, b, c| a.mul_add(b, c)),
+        ("neg_mul_add", |a, b, c| (-a).mul_add(b, c)),
     ];
 
     struct EveryOperation<'a> {
@@ -166,6 +170,7 @@ mod tests {
                         L::select(a.lt(b), b, c),
                         a.round_ties_even(),
                         a.mul_add(b, c),
+                        a.neg_mul_add(b, c),
                     ];
                     for (list, value) in results.iter_mut().zip(values) {
                         value.store(list[i..].as_mut_ptr());
@@ -226,7 +231,8 @@ mod tests {
             for ((name, scalar), results) in SCALAR.iter().zip(results) {
                 for (i, result) in results.into_iter().enumerate() {
                     let (a, b, c) = (a[i], b[i], c[i]);
-                    let unfused = *name == "mul_add" && same(result, a * b + c);
+                    let unfused = *name == "mul_add" && same(result, a * b + c)
+                        || *name == "neg_mul_add" && same(result, c - a * b);
                     assert!(
                         same(result, scalar(a, b, c)) || unfused,
                         "{} {name} of {a:e}, {b:e}, {c:e}: {result:e}",

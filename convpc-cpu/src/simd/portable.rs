@@ -107,6 +107,12 @@ impl Lanes for Lanes8 {
     }
 
     #[inline(always)]
+    unsafe fn neg_mul_add(self, factor: Self, summand: Self) -> Self {
+        // SAFETY: the caller's contract is the one of `Lanes`.
+        unsafe { Self(from_fn(|i| -self.0[i])).mul_add(factor, summand) }
+    }
+
+    #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
         self.zip(other, |a, b| if a > b { a } else { b })
     }

@@ -21,24 +21,30 @@ impl Inputs for Row<'_, '_> {
     fn edges(&self, layer: usize, feature: usize, channel: usize, repetition: usize, edges: &mut Vec<(f64, f64)>) {
         let weights = self.model.sums[layer].as_ref().expect("a sum layer");
         let inputs = weights.inputs;
-        let w = weights.of_output(weights.matrix(feature, repetition) * weights.outputs + channel);
+        let places = weights.places(feature, repetition, channel);
+        let w = weights.values()[places.clone()].iter().map(|w| f64::from(*w));
+        let first = edges.len();
         let Row { tapes, tile: Tile { n, width, .. }, row, .. } = *self;
         let (share, start) = self.model.plan.node(layer, feature, repetition);
         let node = &tapes[share].layers[layer].as_ref()[start * n..];
         if weights.mixes_repetitions() {
             let x = node[channel * n + row..].iter().step_by(weights.outputs * n);
-            return edges.extend(w.zip(x).map(|(w, x)| (w, f64::from(*x))));
+            edges.extend(w.zip(x).map(|(w, x)| (w, f64::from(*x))));
+        } else {
+            let (panel, row) = (row / width, row % width);
+            match tapes[share].wide.get(&(layer, start, panel)) {
+                Some(wide) => {
+                    let [values, exponents] = wide.inputs.each_ref().map(|of| of[row..].iter().step_by(width));
+                    edges.extend(w.zip(values.zip(exponents)).map(|(w, (value, k))| (w, log(*value, *k))));
+                }
+                None => {
+                    let values = node[panel * inputs * width + row..].iter().step_by(width);
+                    edges.extend(w.zip(values).map(|(w, value)| (w, f64::from(*value).ln())));
+                }
+            }
         }
-        let (panel, row) = (row / width, row % width);
-        match tapes[share].wide.get(&(layer, start, panel)) {
-            Some(wide) => {
-                let [values, exponents] = wide.inputs.each_ref().map(|of| of[row..].iter().step_by(width));
-                edges.extend(w.zip(values.zip(exponents)).map(|(w, (value, k))| (w, log(*value, *k))));
-            }
-            None => {
-                let values = node[panel * inputs * width + row..].iter().step_by(width);
-                edges.extend(w.zip(values).map(|(w, value)| (w, f64::from(*value).ln())));
-            }
+        for &(at, w) in weights.small_at(places.clone()) {
+            edges[first + at - places.start].0 = w;
         }
     }
 

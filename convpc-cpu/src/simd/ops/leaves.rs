@@ -1,21 +1,24 @@
 //! Log-densities of one variable for a panel of rows, and its flow-weighted statistics for a tile of panels.
 
+use std::f64::consts::SQRT_2;
+
 use super::{greatest, load};
 use crate::simd::{Kernel, Lanes, lanes::MOST_LANES, math};
 
-/// The mean square of z, in a tile, up to which f32 sums of z and z² are trusted: the variance is what is left of them when the
-/// square of the mean is taken away, with a relative error of at most 1e-6 then.
-const TRUSTED_SQUARE: f32 = 16.0;
+/// The mean of u², in a tile, up to which f32 sums of u and u² are trusted: the variance is what is left of them when the square
+/// of the mean is taken away, with a relative error of a few millionths at most then.
+const TRUSTED_SQUARE: f32 = 8.0;
 
-/// `bias[c] − z²/2` with `z = (x − mean[c]) · inv_std[c] + left[c]`, added to a panel.
+/// `bias[c] − u²` with `u = (x − mean[c]) · rate[c] + left[c]`, added to a panel. With `rate = 1/(√2 std)` that is a Normal's
+/// log-density: `u = z/√2`.
 pub struct LocationScale<'a> {
     /// `[width]`, NaN = missing.
     pub x: &'a [f32],
     /// `[channels]`
     pub mean: &'a [f32],
     /// `[channels]`
-    pub inv_std: &'a [f32],
-    /// `[channels]`: what rounding the mean left of it, in standard deviations.
+    pub rate: &'a [f32],
+    /// `[channels]`: what rounding the mean left of it, times the rate.
     pub left: &'a [f32],
     /// `[channels]`: the log-density at the mean.
     pub bias: &'a [f32],
@@ -30,18 +33,18 @@ impl Kernel for LocationScale<'_> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let Self { x, mean, inv_std, left, bias, missing, out } = self;
+        let Self { x, mean, rate, left, bias, missing, out } = self;
         let (n, channels) = (x.len(), mean.len());
-        assert!(inv_std.len() == channels && left.len() == channels && bias.len() == channels);
+        assert!(rate.len() == channels && left.len() == channels && bias.len() == channels);
         assert!(out.len() == channels * n);
         if n == 1 {
-            let places = mean.chunks(L::LEN).zip(inv_std.chunks(L::LEN)).zip(left.chunks(L::LEN));
-            for (out, (((mean, inv_std), left), bias)) in out.chunks_mut(L::LEN).zip(places.zip(bias.chunks(L::LEN))) {
+            let places = mean.chunks(L::LEN).zip(rate.chunks(L::LEN)).zip(left.chunks(L::LEN));
+            for (out, (((mean, rate), left), bias)) in out.chunks_mut(L::LEN).zip(places.zip(bias.chunks(L::LEN))) {
                 // SAFETY: only values of the slices are read and written.
                 unsafe {
                     let (x, b) = (L::splat(x[0]), load::<L>(bias));
-                    let z = x.sub(load(mean)).mul_add(load(inv_std), load(left));
-                    let y = z.mul(L::splat(-0.5)).mul_add(z, b);
+                    let u = x.sub(load(mean)).mul_add(load(rate), load(left));
+                    let y = u.neg_mul_add(u, b);
                     let y = L::select(x.is_nan(), b.mul(L::splat(missing)), y);
                     load::<L>(out).add(y).store_first(out.as_mut_ptr(), out.len());
                 }
@@ -52,12 +55,12 @@ impl Kernel for LocationScale<'_> {
         for c in 0..channels {
             // SAFETY: j + L::LEN <= n and c < channels keep every access inside the slices checked above.
             unsafe {
-                let (m, s, b) = (L::splat(mean[c]), L::splat(inv_std[c]), L::splat(bias[c]));
+                let (m, s, b) = (L::splat(mean[c]), L::splat(rate[c]), L::splat(bias[c]));
                 let left = L::splat(left[c]);
                 for j in (0..n).step_by(L::LEN) {
                     let x = L::load(x.as_ptr().add(j));
-                    let z = x.sub(m).mul_add(s, left);
-                    let y = z.mul(L::splat(-0.5)).mul_add(z, b);
+                    let u = x.sub(m).mul_add(s, left);
+                    let y = u.neg_mul_add(u, b);
                     let to = out.as_mut_ptr().add(c * n + j);
                     L::load(to).add(L::select(x.is_nan(), b.mul(L::splat(missing)), y)).store(to);
                 }
@@ -66,8 +69,8 @@ impl Kernel for LocationScale<'_> {
     }
 }
 
-/// For every channel the sums over observed rows of flow, flow·z and flow·z², z as in [`LocationScale`]. Channels whose values lie
-/// so far from their mean that f32 cannot be trusted with the sums are left out and named.
+/// For every channel the sums over observed rows of flow, flow·z and flow·z², `z = √2 u` with the u of [`LocationScale`]. Channels
+/// whose values lie so far from their mean that f32 cannot be trusted with the sums are left out and named.
 pub struct LocationScaleCounts<'a> {
     /// `[panels][width]`, NaN = missing.
     pub x: &'a [f32],
@@ -76,8 +79,8 @@ pub struct LocationScaleCounts<'a> {
     /// `[channels]`
     pub mean: &'a [f32],
     /// `[channels]`
-    pub inv_std: &'a [f32],
-    /// `[channels]`: what rounding the mean left of it, in standard deviations.
+    pub rate: &'a [f32],
+    /// `[channels]`: what rounding the mean left of it, times the rate.
     pub left: &'a [f32],
     /// `[panels][channels][width]`
     pub flow: &'a [f32],
@@ -92,14 +95,14 @@ impl Kernel for LocationScaleCounts<'_> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let Self { x, width, mean, inv_std, left, flow, counts, far } = self;
+        let Self { x, width, mean, rate, left, flow, counts, far } = self;
         let (n, channels) = (x.len(), mean.len());
-        assert!(width.is_multiple_of(L::LEN) && n.is_multiple_of(width) && inv_std.len() == channels);
+        assert!(width.is_multiple_of(L::LEN) && n.is_multiple_of(width) && rate.len() == channels);
         assert!(left.len() == channels && flow.len() == channels * n && counts.len() == 3 * channels);
         for c in 0..channels {
             // SAFETY: j + L::LEN <= n, whole panels and c < channels keep every access inside the slices checked above.
             let sums = unsafe {
-                let (m, s, left) = (L::splat(mean[c]), L::splat(inv_std[c]), L::splat(left[c]));
+                let (m, s, left) = (L::splat(mean[c]), L::splat(rate[c]), L::splat(left[c]));
                 let mut sums = [L::splat(0.0); 3];
                 for panel in (0..n).step_by(width) {
                     for j in (0..width).step_by(L::LEN) {
@@ -107,16 +110,19 @@ impl Kernel for LocationScaleCounts<'_> {
                         let (missing, zero) = (x.is_nan(), L::splat(0.0));
                         let f = L::load(flow.as_ptr().add(panel * channels + c * width + j));
                         let f = L::select(missing, zero, f);
-                        let z = L::select(missing, zero, x.sub(m).mul_add(s, left));
-                        let fz = f.mul(z);
-                        sums = [sums[0].add(f), sums[1].add(fz), fz.mul_add(z, sums[2])];
+                        let u = L::select(missing, zero, x.sub(m).mul_add(s, left));
+                        let fu = f.mul(u);
+                        sums = [sums[0].add(f), sums[1].add(fu), fu.mul_add(u, sums[2])];
                     }
                 }
                 sums.map(|sum| sum.reduce_add())
             };
-            // Not a number, where no flow met an infinite z, is not trusted either.
+            // Not a number, where no flow met an infinite u, is not trusted either.
             if sums[2] <= TRUSTED_SQUARE * sums[0] {
-                counts[c..].iter_mut().step_by(channels).zip(sums).for_each(|(n, sum)| *n += f64::from(sum));
+                // z = √2 u
+                for (power, factor) in [1.0, SQRT_2, 2.0].into_iter().enumerate() {
+                    counts[power * channels + c] += factor * f64::from(sums[power]);
+                }
             } else {
                 far.push(c);
             }

@@ -67,23 +67,23 @@ impl Kernel for Exponentials<'_> {
             }
         }
         assert!(n.is_multiple_of(L::LEN) && x.len() == e.len() && x.len().is_multiple_of(n));
-        let mut beyond = false;
-        for j in (0..n).step_by(L::LEN) {
-            // SAFETY: j + L::LEN <= n and at steps by n keep every access inside the slices checked above.
-            unsafe {
+        // SAFETY: j + L::LEN <= n and at steps by n keep every access inside the slices checked above.
+        unsafe {
+            let mut farthest = L::splat(0.0);
+            for j in (0..n).step_by(L::LEN) {
                 let mut m = L::splat(f32::NEG_INFINITY);
                 for at in (j..x.len()).step_by(n) {
                     m = L::load(x.as_ptr().add(at)).max(m);
                 }
-                beyond |= L::any(m.lt(L::splat(-limit))) | L::any(L::splat(limit).lt(m));
+                farthest = L::splat(0.0).sub(m).max(m).max(farthest);
                 let m = L::select(m.eq(L::splat(f32::NEG_INFINITY)), L::splat(0.0), m);
                 m.store(max.as_mut_ptr().add(j));
                 for at in (j..x.len()).step_by(n) {
                     math::exp(L::load(x.as_ptr().add(at)).sub(m)).store(e.as_mut_ptr().add(at));
                 }
             }
+            L::any(L::splat(limit).lt(farthest))
         }
-        beyond
     }
 }
 

@@ -23,16 +23,16 @@ fn densities_of_location_and_scale() {
         for first in 0..4 {
             // A panel of one row is to be a missing value too.
             let x = &observations(width + first, 1)[first..];
-            let [mean, inv_std, bias, left] = [2, 3, 4, 5].map(|seed| coefficients(channels, seed));
+            let [mean, rate, bias, left] = [2, 3, 4, 5].map(|seed| coefficients(channels, seed));
             for missing in [0.0, 1.0] {
                 let mut out = vec![0.25; channels * width];
-                let (mean, inv_std, bias, left) = (&*mean, &*inv_std, &*bias, &*left);
-                isa.dispatch(LocationScale { x, mean, inv_std, left, bias, missing, out: &mut out });
+                let (mean, rate, bias, left) = (&*mean, &*rate, &*bias, &*left);
+                isa.dispatch(LocationScale { x, mean, rate, left, bias, missing, out: &mut out });
                 for (at, &out) in out.iter().enumerate() {
                     let (c, x) = (at / width, f64::from(x[at % width]));
-                    let [mean, inv_std, bias, left] = [mean, inv_std, bias, left].map(|of| f64::from(of[c]));
-                    let z = (x - mean) * inv_std + left;
-                    let density = if x.is_nan() { f64::from(missing) * bias } else { bias - z * z / 2.0 };
+                    let [mean, rate, bias, left] = [mean, rate, bias, left].map(|of| f64::from(of[c]));
+                    let u = (x - mean) * rate + left;
+                    let density = if x.is_nan() { f64::from(missing) * bias } else { bias - u * u };
                     assert_near(out, 0.25 + density, "density");
                 }
             }
@@ -44,14 +44,14 @@ fn densities_of_location_and_scale() {
 fn counts_of_location_and_scale() {
     for (isa, channels, width) in panels(false) {
         let x = observations(2 * width, 5);
-        let ([mean, inv_std, left], flow) =
+        let ([mean, rate, left], flow) =
             ([2, 3, 4].map(|seed| coefficients(channels, seed)), uniforms(channels * x.len(), 6));
         let (mut counts, mut far) = (vec![1.0; 3 * channels], vec![]);
         isa.dispatch(LocationScaleCounts {
             x: &x,
             width,
             mean: &mean,
-            inv_std: &inv_std,
+            rate: &rate,
             left: &left,
             flow: &flow,
             counts: &mut counts,
@@ -61,7 +61,8 @@ fn counts_of_location_and_scale() {
             let mut expected = [0.0; 3];
             for (row, &x) in x.iter().enumerate().filter(|(_, x)| !x.is_nan()) {
                 let flow = flow[row / width * channels * width + c * width + row % width];
-                let z = (f64::from(x) - f64::from(mean[c])) * f64::from(inv_std[c]) + f64::from(left[c]);
+                let u = (f64::from(x) - f64::from(mean[c])) * f64::from(rate[c]) + f64::from(left[c]);
+                let z = u * std::f64::consts::SQRT_2;
                 (0..3).for_each(|power| expected[power] += f64::from(flow) * z.powi(power as i32));
             }
             for (power, expected) in expected.into_iter().enumerate() {
@@ -79,11 +80,11 @@ fn sums_of_far_values_are_left_out_and_their_channels_named() {
     for (isa, channels, width) in panels(false) {
         let mut x = vec![0.5; 2 * width];
         let (mean, left) = (vec![0.0; channels], vec![0.0; channels]);
-        for (far_value, inv_std, flow_of_it, expected) in
+        for (far_value, rate, flow_of_it, expected) in
             [(9.0, 1.0, 1.0, true), (1e30, 1e30, 1.0, true), (9.0, 1.0, 0.0, false), (1e30, 1e30, 0.0, true)]
         {
             x[1] = far_value;
-            let inv_std = vec![inv_std; channels];
+            let rate = vec![rate; channels];
             let mut flow = vec![0.0; channels * 2 * width];
             flow.iter_mut().skip(1).step_by(width).take(channels).for_each(|f| *f = flow_of_it);
             let (mut counts, mut far) = (vec![1.0; 3 * channels], vec![]);
@@ -91,7 +92,7 @@ fn sums_of_far_values_are_left_out_and_their_channels_named() {
                 x: &x,
                 width,
                 mean: &mean,
-                inv_std: &inv_std,
+                rate: &rate,
                 left: &left,
                 flow: &flow,
                 counts: &mut counts,
