@@ -131,12 +131,13 @@ impl Nodes<'_> {
 /// Each kind of layer, padding and family, small enough that a node has at most some hundred explanations.
 fn circuits() -> Vec<Circuit> {
     let base = |height, width, family| ConvPc::new(height, width, 1, family).channels(2).leaf_channels(2);
-    let padding = Padding { top: 1, right: 1, ..Padding::default() };
+    // The first patch is all padding.
+    let padding = Padding { top: 1, left: 2, right: 1, ..Padding::default() };
     let chain = Structure::builder(Leaf::new(1, 3, 1, Family::bernoulli(), 2))
         .sum_conv(2, 2)
         .prod_conv(ProdConv::new(2, 2).padding(padding))
         .sum_conv(2, 3)
-        .prod_conv(ProdConv::new(1, 2))
+        .prod_conv(ProdConv::new(1, 3))
         .sum(1);
     let mut circuits: Vec<Circuit> = [
         base(2, 2, Family::bernoulli()).depth(1),
