@@ -200,12 +200,15 @@ mod tests {
 
     #[test]
     fn layers_have_noise_of_their_own() {
-        let leaf = Leaf::new(1, 1, 1, Family::bernoulli(), 3);
-        let chain = Structure::builder(leaf).sum(3).sum(3).sum(1).build().unwrap();
+        let one = || ProdConv::new(1, 1);
+        let chain = Structure::builder(Leaf::new(1, 1, 1, Family::bernoulli(), 3));
+        let chain = chain.sum(3).prod_conv(one()).sum(3).prod_conv(one()).sum(1).build().unwrap();
         let (structure, mut parameters) = Circuit::random(chain, 4).unwrap().into_parts();
         parameters.0[1..].iter_mut().for_each(|w| w.fill(1.0 / 3.0));
         let grown = Circuit::new(structure, parameters).unwrap().grow(2, 0.3, 7).unwrap();
-        assert_ne!(grown.parameters().0[1], grown.parameters().0[2]);
+        let [lower, upper] = [1, 3].map(|layer| &grown.parameters().0[layer]);
+        assert_eq!(lower.shape(), upper.shape());
+        assert_ne!(lower, upper);
     }
 
     #[test]

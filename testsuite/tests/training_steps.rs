@@ -187,6 +187,17 @@ fn counts_from_before_a_run_and_of_a_stopped_one_are_forgotten() {
             run(&trainer, &mut *executable).0
         });
         assert_eq!(clean, used, "{rule:?}");
+        // The same where a run goes on from its first epoch.
+        let state = State { epoch: 1, ..State::default() };
+        let [clean, used] = [false, true].map(|used| {
+            let mut executable = Reference.load(&circuit).unwrap();
+            if used {
+                executable.accumulate(other.view()).unwrap();
+            }
+            trainer.run(&mut *executable, &mut state.clone(), &mut |_| Continue(())).unwrap();
+            executable.parameters().unwrap()
+        });
+        assert_eq!(clean, used, "{rule:?}, resumed");
         let mut executable = Reference.load(&circuit).unwrap();
         let stop = &mut |event: Event| if matches!(event, Event::Batch { .. }) { Break(()) } else { Continue(()) };
         trainer.run(&mut *executable, &mut State::default(), stop).unwrap();
@@ -204,6 +215,28 @@ fn counts_from_before_a_run_and_of_a_stopped_one_are_forgotten() {
     let mut executable = Reference.load(&circuit).unwrap();
     em::fit(&mut *executable, data.view(), 1, 8, &options, &mut |_| Break(())).unwrap();
     assert_eq!(executable.statistics().unwrap().rows, 0, "em::fit");
+}
+
+/// The end of an epoch has its own checkpoint.
+#[test]
+fn checkpoints_inside_an_epoch_are_before_its_last_batch() {
+    let (circuit, data) = (circuit(), alike(24));
+    let options = Options { epochs: 2, batch_size: 4, ..Options::new(Rule::MiniBatchEm(mini_batch())) };
+    for (checkpoint_batches, inside) in [(1, vec![1, 2, 3, 4, 5]), (2, vec![2, 4]), (3, vec![3]), (6, vec![])] {
+        let options = Options { checkpoint_batches: Some(checkpoint_batches), ..options };
+        let trainer = Trainer::new(options, data.view(), None).unwrap();
+        let mut checkpoints = Vec::new();
+        let observe = &mut |event: Event| {
+            if let Event::Checkpoint { state, .. } = event {
+                checkpoints.push((state.epoch, state.batch));
+            }
+            Continue(())
+        };
+        trainer.run(&mut *Reference.load(&circuit).unwrap(), &mut State::default(), observe).unwrap();
+        let epoch = |epoch| [0].into_iter().chain(inside.iter().copied()).map(move |batch| (epoch, batch));
+        let expected: Vec<_> = epoch(0).chain(epoch(1)).chain([(2, 0)]).collect();
+        assert_eq!(checkpoints, expected, "every {checkpoint_batches}");
+    }
 }
 
 /// An observer that has had enough after an epoch, or after its checkpoint, is asked no more.
