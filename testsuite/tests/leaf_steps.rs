@@ -1,5 +1,5 @@
-//! What the options of a step do to the leaves, by formulas and on every backend: the bias correction of a variance, and the smallest
-//! standard deviation.
+//! What the options of a step do, by formulas and on every backend: the bias correction of a variance, the smallest standard deviation,
+//! and pseudocounts.
 
 use convpc::{
     Adam, Backend, Blend, Circuit, Family, Leaf, MiniBatchEm, OptimizerState, Parameters, Reference, Rule, Structure,
@@ -121,6 +121,43 @@ fn scales_of_logistic_leaves_shrink_to_the_minimum_that_was_asked_for() {
             assert_close(&format!("{} {em:?}", subject.backend.name()), &given, &[scale; 2], (1e-2, 0.0));
             for rule in rules(minimum_std) {
                 assert_like_the_reference(&subject, &circuit, &data, &rule, 0.7);
+            }
+        }
+    }
+}
+
+/// Seven of ten rows have the value 1, the others 0; value 2 is in no row.
+#[test]
+fn pseudocounts_are_added_to_every_value_and_every_edge() {
+    const PSEUDOCOUNT: f64 = 0.6;
+    let data = Array2::from_shape_fn((10, 1), |(row, _)| f32::from(row < 7));
+    let weights = [0.2, 0.8];
+    for (family, values) in [(Family::bernoulli(), 2), (Family::categorical(3), 3)] {
+        let structure = Structure::builder(Leaf::new(1, 1, 1, family, 2)).sum(1).build().unwrap();
+        let mut parameters = Parameters::zeros(&structure);
+        parameters.0[0].fill(1.0 / f64::from(values));
+        parameters.0[1].iter_mut().zip(weights).for_each(|(w, value)| *w = value);
+        let circuit = Circuit::new(structure, parameters).unwrap();
+        // Leaves are alike: each gets its weight's share of every row.
+        let p =
+            |weight: f64, rows: f64| (weight * rows + PSEUDOCOUNT) / (10.0 * weight + f64::from(values) * PSEUDOCOUNT);
+        let leaf = |weight: f64| match family {
+            Family::Bernoulli(_) => vec![p(weight, 7.0)],
+            _ => vec![p(weight, 3.0), p(weight, 7.0), p(weight, 0.0)],
+        };
+        let leaves: Vec<f64> = weights.into_iter().flat_map(leaf).collect();
+        let edges = weights.map(|weight| (10.0 * weight + PSEUDOCOUNT) / (10.0 + 2.0 * PSEUDOCOUNT));
+        let full = em::Options { pseudocount: PSEUDOCOUNT, ..em::Options::default() };
+        let part = MiniBatchEm { pseudocount: PSEUDOCOUNT, ..MiniBatchEm::default() };
+        for subject in subjects() {
+            for rule in [em(full), Rule::MiniBatchEm(part)] {
+                let mut executable = subject.backend.load(&circuit).unwrap();
+                executable.accumulate(data.view()).unwrap();
+                executable.update(&rule, 1.0, &mut OptimizerState::default()).unwrap();
+                let given = executable.parameters().unwrap();
+                let what = format!("{} {rule:?}", subject.backend.name());
+                assert_close(&what, &given.0[0], &leaves, (1e-5, 0.0));
+                assert_close(&what, &given.0[1], &edges, (1e-5, 0.0));
             }
         }
     }
