@@ -201,7 +201,7 @@ pub(crate) fn posterior(mut joint: Array2<f64>) -> Result<Array2<f64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Backend, ConvPc, Family, Reference};
+    use crate::{Backend, ConvPc, Family, Leaf, ProdConv, Reference, StructureBuilder};
 
     #[test]
     fn rows_by_parts_are_those_of_the_whole() {
@@ -217,6 +217,18 @@ mod tests {
         data[[9, 1]] = 0.5;
         let error = by_evaluation_within(0, &*executable, data.view()).unwrap_err();
         assert!(matches!(error, Error::OutsideSupport { row: 9, variable: 1, .. }), "{error}");
+    }
+
+    #[test]
+    fn several_sums_below_a_sum_at_the_root_are_classes_and_nothing_else_is() {
+        let chain = || Structure::builder(Leaf::new(1, 1, 1, Family::bernoulli(), 2));
+        let classes = |chain: StructureBuilder| chain.build().unwrap().num_classes();
+        assert_eq!(classes(chain().sum(3).sum(1)), Some(3));
+        assert_eq!(classes(chain().sum_conv(2, 1).sum(1)), Some(2));
+        assert_eq!(classes(chain().sum(1).sum(1)), None);
+        assert_eq!(classes(chain().sum(1)), None);
+        assert_eq!(classes(chain().sum(3).prod_conv(ProdConv::new(1, 1)).sum(1)), None);
+        assert_eq!(classes(chain().sum(3).sum_conv(1, 1)), None);
     }
 
     #[test]

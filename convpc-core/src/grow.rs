@@ -101,7 +101,7 @@ fn disturb(
 
 #[cfg(test)]
 mod tests {
-    use ndarray::Array2;
+    use ndarray::{Array2, Axis};
 
     use crate::{Backend, Circuit, ConvPc, Family, Leaf, ProdConv, Reference, Structure};
 
@@ -164,6 +164,51 @@ mod tests {
             }
             assert_ne!(a, b);
         }
+    }
+
+    fn standard_deviation(values: &[f64]) -> f64 {
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        (values.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / n).sqrt()
+    }
+
+    /// Two edges that were one differ in the logarithm by two draws of noise.
+    #[test]
+    fn noise_has_the_standard_deviation_that_was_asked_for() {
+        let leaf = Leaf::new(1, 2, 1, Family::normal(), 50);
+        let chain = Structure::builder(leaf).sum(50).prod_conv(ProdConv::new(1, 2)).sum(1).build().unwrap();
+        let circuit = Circuit::random(chain, 4).unwrap();
+        let grown = circuit.grow(2, 0.3, 7).unwrap();
+        let ratios = |layer: usize| -> Vec<f64> {
+            let lanes = grown.parameters().0[layer].lanes(Axis(1)).into_iter();
+            lanes.flat_map(|w| (0..w.len()).step_by(2).map(move |c| (w[c] / w[c + 1]).ln())).collect()
+        };
+        for (layer, slack) in [(1, 0.01), (3, 0.1)] {
+            let given = standard_deviation(&ratios(layer)) / 2_f64.sqrt();
+            assert!((given - 0.3).abs() < slack, "layer {layer}: {given}");
+        }
+        // A mean moves in standard deviations, a standard deviation by its logarithm.
+        let leaves = |circuit: &Circuit, k| (0..100).map(|c| circuit.leaf_parameters(0, c, 0)[k]).collect::<Vec<f64>>();
+        let before = circuit.grow(2, 0.0, 7).unwrap();
+        let std = leaves(&before, 1);
+        let moved = leaves(&grown, 0).iter().zip(leaves(&before, 0)).zip(&std).map(|((a, b), s)| (a - b) / s).collect();
+        let scaled = leaves(&grown, 1).iter().zip(&std).map(|(a, b)| (a / b).ln()).collect();
+        for given in [moved, scaled].map(|values: Vec<f64>| standard_deviation(&values)) {
+            assert!((given - 0.3).abs() < 0.08, "{given}");
+        }
+    }
+
+    #[test]
+    fn layers_have_noise_of_their_own() {
+        let one = || ProdConv::new(1, 1);
+        let chain = Structure::builder(Leaf::new(1, 1, 1, Family::bernoulli(), 3));
+        let chain = chain.sum(3).prod_conv(one()).sum(3).prod_conv(one()).sum(1).build().unwrap();
+        let (structure, mut parameters) = Circuit::random(chain, 4).unwrap().into_parts();
+        parameters.0[1..].iter_mut().for_each(|w| w.fill(1.0 / 3.0));
+        let grown = Circuit::new(structure, parameters).unwrap().grow(2, 0.3, 7).unwrap();
+        let [lower, upper] = [1, 3].map(|layer| &grown.parameters().0[layer]);
+        assert_eq!(lower.shape(), upper.shape());
+        assert_ne!(lower, upper);
     }
 
     #[test]

@@ -221,6 +221,15 @@ mod tests {
     }
 
     #[test]
+    fn what_has_no_weight_says_nothing() {
+        let base = ConvPc::new(3, 3, 1, Family::bernoulli()).channels(3).depth(2);
+        let parts = [1, 2, 3].map(|seed| base.build(seed).unwrap());
+        let data = Reference.load(&parts[1]).unwrap().sample(0..20, 1).unwrap();
+        let given = ll(&Circuit::mixture(&parts, &[0.0, 2.0, 0.0]).unwrap(), &data);
+        assert!(given.iter().zip(ll(&parts[1], &data)).all(|(a, b)| (a - b).abs() < 1e-10));
+    }
+
+    #[test]
     fn classes_are_mixed_with_their_priors() {
         let base = ConvPc::new(3, 3, 1, Family::bernoulli()).channels(3).depth(2).num_classes(4);
         let parts = [base.clone().build(1).unwrap(), base.shifts([(0, 0), (1, 0)]).build(2).unwrap()];

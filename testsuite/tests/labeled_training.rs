@@ -77,6 +77,7 @@ fn rows_keep_their_labels() {
                 epochs: 40,
                 batch_size: 11,
                 valid_fraction: Some(0.3),
+                seed: 5,
                 final_em_steps: 1,
                 checkpoint_batches: (!rule.is_full_batch()).then_some(2),
                 ..Options::new(rule)

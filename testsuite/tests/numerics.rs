@@ -1,8 +1,8 @@
 //! Gradients of every family on every backend, and probabilities of exactly zero.
 
-use convpc::{Backend, Circuit, ConvPc, Family, Layer, Mpe, Parameters, Reference};
+use convpc::{Backend, Circuit, ConvPc, Family, Layer, Leaf, Mpe, Parameters, ProdConv, Reference, Structure};
 use ndarray::{ArrayViewMut1, Axis, array};
-use testsuite::{subjects, upward};
+use testsuite::{assert_close, subjects, upward};
 
 /// Moves an unconstrained parameter (a logit, the mean, the log std) of one lane.
 fn shift(family: Option<Family>, mut lane: ArrayViewMut1<f64>, k: usize, by: f64) {
@@ -112,4 +112,41 @@ fn flows_of_far_apart_channels_are_finite() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+/// Counts of what has a posterior probability of 1e-12, 1e-20 and 1e-24, through a sum and through a mixture of repetitions, down to
+/// the leaves.
+#[test]
+fn tiny_posterior_shares_are_counted_to_the_same_relative_precision() {
+    let leaf = Leaf::new(1, 2, 1, Family::bernoulli(), 3).repetitions(2);
+    let chain = Structure::builder(leaf).sum(3).prod_conv(ProdConv::new(1, 2)).sum(1).repetition_mixing();
+    let (structure, mut parameters) = Circuit::random(chain.build().unwrap(), 3).unwrap().into_parts();
+    for (layer, shares) in [(3, &[1e-12, 1e-20][..]), (4, &[1e-12])] {
+        let axis = structure.layers()[layer].normalized_axis().unwrap();
+        for mut weights in parameters.0[layer].lanes_mut(Axis(axis)) {
+            let rest = 1.0 - shares.iter().sum::<f64>();
+            weights.iter_mut().zip(shares.iter().copied().chain([rest])).for_each(|(w, share)| *w = share);
+        }
+    }
+    let circuit = Circuit::new(structure, parameters).unwrap();
+    let data = array![[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [f32::NAN, 1.0]];
+    let counted = |backend: &dyn Backend| {
+        let mut executable = backend.load(&circuit).unwrap();
+        executable.accumulate(data.view()).unwrap();
+        executable.statistics().unwrap().counts
+    };
+    let exact = counted(&Reference);
+    // The flow to the leaves of each channel and repetition, in the size that was meant.
+    let flow = |channel, repetition| exact[1].index_axis(Axis(3), repetition).index_axis(Axis(2), channel).sum();
+    for (channel, repetition, size) in [(0, 1, 1e-12), (1, 1, 1e-20), (2, 0, 1e-12), (0, 0, 1e-24)] {
+        assert!((size / 10.0..100.0 * size).contains(&flow(channel, repetition)), "{}", flow(channel, repetition));
+    }
+    for subject in subjects() {
+        for (layer, (given, exact)) in counted(&*subject.backend).iter().zip(&exact).enumerate() {
+            // What has less than 1e-28 may count as nothing.
+            let shares = given.iter().zip(exact).filter(|(_, exact)| **exact > 1e-28);
+            let (given, exact): (Vec<f64>, Vec<f64>) = shares.unzip();
+            assert_close(&format!("{}, layer {layer}", subject.backend.name()), &given, &exact, (1e-3, 0.0));
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Several devices that share the rows give what one gives.
 
-use convpc::{Backend, Circuit, Cpu, Error, Executable, Mpe, Reference, Replicas, Result, em};
+use convpc::{Backend, Circuit, Cpu, Error, Executable, Mpe, Reference, Replicas, Result, Statistics, em};
 use ndarray::{Array2, Axis, array, concatenate};
 use testsuite::{
     assert_close,
@@ -71,6 +71,17 @@ fn statistics_add_up_and_parameters_stay_equal() {
             let anew = Reference.load(&several.circuit().unwrap()).unwrap().log_likelihood(data.view()).unwrap();
             assert_close("scores", &all, &anew, (1e-5, 1e-4));
         }
+    }
+}
+
+#[test]
+fn all_devices_forget_their_counts() {
+    for (several, _) in pairs(3) {
+        let circuit = &circuits::all()[0];
+        let mut executable = several.load(circuit).unwrap();
+        executable.accumulate(data(circuit, 9).view()).unwrap();
+        executable.reset_statistics();
+        assert_eq!(executable.statistics().unwrap(), Statistics::zeros(circuit.structure()));
     }
 }
 

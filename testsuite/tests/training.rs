@@ -251,6 +251,57 @@ fn a_run_stops_when_validation_has_not_been_better_for_long_enough() {
     }
 }
 
+/// One channel is learned exactly in the first step; all later epochs leave the score as it is.
+#[test]
+fn of_epochs_that_score_the_same_the_first_is_the_best() {
+    let circuit = ConvPc::new(2, 2, 1, Family::bernoulli()).channels(1).depth(1).build(4).unwrap();
+    let data = Array2::from_shape_fn((16, 4), |(row, v)| (row >> v & 1) as f32);
+    let [rule, ..] = rules();
+    for patience in [None, Some(2)] {
+        let options = Options { epochs: 6, patience, ..Options::new(rule) };
+        for subject in subjects() {
+            let trainer = Trainer::new(options, data.view(), Some(data.view())).unwrap();
+            let run = whole(&*subject.backend, &circuit, &trainer);
+            let name = subject.backend.name();
+            assert_eq!(run.epochs.len(), patience.map_or(6, |patience| 1 + patience), "{name}");
+            assert!(
+                run.epochs.iter().all(|epoch| epoch.validation == run.epochs[0].validation),
+                "{name}: a tie is needed"
+            );
+            assert!(run.epochs.iter().all(|epoch| epoch.is_best == (epoch.epoch == 0)), "{name}");
+            assert_eq!(run.state.best.unwrap().epoch, 0, "{name}");
+        }
+    }
+}
+
+#[test]
+fn rows_that_are_not_held_out_are_trained_on_in_their_order() {
+    let circuit = circuit();
+    let data = data(&circuit, 60);
+    let [rule, ..] = rules();
+    let options = Options { epochs: 1, valid_fraction: Some(0.4), seed: 3, ..Options::new(rule) };
+    let trainer = Trainer::new(options, data.view(), None).unwrap();
+    let rows = trainer.rows();
+    assert_eq!(rows.len(), 36);
+    assert!(rows.is_sorted_by(|a, b| a < b) && rows.iter().all(|row| *row < 60), "{rows:?}");
+    // Those held out are all others: the means are those of the two parts.
+    let run = whole(&Reference, &circuit, &trainer);
+    let held_out: Vec<usize> = (0..60).filter(|row| !rows.contains(row)).collect();
+    let mean = |circuit: &Circuit, rows: &[usize]| {
+        let rows = data.select(ndarray::Axis(0), rows);
+        Reference.load(circuit).unwrap().log_likelihood(rows.view()).unwrap().mean().unwrap()
+    };
+    let learned = Circuit::new(circuit.structure().clone(), run.parameters).unwrap();
+    let expected = [mean(&circuit, rows), mean(&learned, &held_out)];
+    let [epoch] = run.epochs[..] else { panic!("one epoch") };
+    assert_close("means", &[epoch.mean_log_likelihood, epoch.validation.unwrap()], &expected, (1e-12, 0.0));
+    // Without validation, and with data of their own for it, all rows are trained on.
+    let options = Options { valid_fraction: None, ..options };
+    for valid in [None, Some(data.view())] {
+        assert!(Trainer::new(options, data.view(), valid).unwrap().rows().iter().copied().eq(0..60));
+    }
+}
+
 #[test]
 fn step_sizes_follow_the_schedule_over_all_batches() {
     let circuit = circuit();

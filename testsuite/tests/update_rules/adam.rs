@@ -2,7 +2,7 @@
 
 use convpc::{Adam, Backend, Circuit, Family, Leaf, OptimizerState, Parameters, Reference, Rule, Structure};
 use ndarray::{ArrayD, Axis, array};
-use testsuite::assert_close;
+use testsuite::{assert_close, subjects};
 
 use crate::{assert_parameters_close, tiny};
 
@@ -95,4 +95,24 @@ fn adam_does_not_mind_the_units_of_the_data() {
     let [mean, std] = after(1.0);
     assert!(mean > 3.0 && mean < 7.0, "{mean} {std}");
     assert_close("scaled", &after(1024.0), &[mean, std], (1e-12, 0.0));
+}
+
+/// The first input explains no row. A step of a hundred nats takes its weight down to the least that learning leaves; a step of
+/// none leaves a weight of 1e-25 as it is.
+#[test]
+fn weights_fall_to_1e_30_and_no_further() {
+    let structure = Structure::builder(Leaf::new(1, 1, 1, Family::bernoulli(), 2)).sum(1).build().unwrap();
+    for (weight, step, expected) in [(0.01, 100.0, 1e-30), (1e-25, 0.0, 1e-25)] {
+        let mut parameters = Parameters::zeros(&structure);
+        parameters.0[0].iter_mut().zip([0.0, 1.0]).for_each(|(p, value)| *p = value);
+        parameters.0[1].iter_mut().zip([weight, 1.0 - weight]).for_each(|(w, value)| *w = value);
+        let circuit = Circuit::new(structure.clone(), parameters).unwrap();
+        for subject in subjects() {
+            let mut executable = subject.backend.load(&circuit).unwrap();
+            executable.accumulate(array![[1.0], [1.0]].view()).unwrap();
+            executable.update(&Rule::Adam(Adam::default()), step, &mut OptimizerState::default()).unwrap();
+            let given = &executable.parameters().unwrap().0[1];
+            assert_close(subject.backend.name(), given, &[expected, 1.0], (1e-5, 0.0));
+        }
+    }
 }
