@@ -52,15 +52,17 @@ impl Walk<'_, '_> {
         let start = self.counts_of(root, weights, 0, 0);
         let x = self.node(root - 1, 0, 0);
         let mut flow = vec![0.0; x.len()];
+        let mut of_tile = vec![0_u32; weights.inputs];
         let mut count = |(row, &class): (usize, &usize)| {
             let joint = prior[class].ln() + x[class * n + row];
             if joint > f64::NEG_INFINITY {
                 flow[(row / width * weights.inputs + class) * width + row % width] = 1.0;
-                counts.sums[start + class] += 1.0;
+                of_tile[class] += 1;
             }
             joint
         };
         let joint = labels.iter().enumerate().map(&mut count).collect();
+        counts.sums[start..].iter_mut().zip(of_tile).for_each(|(count, rows)| *count += rows as f32);
         self.downward(root - 1, 0, 0, &flow, counts);
         joint
     }
@@ -156,6 +158,8 @@ impl Walk<'_, '_> {
         let taped = std::mem::take(&mut tape.layers[layer]);
         let x = &taped.as_ref()[start * n..][..repetitions * channels * n];
         let mut below = vec![vec![0.0; channels * n]; repetitions];
+        // Added up for the whole tile first: single rows would be lost beside the counts of many.
+        let mut of_tile = vec![0.0_f64; channels * repetitions];
         for (at, &flow) in flow.iter().enumerate().filter(|(_, flow)| **flow > 0.0) {
             let (panel, channel) = (at / (channels * width), at / width % channels);
             let row = panel * width + at % width;
@@ -168,10 +172,11 @@ impl Walk<'_, '_> {
                 let share = flow * ((term - max).exp() / total) as f32;
                 if share >= SMALLEST_FLOW {
                     below[r][at] += share;
-                    counts.sums[first + channel * repetitions + r] += share;
+                    of_tile[channel * repetitions + r] += f64::from(share);
                 }
             }
         }
+        counts.sums[first..].iter_mut().zip(of_tile).for_each(|(count, sum)| *count += sum as f32);
         for (r, flow) in below.iter().enumerate() {
             self.downward(layer - 1, feature, r, flow, counts);
         }
