@@ -15,7 +15,7 @@ const MOST_ADDITIONS: usize = 4096;
 /// Values that one thread sets to zero at a time.
 const PIECE: usize = 1 << 16;
 
-/// A part of the tree that one thread walks.
+/// The recorded upward pass and the counts of one share of the tree, which one thread walks.
 #[derive(Debug, Default)]
 pub(crate) struct Share {
     pub(crate) tape: Tape,
@@ -47,7 +47,7 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// Makes room for a plan's shares, to which something will be added.
+    /// Makes room for the shares of a plan, before something is added to them.
     pub(crate) fn prepare(&mut self, plan: &Plan) {
         self.some = true;
         if self.shares.is_empty() {
@@ -77,7 +77,8 @@ impl Counts {
         self.additions = 0;
     }
 
-    /// Says that a tile of rows was added; moves f32 counts to float64 where much was added to them.
+    /// To be called after each tile of rows: adds the f32 counts to the float64 ones when so much was added that they would lose
+    /// precision.
     pub(crate) fn rows_added(&mut self, rows: usize, model: &Model) {
         self.additions += model.plan.additions(rows);
         if self.additions >= MOST_ADDITIONS {
@@ -95,14 +96,14 @@ impl Counts {
         }
     }
 
-    /// Adds what the shares hold of a matrix to its counts.
+    /// Adds the counts of a matrix in all shares to `to`.
     fn add_recent(&self, model: &Model, layer: usize, matrix: usize, to: &mut [f64]) {
         for counts in self.recent(&model.plan, layer, matrix, to.len()) {
             counts.add_to(to);
         }
     }
 
-    /// The `len` counts of a matrix (for the leaf, of a column and repetition) in the shares that add to it, in order.
+    /// The counts of a matrix (for the leaf, of a column and repetition) in each share that has some, in order.
     pub(crate) fn recent(
         &self,
         plan: &Plan,
@@ -121,7 +122,7 @@ impl Counts {
         })
     }
 
-    /// The `len` counts of a matrix that left the shares for float64 already, if any did.
+    /// The counts of a matrix that were moved from the shares to float64, if any were.
     pub(crate) fn total(&self, layer: usize, matrix: usize, len: usize) -> Option<&[f64]> {
         self.total.get(layer).filter(|total| !total.is_empty()).map(|total| &total[matrix * len..][..len])
     }

@@ -13,23 +13,23 @@ use crate::{
 
 /// The weights of a sum-like layer as the SIMD loops read them: f32, linear.
 ///
-/// Beside a sum that f32 can be trusted with, a weight below the smallest normal f32 number is nothing. Where it is all that
-/// there is, [`exact`](Self::exact) has it in float64.
+/// A weight below the smallest normal f32 number does not matter in a sum that f32 can be trusted with. Where only such weights
+/// are left, the sum is computed with [`WideWeights`], and logarithms are taken of [`exact`](Self::exact) weights.
 #[derive(Debug)]
 pub(crate) struct Weights {
     matrices: WeightMatrices,
     values: Vec<f32>,
-    /// The weights that f32 holds only in part or not at all, by their place among the values, in ascending order.
+    /// Positive weights below the smallest normal f32 number: their place among the values, in ascending order, and the weight.
     small: Vec<(usize, f64)>,
     made: Made,
 }
 
-/// Other forms of the weights, made when they are needed for the first time.
+/// Other layouts of the weights, each made when it is needed for the first time.
 #[derive(Debug, Default)]
 struct Made {
-    /// What draws.
+    /// Tables for drawing inputs by their weights.
     steps: OnceLock<Steps>,
-    /// `[matrix][input][output]`, for rows that go up one by one.
+    /// `[matrix][input][output]`, for upward passes of single rows.
     columns: OnceLock<Aligned>,
     /// `[matrix][output][input / 2]`
     pairs: OnceLock<Aligned<u32>>,
@@ -71,13 +71,13 @@ impl Weights {
         })
     }
 
-    /// The weights among a range of places that f32 does not hold.
+    /// The weights at a range of places that are below the smallest normal f32 number.
     pub(crate) fn small_at(&self, places: Range<usize>) -> &[(usize, f64)] {
         let first = |place| self.small.partition_point(|(at, _)| *at < place);
         &self.small[first(places.start)..first(places.end)]
     }
 
-    /// To be called after [`values_mut`](Self::values_mut) has written: weights that a step made larger are held by f32.
+    /// Forgets the exact values of small weights that have been overwritten by larger ones, which f32 holds.
     pub(crate) fn settle(&mut self) {
         let Weights { small, values, .. } = self;
         small.retain(|(at, _)| values[*at] < f32::MIN_POSITIVE);
@@ -88,7 +88,7 @@ impl Weights {
         &self.values
     }
 
-    /// To be replaced; how they lie beside them.
+    /// The layout of the matrices, and the weights, to be overwritten. [`settle`](Self::settle) must follow.
     pub(crate) fn values_mut(&mut self) -> (WeightMatrices, &mut [f32]) {
         self.made = Made::default();
         (self.matrices, &mut self.values)
@@ -116,12 +116,12 @@ impl Weights {
         used
     }
 
-    /// What draws by the weights.
+    /// The tables for drawing inputs by their weights.
     pub(crate) fn steps(&self) -> &Steps {
         self.made.steps.get_or_init(|| Steps::new(&self.values, self.inputs))
     }
 
-    /// The weights of an output among those of all matrices, in float64.
+    /// The weights of one output, counted through all matrices, in float64.
     pub(crate) fn of_output(&self, output: usize) -> impl Iterator<Item = f64> + Clone {
         self.exact(output * self.inputs..(output + 1) * self.inputs)
     }
@@ -169,7 +169,7 @@ impl Weights {
         &columns.as_ref()[self.matrix(feature, repetition) * len..][..len]
     }
 
-    /// Each matrix laid out anew, in `len` values.
+    /// Lays out each matrix anew, in `len` values.
     fn lay<T: Copy + Default>(&self, len: usize, lay: impl Fn(&[f32], &mut [T])) -> Aligned<T> {
         let matrices = self.values.chunks_exact(self.outputs * self.inputs);
         let mut all = Aligned::zeros(matrices.len() * len);
@@ -183,7 +183,7 @@ impl Weights {
     }
 }
 
-/// The weights of one output where f32 does not hold them all: mantissas, and exponents where there is need of them.
+/// Scratch space for the weights of one output as mantissas and exponents.
 #[derive(Debug, Default)]
 pub(crate) struct WideWeights {
     mantissas: Vec<f32>,

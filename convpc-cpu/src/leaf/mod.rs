@@ -1,4 +1,4 @@
-//! Leaves as the SIMD loops read them, in f32, and what f32 cannot hold in float64 ([`exact`]).
+//! Leaf distributions, laid out for the SIMD loops in f32. Rows that f32 cannot hold are computed in float64 ([`exact`]).
 
 mod exact;
 
@@ -41,7 +41,7 @@ pub(crate) struct Leaves {
     trusted: f32,
 }
 
-/// What a leaf needs besides: the statistics of a natural form, flows transposed.
+/// Scratch buffers for the leaves of one thread.
 #[derive(Debug, Default)]
 pub(crate) struct LeafScratch {
     sufficient: Vec<f32>,
@@ -145,10 +145,10 @@ fn location_scale(coefficients: &[f64]) -> [f32; 4] {
     [rounded, rate as f32, left as f32, bias as f32]
 }
 
-/// How large the largest log-density of a row may be, by amount, for f32 to be trusted with the sums of so many leaves.
+/// The largest amount of a row's largest log-density, in nats, for which f32 is trusted with the row.
 ///
-/// Of values far from all means f32 has few digits of the squares left; beyond 1.8e19 standard deviations it has none, and makes
-/// the row impossible.
+/// Far from all means, the squares in a Normal's log-density are large, and their differences between channels have few digits in
+/// f32; beyond 1.8e19 standard deviations squares overflow. A binomial of many trials is a small difference of large terms.
 fn trusted(structure: &Structure) -> f32 {
     const OF_A_NODE: f32 = 256.0;
     const OF_A_LEAF: f32 = 16.0;
@@ -160,7 +160,7 @@ fn trusted(structure: &Structure) -> f32 {
     let leaves = structure.leaf().colors as f32 * below.map(of_product).product::<f32>();
     match structure.leaf().family {
         Family::Normal(_) => OF_A_NODE.max(OF_A_LEAF * leaves),
-        // Nothing is.
+        // No row is trusted.
         Family::Binomial(binomial) if binomial.trials > MOST_TRIALS_IN_F32 => -1.0,
         _ => f32::INFINITY,
     }
@@ -210,7 +210,7 @@ impl Leaves {
         rows.zip(tensor.par_chunks_exact(theta)).for_each_init(Squares::default, lay);
     }
 
-    /// What comes of each row of the tensor, to be laid out anew.
+    /// The coefficients of each row of the tensor, to be written anew, and their layout.
     pub(crate) fn rows_mut(&mut self, isa: Isa) -> (Layout, ChunksExactMut<'_, f32>) {
         let Leaves { family, channels, repetitions, rows, .. } = *self;
         let layout = Layout { family, channels, repetitions, rows, isa };
