@@ -47,9 +47,9 @@ struct Leaf {
     }
 };
 
-// Adds the statistics `j` and `j + 1` of a leaf, `t` of a value, over all rows; with the first the flow itself.
+// Adds the statistics `j` and `j + 1` of a leaf over all rows, `t` of a value, each in its unit; with the first the flow itself.
 template <class T>
-__device__ __forceinline__ void add_pair(const ConvpcLeafCounts &p, const Leaf &leaf, uint32_t j, T t) {
+__device__ __forceinline__ void add_pair(const ConvpcLeafCounts &p, const Leaf &leaf, uint32_t j, double unit0, double unit1, T t) {
     const float *flow = flow_of(p, leaf.repetition, leaf.feature, leaf.channel);
     const float *data = p.data + (uint64_t)leaf.column * p.stride;
     const uint32_t lane = threadIdx.x % 32;
@@ -76,8 +76,8 @@ __device__ __forceinline__ void add_pair(const ConvpcLeafCounts &p, const Leaf &
     if (lane > 0) return;
     double *counts = p.counts + leaf.number(p) * (p.statistics + 1);
     if (j == 0) counts[0] += sums[0];
-    counts[1 + j] += sums[1];
-    if (j + 1 < p.statistics) counts[2 + j] += sums[2];
+    counts[1 + j] += sums[1] * unit0;
+    if (j + 1 < p.statistics) counts[2 + j] += sums[2] * unit1;
 }
 
 }  // namespace
@@ -85,12 +85,10 @@ __device__ __forceinline__ void add_pair(const ConvpcLeafCounts &p, const Leaf &
 extern "C" __global__ void __launch_bounds__(CONVPC_THREADS, 12) count_location_scale(const ConvpcLeafCounts p) {
     const Leaf leaf(p);
     if (leaf.feature == CONVPC_NO_FEATURE) return;
-    // x - mean in two steps: the mean rounded to f32 may be far off where std is small against it.
-    const uint64_t number = leaf.parameters(p);
-    const double mean = p.theta[2 * number];
-    const float high = (float)mean, low = (float)(mean - high), inverse = p.leaves[4 * number + 1];
-    add_pair(p, leaf, 0, [=](float x) {
-        const float z = (x - high - low) * inverse;
+    const float4 q = reinterpret_cast<const float4 *>(p.leaves)[leaf.parameters(p)];
+    // As the way up has it, z is divided by √2; the sums are not.
+    add_pair(p, leaf, 0, 1.4142135623730951, 2.0, [=](float x) {
+        const float z = (x - q.x - q.w) * q.y;
         return make_float2(z, z * z);
     });
 }
@@ -101,7 +99,7 @@ extern "C" __global__ void __launch_bounds__(CONVPC_THREADS, 12) count_natural(c
     // T is followed by h, so that there is always a second number.
 #pragma unroll 1
     for (uint32_t j = 0; j < p.statistics; j += 2)
-        add_pair(p, leaf, j, [&](float x) {
+        add_pair(p, leaf, j, 1.0, 1.0, [&](float x) {
             const float *t = p.sufficient + (uint64_t)(uint32_t)x * (p.statistics + 1) + j;
             return make_float2(t[0], t[1]);
         });

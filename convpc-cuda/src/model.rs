@@ -1,5 +1,7 @@
 //! A circuit's parameters in device memory, as the kernels read them.
 
+use std::f64::consts::FRAC_1_SQRT_2;
+
 use convpc_core::{Form, Layer, Parameters, Precision, Structure, WeightMatrices};
 
 use crate::{
@@ -245,6 +247,11 @@ fn leaf_values(structure: &Structure, theta: &[f64], stride: usize) -> Vec<f32> 
     for (p, to) in theta.chunks_exact(family.parameters()).zip(values.chunks_exact_mut(stride)) {
         coefficients.clear();
         family.coefficients(p, &mut coefficients);
+        if family.form() == Form::LocationScale {
+            // The kernels square z / √2, and take the mean as a sum of two numbers.
+            coefficients[1] *= FRAC_1_SQRT_2;
+            coefficients.push(p[0] - f64::from(p[0] as f32));
+        }
         to.iter_mut().zip(&coefficients).for_each(|(to, from)| *to = *from as f32);
     }
     values

@@ -667,9 +667,9 @@ pub struct ConvpcLeafCounts {
     pub data: u64,
     /// [repetition][column]: the feature whose flow its leaves get, or CONVPC_NO_FEATURE.
     pub parents: u64,
-    /** [leaf row][repetition][channel][2], mean and std, and [leaf row][repetition][channel][4], the second 1/std; read by
-    count_location_scale.*/
+    /// [leaf row][repetition][channel][2], mean and std; read by count_location_scale.
     pub theta: u64,
+    /// [leaf row][repetition][channel][4], as in ConvpcSource; read by count_location_scale.
     pub leaves: u64,
     /// As in ConvpcSource.
     pub leaf_rows: u64,

@@ -56,7 +56,7 @@
 
 /** The inputs are activations of a layer below. */
 #define CONVPC_SOURCE_NODES 0
-/** The inputs are Normal leaves: parameters mean, 1/std, log-density at the mean, 0. */
+/** The inputs are Normal leaves: parameters mean, √½/std, log-density at the mean, mean minus mean rounded to float. */
 #define CONVPC_SOURCE_LOCATION_SCALE 1
 /** The inputs are tables: the log-density of each value, then that of the mode. */
 #define CONVPC_SOURCE_TABLE 2
@@ -444,9 +444,9 @@ typedef struct ConvpcLeafCounts {
     CONVPC_POINTER(const float) data;
     /** [repetition][column]: the feature whose flow its leaves get, or CONVPC_NO_FEATURE. */
     CONVPC_POINTER(const uint32_t) parents;
-    /** [leaf row][repetition][channel][2], mean and std, and [leaf row][repetition][channel][4], the second 1/std; read by
-     *  count_location_scale. */
+    /** [leaf row][repetition][channel][2], mean and std; read by count_location_scale. */
     CONVPC_POINTER(const double) theta;
+    /** [leaf row][repetition][channel][4], as in ConvpcSource; read by count_location_scale. */
     CONVPC_POINTER(const float) leaves;
     /** As in ConvpcSource. */
     CONVPC_POINTER(const uint32_t) leaf_rows;
