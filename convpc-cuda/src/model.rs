@@ -248,8 +248,9 @@ fn leaf_values(structure: &Structure, theta: &[f64], stride: usize) -> Vec<f32> 
         coefficients.clear();
         family.coefficients(p, &mut coefficients);
         if family.form() == Form::LocationScale {
-            // The kernels square z / √2, and take the mean as a sum of two numbers.
+            // The kernels subtract the square of z / √2 and what is left at the mean, which is a sum of two numbers.
             coefficients[1] *= FRAC_1_SQRT_2;
+            coefficients[2] = -coefficients[2];
             coefficients.push(p[0] - f64::from(p[0] as f32));
         }
         to.iter_mut().zip(&coefficients).for_each(|(to, from)| *to = *from as f32);

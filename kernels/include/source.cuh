@@ -48,8 +48,8 @@ struct Leaves : Inputs {
     __device__ __forceinline__ float offset() const { return 0.0f; }
 };
 
-// bias - z^2 with z = (x - mean) / (std √2); the natural form would cancel where std is small against the mean. For the same
-// reason the mean is a sum of two numbers: rounded to one it may be many standard deviations off.
+// Minus the log-density is z^2 - bias with z = (x - mean) / (std √2); the natural form would cancel where std is small against
+// the mean. For the same reason the mean is a sum of two numbers: rounded to one it may be many standard deviations off.
 struct LocationScale : Leaves {
     template <int N>
     __device__ __forceinline__ void add(uint32_t c, uint32_t stride, float (&x)[N]) const {
@@ -64,7 +64,7 @@ struct LocationScale : Leaves {
                 if (c + k * stride >= s.channels) break;
                 const float4 q = p[k * stride];
                 const float z = (v - q.x - q.w) * q.y;
-                x[k] += missing ? q.z : fmaf(-z, z, q.z);
+                x[k] -= missing ? q.z : fmaf(z, z, q.z);
             }
         }
     }
