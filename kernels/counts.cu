@@ -5,7 +5,9 @@
 // node. For each item:
 //   1. stage: quotients and exponentials of the tile into shared memory;
 //   2. product: tensor cores add to registers; what they truncate is bounded by adding each item to a second set.
-// Parts are added in a fixed order, into float64, by add_parts.
+// Parts are added in a fixed order, into float64, by add_parts. However many rows and nodes share the weights, f32 adds no more
+// than the 64 rows of an item and then the 64 items of a part (MOST_ITEMS of convpc-cuda's plan/down.rs): 128 · 2^-24 = 8e-6 of
+// a count at the very worst, some 1e-6 else.
 #include "down.cuh"
 #include "product.cuh"
 
@@ -172,17 +174,26 @@ struct Block {
                 for (uint32_t d = d0 + threadIdx.x / 32; d < last; d += WARPS) {
                     const bool mine = at + lane < NB && Sums(way, node.feature, node.repetition, row0 + at + lane).is_untrusted(d);
                     uint32_t marks = __ballot_sync(0xffffffffu, mine);
+                    if (marks == 0) continue;
+                    // Of at most 32 rows, so that no long sum is left to f32.
+                    float sum[TILE / 32] = {};
 #pragma unroll 1
                     for (; marks; marks &= marks - 1) {
                         const uint32_t row = row0 + at + __ffs(marks) - 1;
                         const Sums sums(way, node.feature, node.repetition, row);
                         const float m = way.sums.maxima[offset_index(way.sums, way.source.rows, node.repetition, node.feature, row)];
                         with_inputs(way.source, node.first, node.count, node.repetition, row, [&](const auto &x) {
-#pragma unroll 1
-                            for (uint32_t c = c0 + lane; c < min(c0 + TILE, way.source.channels); c += 32)
-                                partial(matrix, part, d)[c] += sums.share(d, weights(matrix, d)[c], input(x, c) - m);
+                            float v[TILE / 32] = {};
+                            x.add(c0 + lane, 32, v);
+#pragma unroll
+                            for (uint32_t k = 0; k < TILE / 32; ++k)
+                                if (c0 + lane + 32 * k < way.source.channels)
+                                    sum[k] += sums.share(d, weights(matrix, d)[c0 + lane + 32 * k], v[k] - m);
                         });
                     }
+#pragma unroll
+                    for (uint32_t k = 0; k < TILE / 32; ++k)
+                        if (c0 + lane + 32 * k < way.source.channels) partial(matrix, part, d)[c0 + lane + 32 * k] += sum[k];
                 }
             }
         });
@@ -207,7 +218,7 @@ struct Block {
                     const uint32_t lane = threadIdx.x % 32;
                     const uint32_t d = d0 + warp_output() + i * 16 + lane / 4 + r / 2 * 8;
                     const uint32_t c = c0 + warp_input() + j * 8 + lane % 4 * 2 + r % 2;
-                    if (d < outputs && c < inputs) partial(matrix, part, d)[c] = weights(matrix, d)[c] * total[i][j][r];
+                    if (d < outputs && c < inputs) partial(matrix, part, d)[c] = fmaxf(weights(matrix, d)[c], 0.0f) * total[i][j][r];
                 }
         if (some) add_untrusted(matrix, part);
     }

@@ -61,8 +61,15 @@
 #define CONVPC_SOURCE_LOCATION_SCALE 1
 /** The inputs are tables: the log-density of each value, then that of the mode. */
 #define CONVPC_SOURCE_TABLE 2
-/** The inputs are exponential families: eta, then -A, then the log-density of the mode. */
+/** The inputs are binomials: the mode m, the logit of a success, log p(m) minus the second number of h(m), the first of h(m). */
 #define CONVPC_SOURCE_NATURAL 3
+
+/** Trials up to which binomial leaves are as exact as all else. */
+#define CONVPC_MOST_TRIALS 262144
+
+/** A weight below the smallest normal float is stored as its logarithm, in so many steps a nat; see numbers.cuh. All of the
+ *  doubles' fit into 23 bits: -log(5e-324) = 744.4. */
+#define CONVPC_TINY_STEPS 11264
 
 /** The place of a choice that there is not: the root's own, channel 0 of repetition 0. */
 #define CONVPC_NO_PLACE 0xffffffff
@@ -98,8 +105,8 @@ typedef struct ConvpcSource {
     CONVPC_POINTER(const float) leaves;
     /** [column]: the row of `leaves` with its distributions, where columns share them; null: each has its own. */
     CONVPC_POINTER(const uint32_t) leaf_rows;
-    /** Natural form: [value][statistics + 1], T(x) and then h(x). */
-    CONVPC_POINTER(const float) sufficient;
+    /** Natural form: [value][2], h(x) as a sum of two numbers. */
+    CONVPC_POINTER(const float) base;
     /** Features or columns; steps and nodes name ranges of it. */
     CONVPC_POINTER(const uint32_t) list;
     /** CONVPC_SOURCE_... */
@@ -114,8 +121,6 @@ typedef struct ConvpcSource {
     uint32_t rows;
     /** Parameters of one leaf. */
     uint32_t leaf_stride;
-    /** Natural form: sufficient statistics. */
-    uint32_t statistics;
     /** Whether a missing value adds the log-density of its mode (max-product) instead of 0. */
     uint32_t max_product;
 } ConvpcSource;
