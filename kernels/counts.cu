@@ -66,15 +66,18 @@ struct Block {
         return __syncthreads_or(some);
     }
 
-    // Output or input and rows (a pair for bf16) of a fragment's registers: `at` is that of the lane's first row.
-    __device__ __forceinline__ static void load(const uint32_t *from, uint32_t at, uint32_t k, uint32_t (&to)[2]) {
-        const uint32_t t = threadIdx.x % 4;
+    // Where a lane finds its rows of output or input `first + g`, g = lane / 4.
+    __device__ __forceinline__ static const uint32_t *rows_of(const uint32_t *from, uint32_t first) {
+        return from + (first + threadIdx.x % 32 / 4) * LD + threadIdx.x % 4 * (PAIRS ? 1 : 2);
+    }
+
+    // Rows (a pair for bf16) of a fragment's registers.
+    __device__ __forceinline__ static void load(const uint32_t *from, uint32_t (&to)[2]) {
         if (PAIRS) {
-            const uint32_t *pairs = from + at * LD + k * 8 + t;
-            to[0] = pairs[0], to[1] = pairs[4];
+            to[0] = from[0], to[1] = from[4];
         } else {
             // The order of the rows in a product does not matter: two neighbours take the places of t and t + 4.
-            const uint2 two = *reinterpret_cast<const uint2 *>(from + at * LD + k * 8 + 2 * t);
+            const uint2 two = *reinterpret_cast<const uint2 *>(from);
             to[0] = two.x, to[1] = two.y;
         }
     }
@@ -100,22 +103,22 @@ struct Block {
 
     // total += q eᵀ
     __device__ __forceinline__ void multiply(float (&total)[MT][NT][4]) const {
-        const uint32_t g = threadIdx.x % 32 / 4;
+        const uint32_t *outputs = rows_of(q, warp_output()), *inputs = rows_of(e, warp_input());
         float d[MT][NT][4] = {};
 #pragma unroll 1
-        for (uint32_t k = 0; k < NB / STEP; ++k) {
+        for (uint32_t k = 0; k < NB / STEP; ++k, outputs += 8, inputs += 8) {
             Fragment<4> a[MT];
 #pragma unroll
             for (uint32_t i = 0; i < MT; ++i) {
                 uint32_t upper[2], lower[2];
-                load(q, warp_output() + i * 16 + g, k, upper);
-                load(q, warp_output() + i * 16 + g + 8, k, lower);
+                load(outputs + i * 16 * LD, upper);
+                load(outputs + (i * 16 + 8) * LD, lower);
                 a[i].set(0, upper[0]), a[i].set(1, lower[0]), a[i].set(2, upper[1]), a[i].set(3, lower[1]);
             }
 #pragma unroll
             for (uint32_t j = 0; j < NT; ++j) {
                 uint32_t words[2];
-                load(e, warp_input() + j * 8 + g, k, words);
+                load(inputs + j * 8 * LD, words);
                 Fragment<2> b;
                 b.set(0, words[0]), b.set(1, words[1]);
 #pragma unroll
