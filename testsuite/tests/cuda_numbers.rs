@@ -39,9 +39,8 @@ fn row_of(
     let chain = if sums > 0 { chain.sum(sums) } else { chain };
     let structure = chain.prod_conv(ProdConv::new(1, variables)).sum(1).build().unwrap();
     let (structure, mut parameters) = Circuit::random(structure, 5).unwrap().into_parts();
-    for ((at, mut to), from) in parameters.0[0].lanes_mut(Axis(3)).into_iter().enumerate().zip(std::iter::repeat(&leaf))
-    {
-        to.iter_mut().zip(from(at / channels, at % channels)).for_each(|(to, from)| *to = from);
+    for (at, mut to) in parameters.0[0].lanes_mut(Axis(3)).into_iter().enumerate() {
+        to.iter_mut().zip(leaf(at / channels, at % channels)).for_each(|(to, from)| *to = from);
     }
     Circuit::new(structure, parameters).unwrap()
 }
@@ -179,7 +178,7 @@ fn values_too_far_are_refused() {
     for semiring in [Semiring::SumProduct, Semiring::MaxProduct] {
         row(refused(executable.evaluate(data.view(), semiring)));
     }
-    // The largest value too, and one that only one channel of many is near.
+    // The largest value too.
     row(refused(executable.log_likelihood(data.mapv(|x| if x > 0.0 { f32::MAX } else { x }).view())));
     // After a refusal all goes on as if nothing had been there.
     let (near, labels) = (data.slice_axis(Axis(0), (0..40).into()).to_owned(), &labels[..40]);
@@ -384,7 +383,7 @@ fn steps_keep_what_is_hardly_possible() {
     let decay = Rule::Adam(Adam { weight_decay: 1.0, epsilon: 1e-3, ..Adam::default() });
     for least in [1e-20, 1e-40, 1e-300] {
         for circuit in hardly_possible_circuits(least) {
-            let rules = [rules(1e-3), vec![decay.clone()]].concat();
+            let rules = [rules(1e-3), vec![decay]].concat();
             steps_agree(&circuit, &array![[0.0, 0.0, 0.0], [0.0, f32::NAN, 0.0]], &rules, (1e-5, 1e-12));
             steps_agree(&circuit, &ones_and_zeros(), &rules, (1e-5, 1e-7));
             let mut executable = load(&circuit);
@@ -397,7 +396,7 @@ fn steps_keep_what_is_hardly_possible() {
     }
 }
 
-/// A pseudocount that makes a weight of zero one below the smallest f32 number, and distributions that no row reaches.
+/// Weights that a step raises to the smallest one, and one of zero that a pseudocount makes smaller than any f32 number.
 #[test]
 fn parameters_come_back_as_they_were() {
     let _device = device();
@@ -408,7 +407,6 @@ fn parameters_come_back_as_they_were() {
     };
     let circuit = hardly_possible(3, 2, 1e-300);
     let [given, exact] = both(&circuit).map(|mut executable| {
-        // All is missing: no flow reaches a leaf, all reaches the sums; half of them have no weight above.
         executable.accumulate(array![[0.0, f32::NAN, 0.0]].view()).unwrap();
         executable.em_step(&exact_step(1e-3)).unwrap();
         executable.parameters().unwrap()
