@@ -54,9 +54,16 @@ struct Sampled {
         double most = smallest();
 #pragma unroll 1
         for (uint32_t k = 0; k < n; ++k)
-            if (w[k] > 0.0f) most = fmax(most, edge(k));
+            if (w[k] != 0.0f) most = fmax(most, edge(k));
         const double u = uniforms(random, row, node.number, CONVPC_USE_EDGE).first;
-        return pick(n, u, [&](uint32_t k) { return w[k] > 0.0f ? __dmul_rn((double)w[k], exp(edge(k) - most)) : 0.0; });
+        return pick(n, u, [&](uint32_t k) {
+            double weight = w[k], base = most;
+            if (!(w[k] > 0.0f)) {
+                if (!is_tiny(w[k])) return 0.0;
+                weight = 1.0, base -= tiny_log(w[k]);
+            }
+            return __dmul_rn(weight, exp(edge(k) - base));
+        });
     }
 };
 
@@ -64,7 +71,7 @@ struct Sampled {
 struct Largest {
     template <class E>
     __device__ __forceinline__ uint32_t operator()(const ConvpcBranch &, uint32_t, const float *w, uint32_t n, E edge) const {
-        return arg_max(n, [&](uint32_t k) { return __dadd_rn(log((double)w[k]), edge(k)); });
+        return arg_max(n, [&](uint32_t k) { return __dadd_rn(exact_log_weight(w[k]), edge(k)); });
     }
 };
 
@@ -119,7 +126,7 @@ __device__ __forceinline__ void choose_by_inputs(const ConvpcChoose &p, C edge) 
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) choose_posterior(const ConvpcChoose p) {
+extern "C" __global__ void __launch_bounds__(CONVPC_THREADS, 12) choose_posterior(const ConvpcChoose p) {
     choose_by_inputs(p, Sampled{p.random});
 }
 
@@ -127,7 +134,7 @@ extern "C" __global__ void __launch_bounds__(CONVPC_THREADS, 12) choose_largest(
     choose_by_inputs(p, Largest{});
 }
 
-// With nothing observed every input is 0.
+// With nothing observed every input is 0, and tiny weights, which are negative here, are never taken.
 extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) choose_prior(const ConvpcChoose p) {
     choose(p, [&](const ConvpcBranch &node, const Output &, uint32_t row, const float *w) {
         const double u = uniforms(p.random, row, node.number, CONVPC_USE_EDGE).first;

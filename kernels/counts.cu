@@ -5,7 +5,9 @@
 // node. For each item:
 //   1. stage: quotients and exponentials of the tile into shared memory;
 //   2. product: tensor cores add to registers; what they truncate is bounded by adding each item to a second set.
-// Parts are added in a fixed order, into float64, by add_parts.
+// Parts are added in a fixed order, into float64, by add_parts. However many rows and nodes share the weights, f32 adds no more
+// than the 64 rows of an item and then the 64 items of a part (MOST_ITEMS of convpc-cuda's plan/down.rs): 128 · 2^-24 = 8e-6 of
+// a count at the very worst, some 1e-6 else.
 #include "down.cuh"
 #include "product.cuh"
 
@@ -64,15 +66,18 @@ struct Block {
         return __syncthreads_or(some);
     }
 
-    // Output or input and rows (a pair for bf16) of a fragment's registers: `at` is that of the lane's first row.
-    __device__ __forceinline__ static void load(const uint32_t *from, uint32_t at, uint32_t k, uint32_t (&to)[2]) {
-        const uint32_t t = threadIdx.x % 4;
+    // Where a lane finds its rows of output or input `first + g`, g = lane / 4.
+    __device__ __forceinline__ static const uint32_t *rows_of(const uint32_t *from, uint32_t first) {
+        return from + (first + threadIdx.x % 32 / 4) * LD + threadIdx.x % 4 * (PAIRS ? 1 : 2);
+    }
+
+    // Rows (a pair for bf16) of a fragment's registers.
+    __device__ __forceinline__ static void load(const uint32_t *from, uint32_t (&to)[2]) {
         if (PAIRS) {
-            const uint32_t *pairs = from + at * LD + k * 8 + t;
-            to[0] = pairs[0], to[1] = pairs[4];
+            to[0] = from[0], to[1] = from[4];
         } else {
             // The order of the rows in a product does not matter: two neighbours take the places of t and t + 4.
-            const uint2 two = *reinterpret_cast<const uint2 *>(from + at * LD + k * 8 + 2 * t);
+            const uint2 two = *reinterpret_cast<const uint2 *>(from);
             to[0] = two.x, to[1] = two.y;
         }
     }
@@ -98,22 +103,22 @@ struct Block {
 
     // total += q eᵀ
     __device__ __forceinline__ void multiply(float (&total)[MT][NT][4]) const {
-        const uint32_t g = threadIdx.x % 32 / 4;
+        const uint32_t *outputs = rows_of(q, warp_output()), *inputs = rows_of(e, warp_input());
         float d[MT][NT][4] = {};
 #pragma unroll 1
-        for (uint32_t k = 0; k < NB / STEP; ++k) {
+        for (uint32_t k = 0; k < NB / STEP; ++k, outputs += 8, inputs += 8) {
             Fragment<4> a[MT];
 #pragma unroll
             for (uint32_t i = 0; i < MT; ++i) {
                 uint32_t upper[2], lower[2];
-                load(q, warp_output() + i * 16 + g, k, upper);
-                load(q, warp_output() + i * 16 + g + 8, k, lower);
+                load(outputs + i * 16 * LD, upper);
+                load(outputs + (i * 16 + 8) * LD, lower);
                 a[i].set(0, upper[0]), a[i].set(1, lower[0]), a[i].set(2, upper[1]), a[i].set(3, lower[1]);
             }
 #pragma unroll
             for (uint32_t j = 0; j < NT; ++j) {
                 uint32_t words[2];
-                load(e, warp_input() + j * 8 + g, k, words);
+                load(inputs + j * 8 * LD, words);
                 Fragment<2> b;
                 b.set(0, words[0]), b.set(1, words[1]);
 #pragma unroll
@@ -172,17 +177,26 @@ struct Block {
                 for (uint32_t d = d0 + threadIdx.x / 32; d < last; d += WARPS) {
                     const bool mine = at + lane < NB && Sums(way, node.feature, node.repetition, row0 + at + lane).is_untrusted(d);
                     uint32_t marks = __ballot_sync(0xffffffffu, mine);
+                    if (marks == 0) continue;
+                    // Of at most 32 rows, so that no long sum is left to f32.
+                    float sum[TILE / 32] = {};
 #pragma unroll 1
                     for (; marks; marks &= marks - 1) {
                         const uint32_t row = row0 + at + __ffs(marks) - 1;
                         const Sums sums(way, node.feature, node.repetition, row);
                         const float m = way.sums.maxima[offset_index(way.sums, way.source.rows, node.repetition, node.feature, row)];
                         with_inputs(way.source, node.first, node.count, node.repetition, row, [&](const auto &x) {
-#pragma unroll 1
-                            for (uint32_t c = c0 + lane; c < min(c0 + TILE, way.source.channels); c += 32)
-                                partial(matrix, part, d)[c] += sums.share(d, weights(matrix, d)[c], input(x, c) - m);
+                            float v[TILE / 32] = {};
+                            x.add(c0 + lane, 32, v);
+#pragma unroll
+                            for (uint32_t k = 0; k < TILE / 32; ++k)
+                                if (c0 + lane + 32 * k < way.source.channels)
+                                    sum[k] += sums.share(d, weights(matrix, d)[c0 + lane + 32 * k], v[k] - m);
                         });
                     }
+#pragma unroll
+                    for (uint32_t k = 0; k < TILE / 32; ++k)
+                        if (c0 + lane + 32 * k < way.source.channels) partial(matrix, part, d)[c0 + lane + 32 * k] += sum[k];
                 }
             }
         });
@@ -207,7 +221,7 @@ struct Block {
                     const uint32_t lane = threadIdx.x % 32;
                     const uint32_t d = d0 + warp_output() + i * 16 + lane / 4 + r / 2 * 8;
                     const uint32_t c = c0 + warp_input() + j * 8 + lane % 4 * 2 + r % 2;
-                    if (d < outputs && c < inputs) partial(matrix, part, d)[c] = weights(matrix, d)[c] * total[i][j][r];
+                    if (d < outputs && c < inputs) partial(matrix, part, d)[c] = fmaxf(weights(matrix, d)[c], 0.0f) * total[i][j][r];
                 }
         if (some) add_untrusted(matrix, part);
     }

@@ -163,7 +163,7 @@ extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) label_flow(const Co
     uint32_t label = p.classes;
     if (row < p.given) {
         label = p.labels[row];
-        joint = logarithm(p.prior[label]) + p.values[(uint64_t)label * p.stride + row];
+        joint = log_weight(p.prior[label]) + p.values[(uint64_t)label * p.stride + row];
         used = joint + p.offsets[row] > negative_infinity() ? 1.0f : 0.0f;
     }
     p.joint[row] = joint;

@@ -28,7 +28,7 @@ __device__ __forceinline__ void mix_rows(const ConvpcRows &p) {
         Terms terms;
 #pragma unroll 1
         for (uint32_t r = 0; r < repetitions; ++r)
-            of_repetition(p, node, r, row, [&](const auto &x) { terms.add(logarithm(w[r]) + input(x, c) + (x.offset() - base)); });
+            of_repetition(p, node, r, row, [&](const auto &x) { terms.add(log_weight(w[r]) + input(x, c) + (x.offset() - base)); });
         p.output.values[value_index(p.output, p.source.rows, 0, node.feature, c, row)] = MAX ? terms.largest : terms.log_sum();
     }
     p.output.offsets[offset_index(p.output, p.source.rows, 0, node.feature, row)] = base;

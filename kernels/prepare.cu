@@ -22,10 +22,10 @@ extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) transpose(const Con
 
 namespace {
 
-// Weight (output, input) of a matrix; 0 beyond it, so that every tile is whole.
+// Weight (output, input) of a matrix, 0 where it is tiny (numbers.cuh); 0 beyond it, so that every tile is whole.
 __device__ __forceinline__ float weight(const ConvpcPack &p, uint32_t matrix, uint32_t output, uint32_t input) {
     const uint64_t at = (uint64_t)matrix * p.outputs * p.inputs + output * p.output_stride + input * p.input_stride;
-    return output < p.outputs && input < p.inputs ? p.linear[at] : 0.0f;
+    return output < p.outputs && input < p.inputs ? fmaxf(p.linear[at], 0.0f) : 0.0f;
 }
 
 // A thread writes the four registers of one lane of one fragment (and of its low part), which a warp of lse_fused then reads

@@ -59,7 +59,7 @@ __device__ __forceinline__ void outputs(const ConvpcRows &p, const Place &place,
             for (uint32_t j = 0; j < CONVPC_ROWS_OUTPUTS; ++j) {
                 if (d0 + j >= n) break;
                 const float weight = w[(d0 + j) * inputs + c];
-                y[j] = MAX ? fmaxf(y[j], logarithm(weight) + v) : fmaf(weight, v, y[j]);
+                y[j] = MAX ? fmaxf(y[j], log_weight(weight) + v) : fmaf(weight, v, y[j]);
             }
         });
 #pragma unroll
@@ -72,7 +72,8 @@ __device__ __forceinline__ void outputs(const ConvpcRows &p, const Place &place,
         if (!untrusted) continue;
 #pragma unroll 1
         for (uint32_t d = d0; d < min(d0 + CONVPC_ROWS_OUTPUTS, n); ++d)
-            if (to[(uint64_t)d * p.source.rows] < -69.0f)  // log(SMALLEST_SUM) = -69.08
+            // log(SMALLEST_SUM) = -69.08; the logarithm of tiny weights alone, which are negative in a product, is none.
+            if (!(to[(uint64_t)d * p.source.rows] >= -69.0f))
                 to[(uint64_t)d * p.source.rows] = log_sum(x, w + (uint64_t)d * inputs, inputs) - m;
     }
 }

@@ -3,6 +3,7 @@
 //
 // A sum's weights are a row of its matrices; a warp takes a row. Leaves of few parameters are a thread's, tables a warp's.
 // What saw no flow stays as it is.
+#include "numbers.cuh"
 #include "params.h"
 #include "update.cuh"
 #include "warp.cuh"
@@ -27,10 +28,13 @@ __device__ __forceinline__ Mixture mixture(const ConvpcBlend &b, uint64_t at, do
     return {b.step * b.counts / total, (1.0 - b.step) / whole, b.step * pseudocount / total, 1.0};
 }
 
-// A variance of exactly zero has no density, whatever minimum was asked for: the smallest normal number.
-constexpr double TINY = 2.2250738585072014e-308;
+// Those of core: the limits of a Normal's deviation and mean, the share of a mean square below which a variance is rounding.
+constexpr double SMALLEST_STD = 1e-30, LARGEST = 3.4028234663852886e38, VARIANCE_ROUNDING = 1.0 / (1ull << 46);
 // Those of core: what a step leaves of a weight that was not zero, and the largest logit of a success.
 constexpr double SMALLEST_WEIGHT = 1e-30, LARGEST_LOGIT = 30.0;
+
+__device__ __forceinline__ double number(float w) { return exact_weight(w); }
+__device__ __forceinline__ double number(double q) { return q; }
 
 __device__ __forceinline__ double not_a_number() { return __longlong_as_double(0x7ff8000000000000ll); }
 
@@ -43,7 +47,7 @@ __device__ __forceinline__ bool ascend(const ConvpcAscent &a, uint64_t at, uint3
     if (a.squares) {
         double squares = 0.0;
         for (uint32_t i = lane; i < n; i += 32) {
-            const double g = counts[i] - p[i] * share;
+            const double g = counts[i] - number(p[i]) * share;
             squares += g * g;
         }
         squares = warp_sum(squares);
@@ -53,21 +57,21 @@ __device__ __forceinline__ bool ascend(const ConvpcAscent &a, uint64_t at, uint3
     const double scale = slope(a);
     double largest = __longlong_as_double(0xfff0000000000000ll);
     for (uint32_t i = lane; i < n; i += 32) {
-        double by = ascent(a, at * n + i, (counts[i] - p[i] * share) * scale);
-        if (!(p[i] > (T)0)) continue;
+        double by = ascent(a, at * n + i, (counts[i] - number(p[i]) * share) * scale);
+        if (p[i] == (T)0) continue;
         // exp(keep log p + by) = p exp((keep - 1) log p + by)
-        if (a.keep != 1.0) by += (a.keep - 1.0) * log(p[i] / whole);
+        if (a.keep != 1.0) by += (a.keep - 1.0) * log(number(p[i]) / whole);
         counts[i] = by;
         largest = fmax(largest, by);
     }
     largest = warp_max(largest);
     double sum = 0.0;
     for (uint32_t i = lane; i < n; i += 32)
-        if (p[i] > (T)0) sum += p[i] / whole * exp(counts[i] - largest);
+        if (p[i] != (T)0) sum += number(p[i]) / whole * exp(counts[i] - largest);
     sum = warp_sum(sum);
     if (!(sum > 0.0)) return false;
     for (uint32_t i = lane; i < n; i += 32)
-        if (p[i] > (T)0) write(i, fmax(p[i] / whole * exp(counts[i] - largest) / sum, SMALLEST_WEIGHT));
+        if (p[i] != (T)0) write(i, fmax(number(p[i]) / whole * exp(counts[i] - largest) / sum, SMALLEST_WEIGHT));
     return true;
 }
 
@@ -77,13 +81,23 @@ __device__ __forceinline__ void stray(const ConvpcAscent &a, double *first_count
     *a.astray = 1;
 }
 
+__device__ __forceinline__ double legal_mean(double mean) { return fmin(fmax(mean, -LARGEST), LARGEST); }
+
+__device__ __forceinline__ double legal_std(double std, double minimum) {
+    return fmin(fmax(fmax(std, minimum), SMALLEST_STD), LARGEST);
+}
+
+__device__ __forceinline__ double variance(double square, double shift) {
+    return fmax(square - shift * shift, square * VARIANCE_ROUNDING);
+}
+
 // A Normal's parameters, and its coefficients.
 __device__ __forceinline__ void write_location_scale(const ConvpcLeafUpdate &p, uint64_t leaf, double mean, double std) {
     p.theta[2 * leaf] = mean;
     p.theta[2 * leaf + 1] = std;
-    const double half_log_tau = 0.91893853320467274178;
+    const double half_log_tau = 0.91893853320467274178, root_half = 0.70710678118654752440;
     reinterpret_cast<float4 *>(p.leaves)[leaf] =
-        make_float4((float)mean, (float)(1.0 / std), (float)(-(log(std) + half_log_tau)), 0.0f);
+        make_float4((float)mean, (float)(root_half / std), (float)(log(std) + half_log_tau), (float)(mean - (float)mean));
 }
 
 // A binomial's probability of a success, and its coefficients.
@@ -91,11 +105,14 @@ __device__ __forceinline__ void write_binomial(const ConvpcLeafUpdate &p, uint64
     const double n = p.trials, eta0 = log(q), eta1 = log1p(-q);
     const double mode = fmin(fmax(ceil((n + 1.0) * q) - 1.0, 0.0), n);
     // 0 · (-inf) = 0
-    double density = p.log_base[(uint32_t)mode];
+    const double base = p.log_base[(uint32_t)mode];
+    const float high = (float)base;
+    double density = base;
     if (mode > 0.0) density += eta0 * mode;
     if (mode < n) density += eta1 * (n - mode);
     p.theta[leaf] = q;
-    reinterpret_cast<float4 *>(p.leaves)[leaf] = make_float4((float)eta0, (float)eta1, 0.0f, (float)density);
+    reinterpret_cast<float4 *>(p.leaves)[leaf] =
+        make_float4((float)mode, (float)(eta0 - eta1), (float)(density - (base - high)), high);
 }
 
 }  // namespace
@@ -111,11 +128,11 @@ extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) top_down(const Conv
         if (p.mixes) {
             const uint32_t r = i / p.outputs, c = i % p.outputs;
             p.below[(uint64_t)(r * p.features + feature) * p.outputs + c] =
-                there ? (above ? above[c] : 1.0) * w[c * p.inputs + r] : 0.0;
+                there ? (above ? above[c] : 1.0) * exact_weight(w[c * p.inputs + r]) : 0.0;
             continue;
         }
         double sum = 0.0;
-        for (uint32_t d = 0; there && d < p.outputs; ++d) sum += (above ? above[d] : 1.0) * w[d * p.inputs + i];
+        for (uint32_t d = 0; there && d < p.outputs; ++d) sum += (above ? above[d] : 1.0) * exact_weight(w[d * p.inputs + i]);
         p.below[(uint64_t)(repetition * p.features + feature) * p.inputs + i] = sum;
     }
 }
@@ -158,7 +175,7 @@ extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) add_squares(const C
     *p.sum = sum;
 }
 
-// w = (count + pseudocount) / Σ (count + pseudocount), blended with what it was.
+// w = (count + pseudocount) / Σ (count + pseudocount), blended with what it was. What was possible stays possible.
 extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) step_weights(const ConvpcWeightUpdate p) {
     const uint64_t row = warp_number();
     if (row >= p.rows) return;
@@ -166,7 +183,10 @@ extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) step_weights(const 
     float *w = p.linear + row * p.inputs;
     const Mixture mixed = mixture(p.blend, row, sum_of(counts, p.inputs), sum_of(w, p.inputs), p.pseudocount, p.inputs);
     if (!(mixed.total > 0.0)) return;
-    for (uint32_t i = threadIdx.x % 32; i < p.inputs; i += 32) w[i] = (float)mixed(counts[i], w[i]);
+    for (uint32_t i = threadIdx.x % 32; i < p.inputs; i += 32) {
+        const double q = mixed(counts[i], exact_weight(w[i]));
+        w[i] = stored_weight(w[i] != 0.0f ? fmax(q, SMALLEST_WEIGHT) : q);
+    }
 }
 
 // A step of Adam on the logits.
@@ -188,7 +208,7 @@ extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) gradient_weights(co
     const double *counts = p.counts + row * p.inputs;
     const float *w = p.linear + row * p.inputs;
     const double share = sum_of(counts, p.inputs) / sum_of(w, p.inputs);
-    for (uint32_t i = threadIdx.x % 32; i < p.inputs; i += 32) p.gradient[row * p.inputs + i] = counts[i] - w[i] * share;
+    for (uint32_t i = threadIdx.x % 32; i < p.inputs; i += 32) p.gradient[row * p.inputs + i] = counts[i] - exact_weight(w[i]) * share;
 }
 
 // Mean and standard deviation from the flow and the flow-weighted z and z^2, z = (x - mean) / std at the old parameters.
@@ -201,20 +221,20 @@ extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) step_location_scale
     const double shift = p.blend.counts * p.counts[3 * leaf + 1] / count;
     const double square = (p.blend.counts * p.counts[3 * leaf + 2] + before) / count;
     const double correction = p.bias_correction && count > 2.0 ? count / (count - 1.0) : 1.0;
-    const double scale = p.theta[2 * leaf + 1];
-    double mean = p.theta[2 * leaf] + scale * shift;
-    const double least = fmax(p.minimum_std, TINY);
-    double std = fmax(scale * sqrt(fmax(square - shift * shift, 0.0) * correction), least);
+    const double old = p.theta[2 * leaf], scale = p.theta[2 * leaf + 1];
+    double mean = legal_mean(old + scale * shift);
+    double std = legal_std(scale * sqrt(variance(square, shift) * correction), p.minimum_std);
     if (p.blend.kind == CONVPC_BLEND_PARAMETERS) {
         // The new moments as those of z, with the old ones, which are 0 and 1.
-        const double z = p.blend.step * shift, zz = std / scale * (std / scale) + shift * shift;
-        mean = p.theta[2 * leaf] + scale * z;
-        std = fmax(scale * sqrt(fmax((1.0 - p.blend.step) + p.blend.step * zz - z * z, 0.0)), TINY);
+        const double to = (mean - old) / scale, ratio = std / scale, z = p.blend.step * to;
+        const double zz = (1.0 - p.blend.step) + p.blend.step * (ratio * ratio + to * to);
+        mean = legal_mean(old + scale * z);
+        std = legal_std(scale * sqrt(variance(zz, z)), 0.0);
     }
     if (p.running) {
         // z at the old parameters is a linear function of z at the new ones.
         double *r = p.running + 3 * leaf;
-        const double ratio = scale / std, offset = (p.theta[2 * leaf] - mean) / std, sum = r[1];
+        const double ratio = scale / std, offset = (old - mean) / std, sum = r[1];
         r[1] = ratio * sum + r[0] * offset;
         r[2] = ratio * ratio * r[2] + 2.0 * ratio * offset * sum + r[0] * offset * offset;
     }
@@ -234,8 +254,8 @@ extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) ascend_location_sca
     const double scale = slope(p.ascent), old = p.theta[2 * leaf + 1];
     const double mean = p.theta[2 * leaf] + old * ascent(p.ascent, 2 * leaf, g0 * scale);
     const double grown = old * exp(ascent(p.ascent, 2 * leaf + 1, g1 * scale));
-    const double std = fmax(fmax(grown, p.minimum_std), TINY);
-    if (isfinite(mean) && isfinite(std)) {
+    const double std = legal_std(grown, p.minimum_std);
+    if (fabs(mean) <= LARGEST) {
         write_location_scale(p, leaf, mean, std);
     } else {
         counts[1] = mean;

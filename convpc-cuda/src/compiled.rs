@@ -168,10 +168,9 @@ pub(crate) fn source(
             data: memory.data.address(),
             leaves: memory.model.leaves.address(),
             leaf_rows: memory.model.leaf_rows(),
-            sufficient: memory.model.sufficient.as_ref().map_or(0, Buffer::address),
+            base: memory.model.base.as_ref().map_or(0, Buffer::address),
             kind: Model::source_kind(structure),
             leaf_stride: memory.model.leaf_stride as u32,
-            statistics: structure.leaf().family.statistics() as u32,
             ..common
         },
         Input::Layer(layer) => ConvpcSource {

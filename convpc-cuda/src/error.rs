@@ -97,6 +97,26 @@ pub enum CudaError {
         /// The family.
         family: &'static str,
     },
+    /// A row of a circuit with Normal leaves whose log-likelihood f32 cannot hold: it comes out infinite.
+    #[error(
+        "row {row}: a value is too far from the means of the leaves, more than some 1e19 standard deviations, which is as far \
+         as float32 goes; leave the row out, give the leaves larger standard deviations, or choose the backend cpu"
+    )]
+    TooFar {
+        /// The row's number in the batch given.
+        row: usize,
+    },
+    /// Binomial leaves of more trials than f32 has digits for.
+    #[error(
+        "binomial leaves of {trials} trials are not supported on cuda, which is exact to {most} trials at most: use fewer \
+         levels, or choose the backend cpu"
+    )]
+    TooManyTrials {
+        /// The trials of a leaf.
+        trials: usize,
+        /// The most that are supported.
+        most: usize,
+    },
     /// A circuit whose numbers do not fit the kernels' 32-bit indices.
     #[error("{what} does not fit the kernels' 32-bit indices; choose fewer channels or a smaller image")]
     TooLarge {

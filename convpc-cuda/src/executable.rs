@@ -20,7 +20,7 @@ use crate::{
     memory::{Kind, Remembered},
     model::Model,
     plan::{Limits, Purpose},
-    session::{Context, Query, Session},
+    session::{Context, Query, Session, check_range},
     top_down::TopDown,
     update::{Running, Step},
 };
@@ -104,7 +104,7 @@ impl CudaExecutable {
         // Where there is no room nothing has been counted yet, and what was counted before stays.
         let at_a_time = self.with_session(|session| session.rows_at_a_time(self.context(), data.nrows(), purpose))?;
         let Some(mut learning) = self.learning.take() else { return Err(Error::NoStatistics) };
-        // Any other error leaves part of the rows in the statistics, which are then dropped with it.
+        // Any other error leaves part of the rows in the statistics, which are then dropped with it; a row that is too far too.
         let found =
             self.with_session(|session| session.accumulate(self.context(), data, labels, at_a_time, &learning))?;
         let batch = learning.see(&found);
@@ -270,6 +270,8 @@ impl Executable for CudaExecutable {
             }
             Ok(())
         })?;
+        let values = activations.iter().flat_map(|layer| layer.indexed_iter().map(|((.., row), value)| (row, *value)));
+        check_range(&self.structure, values)?;
         Ok(Evaluation::new(self.current()?, data.mapv(f64::from), semiring, activations))
     }
 
@@ -308,6 +310,7 @@ impl Executable for CudaExecutable {
             }
             Ok(())
         })?;
+        check_range(&self.structure, all.indexed_iter().map(|((row, _), value)| (row, *value)))?;
         Ok(all)
     }
 

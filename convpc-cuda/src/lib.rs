@@ -8,6 +8,22 @@
 //! Statistics and parameters stay on the device until they are asked for, and so does what update rules remember of their steps
 //! ([`Memory::Device`](convpc_core::Memory::Device)).
 //!
+//! # Precision
+//!
+//! In [`Precision::F32`](convpc_core::Precision::F32) a log-likelihood is within `1e-5 · |ll| + 1e-4` nats of the float64
+//! reference. Where a single float is short of digits or of range the kernels take two, or logarithms, or float64: means far
+//! from zero against small standard deviations, sum weights down to 5e-324, variances of data that are far from the leaves.
+//! What remains is refused with an error, and nothing is scored wrong in silence:
+//!
+//! - A value more than some 1e19 standard deviations from the means of the leaves: [`CudaError::TooFar`] names the row. Where
+//!   such a row was to be counted, the statistics are empty afterwards.
+//! - Binomial leaves of more than 262144 trials: [`CudaError::TooManyTrials`].
+//!
+//! The log-densities of a row's variables are added as floats. Where large ones of both signs cancel, which takes standard
+//! deviations far below 1, the error is relative to the sum of their sizes, not to what is left of it. A deviation that one
+//! step takes from within 8 of the old deviations of the data to less than 1e-3 of the old one is rounding; the next step
+//! measures it again.
+//!
 //! Discretized logistic leaves are looked up and counted as categorical ones are; their values are drawn from a table of
 //! probabilities in float64, which takes as much memory as a categorical leaf's parameters.
 

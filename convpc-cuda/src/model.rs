@@ -1,5 +1,7 @@
 //! A circuit's parameters in device memory, as the kernels read them.
 
+use std::f64::consts::FRAC_1_SQRT_2;
+
 use convpc_core::{Form, Layer, Parameters, Precision, Structure, WeightMatrices};
 
 use crate::{
@@ -7,12 +9,13 @@ use crate::{
     driver::{Buffer, Need, Queue},
     error::CudaError,
     params::{self, ConvpcPack},
+    update::Leaves,
 };
 
 /// A sum-like layer's weights.
 pub(crate) struct Weights {
     pub(crate) matrices: WeightMatrices,
-    /// `[matrix][output][input]`
+    /// `[matrix][output][input]`; those below the smallest normal number as their logarithms.
     pub(crate) linear: Buffer<f32>,
     /// Fragments; none for mixtures of repetitions, which are not multiplied.
     pub(crate) packed: Option<Buffer<u32>>,
@@ -56,6 +59,8 @@ pub(crate) struct Model {
     pub(crate) leaf_stride: usize,
     /// Natural form: `[value][statistics + 1]`.
     pub(crate) sufficient: Option<Buffer<f32>>,
+    /// Natural form: `[value][2]`, the logarithm of the base measure as a sum of two numbers.
+    pub(crate) base: Option<Buffer<f32>>,
     /// One a layer; `None` for leaves and products.
     pub(crate) sums: Vec<Option<Weights>>,
     /// One number: the power that posteriors over repetitions are taken to on the way down.
@@ -72,14 +77,20 @@ impl Model {
     ) -> Result<Self, CudaError> {
         let family = structure.leaf().family;
         draw_family(family)?;
-        let sufficient = match (family.form(), family.sufficient_table()) {
-            (Form::Natural, None) => return Err(CudaError::UnsupportedFamily { family: family.name() }),
-            (_, table) => table.map(|table| table.iter().map(|v| *v as f32).collect::<Vec<_>>()),
-        };
+        Leaves::of(family)?;
+        let table = family.sufficient_table();
+        if family.form() == Form::Natural && table.is_none() {
+            return Err(CudaError::UnsupportedFamily { family: family.name() });
+        }
+        let sufficient = table.as_ref().map(|table| table.iter().map(|v| *v as f32).collect::<Vec<_>>());
+        let base = table.map(|table| {
+            let of_values = table.into_iter().skip(family.statistics()).step_by(family.statistics() + 1);
+            of_values.flat_map(two_numbers).collect::<Vec<f32>>()
+        });
         check_indices(structure)?;
         let leaf_stride = match family.form() {
             // Four values are one load.
-            Form::LocationScale => 4,
+            Form::LocationScale | Form::Natural => 4,
             _ => family.coefficient_count(),
         };
         let leaves = leaf_count(structure);
@@ -108,6 +119,7 @@ impl Model {
             leaf_rows: shared.then(|| queue.upload_new(&leaf_rows, Need::Circuit)).transpose()?,
             leaf_stride,
             sufficient: sufficient.map(|table| queue.upload_new(&table, Need::Circuit)).transpose()?,
+            base: base.map(|base| queue.upload_new(&base, Need::Circuit)).transpose()?,
             sums,
             inverse_temperature: queue.upload_new(&[1.0], Need::Circuit)?,
             precision,
@@ -132,7 +144,7 @@ impl Model {
         for (layer, weights) in self.sums.iter_mut().enumerate() {
             let Some(weights) = weights else { continue };
             let tensor = parameters.slice(layer);
-            let values: Vec<f32> = weights.matrices.offsets().map(|offset| tensor[offset] as f32).collect();
+            let values: Vec<f32> = weights.matrices.offsets().map(|offset| stored(tensor[offset])).collect();
             queue.replace(&mut weights.linear, &values)?;
         }
         self.pack(queue)
@@ -160,8 +172,8 @@ impl Model {
             let mut offsets = weights.matrices.offsets();
             for row in linear.chunks_exact(weights.matrices.inputs) {
                 // Rounded to f32, weights sum to one within 1e-7; here they do to the last bit of float64.
-                let sum: f64 = row.iter().map(|w| f64::from(*w)).sum();
-                row.iter().zip(&mut offsets).for_each(|(w, offset)| tensor[offset] = f64::from(*w) / sum);
+                let sum: f64 = row.iter().map(|w| of_stored(*w)).sum();
+                row.iter().zip(&mut offsets).for_each(|(w, offset)| tensor[offset] = of_stored(*w) / sum);
             }
         }
         Ok(parameters)
@@ -195,6 +207,35 @@ impl Model {
         }
     }
 }
+
+/// A number as a sum of two.
+fn two_numbers(number: f64) -> [f32; 2] {
+    let high = number as f32;
+    [high, (number - f64::from(high)) as f32]
+}
+
+/// A weight as the kernels have it, see numbers.cuh: what f32 holds only in part, or not at all, as its logarithm, in the digits
+/// of a negative subnormal number.
+fn stored(weight: f64) -> f32 {
+    if weight > 0.0 && weight < f64::from(f32::MIN_POSITIVE) {
+        let digits = (-weight.ln() * f64::from(params::CONVPC_TINY_STEPS)).round() as u32;
+        return f32::from_bits(SIGN | digits.min(DIGITS));
+    }
+    weight as f32
+}
+
+/// What such a weight stands for.
+fn of_stored(weight: f32) -> f64 {
+    let bits = weight.to_bits();
+    if bits & SIGN == 0 {
+        return f64::from(weight);
+    }
+    (-f64::from(bits & DIGITS) / f64::from(params::CONVPC_TINY_STEPS)).exp()
+}
+
+/// The bits of a float.
+const SIGN: u32 = 1 << 31;
+const DIGITS: u32 = (1 << 23) - 1;
 
 /// The number of fragments of matrices with so many outputs and inputs: tiles of outputs times steps of inputs.
 fn fragments(matrices: &WeightMatrices, outputs: usize, inputs: usize, precision: Precision) -> usize {
@@ -245,6 +286,18 @@ fn leaf_values(structure: &Structure, theta: &[f64], stride: usize) -> Vec<f32> 
     for (p, to) in theta.chunks_exact(family.parameters()).zip(values.chunks_exact_mut(stride)) {
         coefficients.clear();
         family.coefficients(p, &mut coefficients);
+        if family.form() == Form::LocationScale {
+            // The kernels subtract the square of z / √2 and what is left at the mean, which is a sum of two numbers.
+            coefficients[1] *= FRAC_1_SQRT_2;
+            coefficients[2] = -coefficients[2];
+            coefficients.push(f64::from(two_numbers(p[0])[1]));
+        }
+        if family.form() == Form::Natural {
+            // By the most probable value, see source.cuh.
+            let (mode, logit, density) = (family.mode(p), coefficients[0] - coefficients[1], coefficients[3]);
+            let [high, low] = two_numbers(family.log_base(mode)).map(f64::from);
+            coefficients.splice(.., [mode, logit, density - low, high]);
+        }
         to.iter_mut().zip(&coefficients).for_each(|(to, from)| *to = *from as f32);
     }
     values
@@ -284,4 +337,22 @@ fn check_indices(structure: &Structure) -> Result<(), CudaError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_keep_their_logarithms() {
+        for weight in [1.0, 0.3, 1e-30, 1.2e-38, 1.17e-38, 1e-38, 1e-40, 1e-46, 1e-100, 1e-300, 2.5e-308, 5e-324] {
+            let given = of_stored(stored(weight));
+            assert!((given.ln() - weight.ln()).abs() < 5e-5, "{given:e} instead of {weight:e}");
+            assert!(
+                (f64::from(stored(weight)) - weight).abs() < 2.4e-38 + 1e-7 * weight,
+                "{weight:e} is nothing to a product"
+            );
+        }
+        assert_eq!([0.0, 1.0].map(|w| of_stored(stored(w))), [0.0, 1.0]);
+    }
 }

@@ -22,6 +22,8 @@ pub const CONVPC_SOURCE_NODES: u32 = 0;
 pub const CONVPC_SOURCE_LOCATION_SCALE: u32 = 1;
 pub const CONVPC_SOURCE_TABLE: u32 = 2;
 pub const CONVPC_SOURCE_NATURAL: u32 = 3;
+pub const CONVPC_MOST_TRIALS: u32 = 262144;
+pub const CONVPC_TINY_STEPS: u32 = 11264;
 pub const CONVPC_NO_PLACE: u32 = 4294967295;
 pub const CONVPC_USE_EDGE: u32 = 0;
 pub const CONVPC_USE_VALUE: u32 = 1;
@@ -47,8 +49,8 @@ pub struct ConvpcSource {
     pub leaves: u64,
     /// [column]: the row of `leaves` with its distributions, where columns share them; null: each has its own.
     pub leaf_rows: u64,
-    /// Natural form: [value][statistics + 1], T(x) and then h(x).
-    pub sufficient: u64,
+    /// Natural form: [value][2], h(x) as a sum of two numbers.
+    pub base: u64,
     /// Features or columns; steps and nodes name ranges of it.
     pub list: u64,
     /// CONVPC_SOURCE_...
@@ -63,8 +65,6 @@ pub struct ConvpcSource {
     pub rows: u32,
     /// Parameters of one leaf.
     pub leaf_stride: u32,
-    /// Natural form: sufficient statistics.
-    pub statistics: u32,
     /// Whether a missing value adds the log-density of its mode (max-product) instead of 0.
     pub max_product: u32,
 }
@@ -77,7 +77,7 @@ const _: () = {
     ["Offset of field: ConvpcSource::data"][::core::mem::offset_of!(ConvpcSource, data) - 16usize];
     ["Offset of field: ConvpcSource::leaves"][::core::mem::offset_of!(ConvpcSource, leaves) - 24usize];
     ["Offset of field: ConvpcSource::leaf_rows"][::core::mem::offset_of!(ConvpcSource, leaf_rows) - 32usize];
-    ["Offset of field: ConvpcSource::sufficient"][::core::mem::offset_of!(ConvpcSource, sufficient) - 40usize];
+    ["Offset of field: ConvpcSource::base"][::core::mem::offset_of!(ConvpcSource, base) - 40usize];
     ["Offset of field: ConvpcSource::list"][::core::mem::offset_of!(ConvpcSource, list) - 48usize];
     ["Offset of field: ConvpcSource::kind"][::core::mem::offset_of!(ConvpcSource, kind) - 56usize];
     ["Offset of field: ConvpcSource::channels"][::core::mem::offset_of!(ConvpcSource, channels) - 60usize];
@@ -85,8 +85,7 @@ const _: () = {
     ["Offset of field: ConvpcSource::repetitions"][::core::mem::offset_of!(ConvpcSource, repetitions) - 68usize];
     ["Offset of field: ConvpcSource::rows"][::core::mem::offset_of!(ConvpcSource, rows) - 72usize];
     ["Offset of field: ConvpcSource::leaf_stride"][::core::mem::offset_of!(ConvpcSource, leaf_stride) - 76usize];
-    ["Offset of field: ConvpcSource::statistics"][::core::mem::offset_of!(ConvpcSource, statistics) - 80usize];
-    ["Offset of field: ConvpcSource::max_product"][::core::mem::offset_of!(ConvpcSource, max_product) - 84usize];
+    ["Offset of field: ConvpcSource::max_product"][::core::mem::offset_of!(ConvpcSource, max_product) - 80usize];
 };
 /// A range of a source's list, and the feature and repetition of the output that it makes.
 #[repr(C)]
@@ -667,9 +666,9 @@ pub struct ConvpcLeafCounts {
     pub data: u64,
     /// [repetition][column]: the feature whose flow its leaves get, or CONVPC_NO_FEATURE.
     pub parents: u64,
-    /** [leaf row][repetition][channel][2], mean and std, and [leaf row][repetition][channel][4], the second 1/std; read by
-    count_location_scale.*/
+    /// [leaf row][repetition][channel][2], mean and std; read by count_location_scale.
     pub theta: u64,
+    /// [leaf row][repetition][channel][4], as in ConvpcSource; read by count_location_scale.
     pub leaves: u64,
     /// As in ConvpcSource.
     pub leaf_rows: u64,

@@ -6,7 +6,7 @@ mod learn;
 
 use std::collections::HashMap;
 
-use convpc_core::{Precision, Structure};
+use convpc_core::{Form, Precision, Structure};
 use ndarray::{ArrayView2, Axis};
 
 pub(crate) use complete::Query;
@@ -121,6 +121,7 @@ impl Session {
         }
         self.finish(0, &mut all)?;
         self.finish(1, &mut all)?;
+        check_range(on.structure, all.iter().copied().enumerate())?;
         Ok(all)
     }
 
@@ -352,6 +353,19 @@ impl Session {
         to.zip(log_likelihoods(root, rows)?).for_each(|(to, ll)| *to = ll);
         Ok(())
     }
+}
+
+/// An error that names the first row whose value of some node, given with it, is infinite or none, where that cannot be: a circuit
+/// with Normal leaves gives nothing probability zero.
+pub(crate) fn check_range(
+    structure: &Structure,
+    values: impl IntoIterator<Item = (usize, f64)>,
+) -> Result<(), CudaError> {
+    if structure.leaf().family.form() != Form::LocationScale {
+        return Ok(());
+    }
+    let far = values.into_iter().filter(|(_, value)| !value.is_finite()).map(|(row, _)| row).min();
+    far.map_or(Ok(()), |row| Err(CudaError::TooFar { row }))
 }
 
 /// What the root says of each row: its values, then its offsets.

@@ -1,6 +1,6 @@
 //! Steps and gradients on the device, from counts that are there to parameters that are there.
 
-use convpc_core::{Accumulated, Blend, Family, Form, MiniBatchEm, Parameters, Structure, WeightMatrices, em};
+use convpc_core::{Accumulated, Binomial, Blend, Family, Form, MiniBatchEm, Parameters, Structure, WeightMatrices, em};
 
 use crate::{
     driver::{Buffer, Queue},
@@ -31,7 +31,10 @@ impl Leaves {
             (Form::LocationScale, _) => Leaves::LocationScale,
             (Form::Table { size, free: true }, _) => Leaves::Table { values: size },
             (Form::Natural, Family::Bernoulli(_)) => Leaves::Binomial { trials: 1 },
-            (Form::Natural, Family::Binomial(binomial)) => Leaves::Binomial { trials: binomial.trials },
+            (Form::Natural, Family::Binomial(Binomial { trials })) if trials > params::CONVPC_MOST_TRIALS as usize => {
+                return Err(CudaError::TooManyTrials { trials, most: params::CONVPC_MOST_TRIALS as usize });
+            }
+            (Form::Natural, Family::Binomial(Binomial { trials })) => Leaves::Binomial { trials },
             (Form::Table { size, .. }, Family::DiscretizedLogistic(_)) => Leaves::Logistic { values: size },
             (Form::Natural | Form::Table { .. }, _) => {
                 return Err(CudaError::UnsupportedFamily { family: family.name() });

@@ -44,6 +44,6 @@ struct Sums {
     __device__ __forceinline__ float share(uint32_t d, float weight, float x, float power = 1.0f) const {
         const float f = flow[d * stride];
         // Where nothing flows the sum may be -inf, and -inf - -inf would be NaN.
-        return f > 0.0f ? f * exponential(power * (logarithm(weight) + x - y[d * stride])) : 0.0f;
+        return f > 0.0f ? f * exponential(power * (log_weight(weight) + x - y[d * stride])) : 0.0f;
     }
 };

@@ -56,12 +56,20 @@
 
 /** The inputs are activations of a layer below. */
 #define CONVPC_SOURCE_NODES 0
-/** The inputs are Normal leaves: parameters mean, 1/std, log-density at the mean, 0. */
+/** The inputs are Normal leaves: parameters mean, √½/std, minus the log-density at the mean, what the
+ *  first lacks of the mean. */
 #define CONVPC_SOURCE_LOCATION_SCALE 1
 /** The inputs are tables: the log-density of each value, then that of the mode. */
 #define CONVPC_SOURCE_TABLE 2
-/** The inputs are exponential families: eta, then -A, then the log-density of the mode. */
+/** The inputs are binomials: the mode m, the logit of a success, log p(m) minus the second number of h(m), the first of h(m). */
 #define CONVPC_SOURCE_NATURAL 3
+
+/** Trials up to which binomial leaves are as exact as all else. */
+#define CONVPC_MOST_TRIALS 262144
+
+/** A weight below the smallest normal float is stored as its logarithm, in so many steps a nat; see numbers.cuh. All of the
+ *  doubles' fit into 23 bits: -log(5e-324) = 744.4. */
+#define CONVPC_TINY_STEPS 11264
 
 /** The place of a choice that there is not: the root's own, channel 0 of repetition 0. */
 #define CONVPC_NO_PLACE 0xffffffff
@@ -97,8 +105,8 @@ typedef struct ConvpcSource {
     CONVPC_POINTER(const float) leaves;
     /** [column]: the row of `leaves` with its distributions, where columns share them; null: each has its own. */
     CONVPC_POINTER(const uint32_t) leaf_rows;
-    /** Natural form: [value][statistics + 1], T(x) and then h(x). */
-    CONVPC_POINTER(const float) sufficient;
+    /** Natural form: [value][2], h(x) as a sum of two numbers. */
+    CONVPC_POINTER(const float) base;
     /** Features or columns; steps and nodes name ranges of it. */
     CONVPC_POINTER(const uint32_t) list;
     /** CONVPC_SOURCE_... */
@@ -113,8 +121,6 @@ typedef struct ConvpcSource {
     uint32_t rows;
     /** Parameters of one leaf. */
     uint32_t leaf_stride;
-    /** Natural form: sufficient statistics. */
-    uint32_t statistics;
     /** Whether a missing value adds the log-density of its mode (max-product) instead of 0. */
     uint32_t max_product;
 } ConvpcSource;
@@ -444,9 +450,9 @@ typedef struct ConvpcLeafCounts {
     CONVPC_POINTER(const float) data;
     /** [repetition][column]: the feature whose flow its leaves get, or CONVPC_NO_FEATURE. */
     CONVPC_POINTER(const uint32_t) parents;
-    /** [leaf row][repetition][channel][2], mean and std, and [leaf row][repetition][channel][4], the second 1/std; read by
-     *  count_location_scale. */
+    /** [leaf row][repetition][channel][2], mean and std; read by count_location_scale. */
     CONVPC_POINTER(const double) theta;
+    /** [leaf row][repetition][channel][4], as in ConvpcSource; read by count_location_scale. */
     CONVPC_POINTER(const float) leaves;
     /** As in ConvpcSource. */
     CONVPC_POINTER(const uint32_t) leaf_rows;

@@ -48,7 +48,8 @@ struct Leaves : Inputs {
     __device__ __forceinline__ float offset() const { return 0.0f; }
 };
 
-// bias - z^2 / 2 with z = (x - mean) / std; the natural form would cancel where std is small against the mean.
+// Minus the log-density is z^2 - bias with z = (x - mean) / (std √2); the natural form would cancel where std is small against
+// the mean. For the same reason the mean is a sum of two numbers: rounded to one it may be many standard deviations off.
 struct LocationScale : Leaves {
     template <int N>
     __device__ __forceinline__ void add(uint32_t c, uint32_t stride, float (&x)[N]) const {
@@ -62,8 +63,8 @@ struct LocationScale : Leaves {
             for (uint32_t k = 0; k < N; ++k) {
                 if (c + k * stride >= s.channels) break;
                 const float4 q = p[k * stride];
-                const float z = (v - q.x) * q.y;
-                x[k] += missing ? q.z : fmaf(-0.5f * z, z, q.z);
+                const float z = (v - q.x - q.w) * q.y;
+                x[k] -= missing ? q.z : fmaf(z, z, q.z);
             }
         }
     }
@@ -86,6 +87,8 @@ struct Table : Leaves {
     }
 };
 
+// A binomial leaf by its most probable value m: log p(x) = log p(m) + h(x) - h(m) + (x - m) · logit. Terms as large as the trials
+// cancel in h alone, which is a sum of two numbers for that; <eta, T(x)> + h(x) would be off by 1e-7 of the trials.
 struct Natural : Leaves {
     template <int N>
     __device__ __forceinline__ void add(uint32_t c, uint32_t stride, float (&x)[N]) const {
@@ -94,21 +97,16 @@ struct Natural : Leaves {
             const float v = value(list[i]);
             const bool missing = isnan(v);
             if (missing && !s.max_product) continue;
-            const float *t = s.sufficient + (uint64_t)(missing ? 0 : (uint32_t)v) * (s.statistics + 1);
+            const float4 *p = reinterpret_cast<const float4 *>(parameters(list[i], c));
 #pragma unroll
             for (uint32_t k = 0; k < N; ++k) {
                 if (c + k * stride >= s.channels) break;
-                const float *p = parameters(list[i], c + k * stride);
-                if (missing) {
-                    x[k] += p[s.statistics + 1];
-                    continue;
-                }
-                float inner = 0.0f;
-                // 0 · (-inf) = 0: a statistic of 0 says nothing, whatever its parameter.
-#pragma unroll 1
-                for (uint32_t j = 0; j < s.statistics; ++j)
-                    if (t[j] != 0.0f) inner = fmaf(p[j], t[j], inner);
-                x[k] += inner + p[s.statistics] + t[s.statistics];
+                const float4 q = p[k * stride];
+                const float at = missing ? q.x : v, steps = at - q.x;
+                const float2 h = reinterpret_cast<const float2 *>(s.base)[(uint32_t)at];
+                // 0 · (-inf) = 0: the only possible value is certain.
+                const float far = steps == 0.0f ? 0.0f : fmaf(steps, q.y, h.x - q.w);
+                x[k] += far + (q.z + h.y);
             }
         }
     }
@@ -140,7 +138,7 @@ template <class X>
 __device__ float log_sum(const X &x, const float *w, uint32_t inputs) {
     Terms terms;
 #pragma unroll 1
-    for (uint32_t c = 0; c < inputs; ++c) terms.add(logarithm(w[c]) + input(x, c));
+    for (uint32_t c = 0; c < inputs; ++c) terms.add(log_weight(w[c]) + input(x, c));
     return terms.log_sum();
 }
 

@@ -3,7 +3,7 @@
 use convpc_core::{Choice, Semiring};
 use ndarray::{ArrayViewMut2, s};
 
-use super::{Context, Key, MOST_ROWS, Running, Session, Slot, log_likelihoods};
+use super::{Context, Key, MOST_ROWS, Running, Session, Slot, check_range, log_likelihoods};
 use crate::{
     choices::{Call, Tables},
     compiled::Memory,
@@ -37,7 +37,7 @@ impl Session {
         let at_a_time = self.completed_at_a_time(on, query, rows.nrows())?;
         let (mut impossible, mut slot) = (None, 0);
         for start in (0..rows.nrows()).step_by(at_a_time) {
-            impossible = self.collect(slot, query, &mut rows)?;
+            impossible = self.collect(on, slot, query, &mut rows)?;
             if impossible.is_some() {
                 break;
             }
@@ -46,7 +46,7 @@ impl Session {
         }
         // The older batch first.
         for slot in [slot, 1 - slot] {
-            impossible = impossible.or(self.collect(slot, query, &mut rows)?);
+            impossible = impossible.or(self.collect(on, slot, query, &mut rows)?);
         }
         Ok(impossible)
     }
@@ -120,12 +120,20 @@ impl Session {
 
     /// Waits for the batch of a slot, if there is one, and writes its rows to their places. Returns its first row whose
     /// evidence is impossible.
-    fn collect(&mut self, slot: usize, query: Query, all: &mut ArrayViewMut2<f32>) -> Result<Option<usize>, CudaError> {
+    fn collect(
+        &mut self,
+        on: Context,
+        slot: usize,
+        query: Query,
+        all: &mut ArrayViewMut2<f32>,
+    ) -> Result<Option<usize>, CudaError> {
         let Some(Slot { staged, root, running, .. }) = self.slots.get_mut(slot) else { return Ok(None) };
         let Some(Running { mark, first_row, rows }) = running.take() else { return Ok(None) };
         mark.wait()?;
         if query.evidence.is_some() {
-            let impossible = log_likelihoods(root, rows)?.position(|ll| ll == f64::NEG_INFINITY);
+            let found: Vec<f64> = log_likelihoods(root, rows)?.collect();
+            check_range(on.structure, found.iter().enumerate().map(|(row, ll)| (first_row + row, *ll)))?;
+            let impossible = found.iter().position(|ll| *ll == f64::NEG_INFINITY);
             if let Some(row) = impossible {
                 return Ok(Some(first_row + row));
             }

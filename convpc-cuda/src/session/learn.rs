@@ -2,9 +2,10 @@
 
 use ndarray::{ArrayView2, Axis};
 
-use super::{Context, Key, Session, Slot, WayMemory};
+use super::{Context, Key, Session, Slot, WayMemory, check_range};
 use crate::{
     compiled::Outputs,
+    driver::Buffer,
     error::CudaError,
     learn::Learning,
     params::{self, ConvpcAddRows, ConvpcLabelFlow, ConvpcRootFlow},
@@ -12,6 +13,11 @@ use crate::{
 };
 
 const THREADS: usize = params::CONVPC_THREADS as usize;
+
+/// The probability of each class.
+fn prior<'a>(on: Context<'a>) -> &'a Buffer<f32> {
+    &on.model.sums[on.structure.layers().len() - 1].as_ref().expect("the root of classes is a sum").linear
+}
 
 impl Session {
     /// Adds the expected counts of rows, so many at a time, to the statistics; returns the log-likelihood of each row, where
@@ -40,6 +46,15 @@ impl Session {
         }
         self.finish(0, &mut all)?;
         self.finish(1, &mut all)?;
+        if all.iter().any(|ll| !ll.is_finite()) {
+            // A class of prior probability zero is impossible, however near the row.
+            let prior = match labels {
+                Some(_) => on.queue.download(prior(on), on.structure.num_classes().unwrap_or(0))?,
+                None => Vec::new(),
+            };
+            let possible = |row: usize| labels.is_none_or(|labels| prior[labels[row]] != 0.0);
+            check_range(on.structure, all.iter().copied().enumerate().filter(|(row, _)| possible(*row)))?;
+        }
         Ok(all)
     }
 
@@ -78,7 +93,7 @@ impl Session {
         let arguments = ConvpcLabelFlow {
             values: heads.values.address(),
             offsets: heads.offsets.address(),
-            prior: on.model.sums[root].as_ref().expect("the root of classes is a sum").linear.address(),
+            prior: prior(on).address(),
             labels: to.address(),
             joint: joint.values.address(),
             joint_offsets: joint.offsets.address(),
