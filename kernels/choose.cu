@@ -164,8 +164,10 @@ __device__ __forceinline__ double draw_binomial(const ConvpcDraw &p, double prob
 __device__ __forceinline__ double draw_value(const ConvpcDraw &p, const double *t, uint32_t row, uint32_t column) {
     const Uniforms u = uniforms(p.random, row, column, CONVPC_USE_VALUE);
     switch (p.family) {
-        case CONVPC_FAMILY_NORMAL:  // Box and Muller (1958)
-            return __dadd_rn(t[0], __dmul_rn(__dmul_rn(t[1], sqrt(-2.0 * log(u.first))), cospi(2.0 * u.second)));
+        case CONVPC_FAMILY_NORMAL: {  // Box and Muller (1958)
+            const double z = __dmul_rn(__dmul_rn(t[1], sqrt(-2.0 * log(u.first))), cospi(2.0 * u.second));
+            return fmin(fmax(__dadd_rn(t[0], z), -CONVPC_LARGEST_VALUE), CONVPC_LARGEST_VALUE);
+        }
         case CONVPC_FAMILY_CATEGORICAL: return pick(p.values, u.first, [&](uint32_t k) { return t[k]; });
         default: return draw_binomial(p, t[0], u.first);
     }

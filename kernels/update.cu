@@ -28,8 +28,8 @@ __device__ __forceinline__ Mixture mixture(const ConvpcBlend &b, uint64_t at, do
     return {b.step * b.counts / total, (1.0 - b.step) / whole, b.step * pseudocount / total, 1.0};
 }
 
-// Those of core: the limits of a Normal's deviation and mean, the share of a mean square below which a variance is rounding.
-constexpr double SMALLEST_STD = 1e-30, LARGEST = 3.4028234663852886e38, VARIANCE_ROUNDING = 1.0 / (1ull << 46);
+// Those of core: the smallest deviation of a Normal, and the share of a mean square below which a variance is rounding.
+constexpr double SMALLEST_STD = 1e-30, LARGEST = CONVPC_LARGEST_VALUE, VARIANCE_ROUNDING = 1.0 / (1ull << 46);
 // Those of core: what a step leaves of a weight that was not zero, and the largest logit of a success.
 constexpr double SMALLEST_WEIGHT = 1e-30, LARGEST_LOGIT = 30.0;
 

@@ -339,7 +339,7 @@ impl Executable for CudaExecutable {
             Rule::MiniBatchEm(rule) => self.mini_batch_step(rule, step, state)?,
             Rule::Adam(rule) => self.adam_step(rule, step, state)?,
         }
-        state.steps += 1;
+        state.count_step();
         Ok(())
     }
 

@@ -344,6 +344,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_largest_value_is_that_of_core() {
+        assert_eq!(params::CONVPC_LARGEST_VALUE, convpc_core::Normal::LARGEST);
+    }
+
+    #[test]
     fn weights_keep_their_logarithms() {
         for weight in [1.0, 0.3, 1e-30, 1.2e-38, 1.17e-38, 1e-38, 1e-40, 1e-46, 1e-100, 1e-300, 2.5e-308, 5e-324] {
             let given = of_stored(stored(weight));

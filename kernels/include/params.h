@@ -64,6 +64,9 @@
 /** The inputs are binomials: the mode m, the logit of a success, log p(m) minus the second number of h(m), the first of h(m). */
 #define CONVPC_SOURCE_NATURAL 3
 
+// The largest value and mean of a Normal leaf, of either sign, and its largest standard deviation: those of core.
+#define CONVPC_LARGEST_VALUE 1e38
+
 /** Trials up to which binomial leaves are as exact as all else. */
 #define CONVPC_MOST_TRIALS 262144
 

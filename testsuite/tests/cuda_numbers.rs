@@ -54,8 +54,6 @@ fn agrees(circuit: &Circuit, data: &Array2<f32>) {
     part.iter_mut().step_by(3).for_each(|x| *x = f32::NAN);
     let [given, exact] = both(circuit);
     let same = |what: &str, given: Array2<f32>, exact: Array2<f32>| {
-        // What is drawn beyond the largest f32 number is infinite on both sides.
-        let [given, exact] = [given, exact].map(|values| values.mapv(|x| x.clamp(f32::MIN, f32::MAX)));
         assert_eq!(sampling::different(&given, &exact), 0, "{what} of\n{circuit}{given}\ninstead of\n{exact}");
     };
     same(
@@ -123,7 +121,7 @@ fn means_far_from_zero() {
     }
 }
 
-/// Coefficients at the limits of deviations and means, and values to the end of f32.
+/// Coefficients at the limits of deviations and means, and values at the limit.
 #[test]
 fn tiny_and_huge_deviations() {
     let _device = device();
@@ -133,9 +131,9 @@ fn tiny_and_huge_deviations() {
         (1e-20, 1e-30, [1e-20, 1e-20, 1e-20, 1e-20]),
         (0.0, 1e30, [0.0, 1.0, -3e30, 1e33]),
         (1e33, 1e30, [1e33, 1.001e33, 0.99e33, 0.0]),
-        (0.0, most, [0.0, 1e38, -3e38, f32::MAX]),
-        (most, most, [0.0, 1e38, 3e38, f32::MAX]),
-        (most, 1e35, [f32::MAX, 3.4e38, 3.3e38, 3e38]),
+        (0.0, most, [0.0, 1e38, -8e37, 1e30]),
+        (most, most, [0.0, 1e38, -1e38, 8e37]),
+        (most, 1e35, [1e38, 9.99e37, 9.9e37, 9e37]),
         (1.0, 1e-10, [1.0, 1.0, f32::NAN, 1.1]),
         (0.0, 1.0, [1e5, -1e9, 1e15, 1e19]),
     ];
@@ -179,7 +177,7 @@ fn values_too_far_are_refused() {
         row(refused(executable.evaluate(data.view(), semiring)));
     }
     // The largest value too.
-    row(refused(executable.log_likelihood(data.mapv(|x| if x > 0.0 { f32::MAX } else { x }).view())));
+    row(refused(executable.log_likelihood(data.mapv(|x| if x > 0.0 { 1e38 } else { x }).view())));
     // After a refusal all goes on as if nothing had been there.
     let (near, labels) = (data.slice_axis(Axis(0), (0..40).into()).to_owned(), &labels[..40]);
     let [mut given, mut exact] = [executable, Reference.load(&circuit).unwrap()];
@@ -271,10 +269,10 @@ fn steps_stay_within_the_limits() {
     let circuit = row_of(Family::normal(), 1, 1, 0, |_, _| vec![1.0, 1e-30]);
     steps_agree(&circuit, &array![[1.0], [1.0], [1.0]], &rules(0.0), (1e-6, 0.0));
     let circuit = row_of(Family::normal(), 1, 1, 0, |_, _| vec![Normal::LARGEST, 1e37]);
-    steps_agree(&circuit, &array![[f32::MAX], [f32::MAX], [3e38]], &rules(0.0), (1e-6, 0.0));
-    steps_agree(&circuit, &array![[f32::MAX], [f32::MAX], [3e38]], &rules(1e300), (1e-6, 0.0));
+    steps_agree(&circuit, &array![[1e38], [1e38], [9e37]], &rules(0.0), (1e-6, 0.0));
+    steps_agree(&circuit, &array![[1e38], [1e38], [9e37]], &rules(1e300), (1e-6, 0.0));
     let adam = Rule::Adam(Adam { minimum_std: 0.0, ..Adam::default() });
-    for (step, data) in [(1e300, 0.0), (100.0, 3e38), (800.0, 3e38)] {
+    for (step, data) in [(1e300, 0.0), (100.0, 9e37), (800.0, 9e37)] {
         let [given, exact] = both(&circuit).map(|mut executable| {
             executable.accumulate(array![[data as f32]].view()).unwrap();
             let stepped = executable.update(&adam, step, &mut OptimizerState::default());

@@ -171,7 +171,8 @@ fn each_sum<V: Visit>(
             for (own, all) in remembered.iter().zip(&mut memory) {
                 all.iter_mut().skip(start).step_by(stride).zip(own).for_each(|(to, own)| *to = *own);
             }
-            if visit.moves() {
+            // What did not move stays to the last bit, small weights too.
+            if visit.moves() && theta != before {
                 if visit.goes_astray(&family) && family.problem(theta).is_some() {
                     let (layer, sum) = (at.layer, theta.iter().sum::<f64>());
                     let index = match matrices.groups_are_apart() {
