@@ -290,8 +290,7 @@ impl Leaves {
     pub(crate) fn downward(
         &self,
         isa: Isa,
-        (leaf, repetition): (usize, usize),
-        theta: &[f64],
+        (leaf, repetition, theta): (usize, usize, &[f64]),
         (x, width): (&[f32], usize),
         flow: &[f32],
         scratch: &mut LeafScratch,

@@ -77,7 +77,7 @@ impl Walk<'_, '_> {
             let leaf = model.structure.leaf_row(column);
             let start = model.plan.counts(0)[leaf * repetitions + repetition];
             let (theta, scratch) = (model.leaf_row(leaf), &mut self.work.leaf);
-            model.leaves.downward(model.isa, (leaf, repetition), theta, (&x, width), flow, scratch, (counts, start));
+            model.leaves.downward(model.isa, (leaf, repetition, theta), (&x, width), flow, scratch, (counts, start));
         }
         self.work.column = x;
     }

@@ -168,7 +168,7 @@ fn sums_that_are_not_trusted_are_those_of_the_pairs() {
 #[test]
 fn flows_of_sums_that_are_not_trusted() {
     let with_exponents = |(isa, channels, width)| weight_exponents(channels).map(|k| (isa, channels, width, k));
-    for (isa, channels, width, of_weights) in panels(false).into_iter().flat_map(with_exponents) {
+    for (isa, channels, width, of_weights) in panels(false).flat_map(with_exponents) {
         let of_weights = of_weights.as_deref();
         let ([mantissas, mut exponents], w) = (pairs(channels * width, 14), weights(channels));
         exponents.iter_mut().for_each(|k| *k = (*k / 16.0).round());
