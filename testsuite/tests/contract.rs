@@ -312,6 +312,21 @@ fn flows_through_weights_below_those_of_f32() {
     }
 }
 
+/// A class of prior probability 0 makes a row impossible, which is no matter of f32.
+#[test]
+fn rows_of_a_class_without_prior_are_impossible_not_refused() {
+    let circuit = ConvPc::new(2, 2, 1, Family::normal()).channels(2).num_classes(2).build(4).unwrap();
+    let (structure, mut parameters) = circuit.into_parts();
+    let root = structure.layers().len() - 1;
+    parameters.0[root].iter_mut().zip([1.0, 0.0]).for_each(|(w, given)| *w = given);
+    let circuit = Circuit::new(structure, parameters).unwrap();
+    for backend in backends().into_iter().chain([Box::new(Reference) as Box<dyn Backend>]) {
+        let mut executable = backend.load(&circuit).unwrap();
+        let seen = executable.accumulate_labeled(array![[0.0, 1.0, 0.0, 2.0], [1.0; 4]].view(), &[1, 0]).unwrap();
+        assert_eq!((seen.rows, seen.impossible_rows), (2, 1), "{}", backend.name());
+    }
+}
+
 #[test]
 fn mixtures_and_classes_of_small_weights() {
     let circuit = ConvPc::new(2, 2, 1, Family::categorical(3)).channels(2).repetitions(2).build(4).unwrap();
