@@ -48,34 +48,41 @@ struct Leaf {
     }
 };
 
-// The mean of (z / √2)² in a sum of TERMS above which a lane adds its rows anew in float64: a variance is the difference of mean
-// square and squared mean, and of values farther than 8 deviations f32 would leave too little of it.
+// The mean of (z / √2)² in a sum of TERMS above which a lane computes z anew in float64: rounding z to f32 would leave too little
+// of the differences between values farther than 8 deviations.
 constexpr float FAR = 32.0f;
 
-// z and z² of a Normal leaf. As the way up has it, z is divided by √2 in f32; `unit` is what a sum is too small by.
+// z and z² of a Normal leaf. As in the upward pass, z is divided by √2 in f32; `unit` is the factor that a sum lacks for that. The
+// sums are float64: a variance is the difference of mean square and squared mean, which may be thousands of times as large.
 struct Deviations {
+    using Sum = double;
     const float4 q;
     const double *theta;
 
-    __device__ __forceinline__ float2 operator()(float x) const {
-        const float z = (x - q.x - q.w) * q.y;
-        return make_float2(z, z * z);
+    __device__ __forceinline__ void add(double (&part)[3], float f, float x) const {
+        const double z = (x - q.x - q.w) * q.y, fz = f * z;
+        part[0] += f;
+        part[1] += fz;
+        part[2] = fma(fz, z, part[2]);
     }
     __device__ __forceinline__ double unit(uint32_t k) const { return k == 0 ? 1.4142135623730951 : 2.0; }
     // Also where a sum is infinite.
-    __device__ __forceinline__ bool is_far(float flow, float squares) const { return !(squares <= FAR * flow); }
+    __device__ __forceinline__ bool is_far(double flow, double squares) const { return !(squares <= FAR * flow); }
     __device__ __forceinline__ double inverse() const { return 1.0 / theta[1]; }
     __device__ __forceinline__ double exact(float x, double inverse) const { return (x - theta[0]) * inverse; }
 };
 
 // Two neighbouring statistics of a family in natural form, which are at least 0: nothing cancels.
 struct Sufficient {
+    using Sum = float;
     const float *table;
     uint32_t stride;
 
-    __device__ __forceinline__ float2 operator()(float x) const {
+    __device__ __forceinline__ void add(float (&part)[3], float f, float x) const {
         const float *t = table + (uint64_t)(uint32_t)x * stride;
-        return make_float2(t[0], t[1]);
+        part[0] += f;
+        part[1] = fmaf(f, t[0], part[1]);
+        part[2] = fmaf(f, t[1], part[2]);
     }
     __device__ __forceinline__ double unit(uint32_t) const { return 1.0; }
     __device__ __forceinline__ bool is_far(float, float) const { return false; }
@@ -83,8 +90,9 @@ struct Sufficient {
     __device__ __forceinline__ double exact(float x, double) const { return x; }
 };
 
-// Adds the statistics `j` and `j + 1` of a leaf, `t` of a value, over all rows; with the first the flow itself. A lane adds TERMS
-// values in f32, which is off by TERMS · 2^-24 = 2e-6 of their sum at most; all else is float64.
+// Adds the statistics `j` and `j + 1` of a leaf, `t` of a value, over all rows; with the first the flow itself. Of a
+// family in natural form a lane adds TERMS values in f32, which is off by TERMS · 2^-24 = 2e-6 of their sum at most; all else is
+// float64.
 template <class T>
 __device__ __forceinline__ void add_pair(const ConvpcLeafCounts &p, const Leaf &leaf, uint32_t j, T t) {
     const float *flow = flow_of(p, leaf.repetition, leaf.feature, leaf.channel);
@@ -95,16 +103,13 @@ __device__ __forceinline__ void add_pair(const ConvpcLeafCounts &p, const Leaf &
 #pragma unroll 1
     for (uint32_t row0 = lane; row0 < p.rows; row0 += 32 * TERMS) {
         const uint32_t end = min(p.rows, row0 + 32 * TERMS);
-        float part[3] = {0.0f, 0.0f, 0.0f};
+        typename T::Sum part[3] = {0, 0, 0};
 #pragma unroll 4
         for (uint32_t row = row0; row < end; row += 32) {
             const float f = flow[row], x = data[row];
             // Where there is no flow, T may be infinite.
             if (isnan(x) || !(f > 0.0f)) continue;
-            const float2 of = t(x);
-            part[0] += f;
-            part[1] = fmaf(f, of.x, part[1]);
-            part[2] = fmaf(f, of.y, part[2]);
+            t.add(part, f, x);
         }
         far |= t.is_far(part[0], part[2]);
 #pragma unroll
@@ -135,7 +140,7 @@ __device__ __forceinline__ void add_pair(const ConvpcLeafCounts &p, const Leaf &
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(CONVPC_THREADS, 12) count_location_scale(const ConvpcLeafCounts p) {
+extern "C" __global__ void __launch_bounds__(CONVPC_THREADS, 10) count_location_scale(const ConvpcLeafCounts p) {
     const Leaf leaf(p);
     if (leaf.feature == CONVPC_NO_FEATURE) return;
     const uint64_t number = leaf.parameters(p);

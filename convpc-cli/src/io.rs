@@ -47,8 +47,8 @@ pub(crate) fn log_joint(model: &dyn Executable, data: ArrayView2<f32>) -> convpc
 fn by_batch<T>(data: ArrayView2<f32>, score: impl Fn(ArrayView2<f32>) -> convpc::Result<T>) -> convpc::Result<Vec<T>> {
     let bar = progress::bar(data.nrows(), "scoring");
     let mut all = Vec::new();
-    for batch in data.axis_chunks_iter(Axis(0), BATCH) {
-        all.push(score(batch)?);
+    for (first, batch) in (0..).step_by(BATCH).zip(data.axis_chunks_iter(Axis(0), BATCH)) {
+        all.push(score(batch).map_err(|error| error.map_row(|row| row + first))?);
         bar.inc(batch.nrows() as u64);
     }
     bar.finish_and_clear();

@@ -165,6 +165,16 @@ pub enum Error {
         row: usize,
     },
 
+    /// A row that a backend cannot compute with in f32, which holds the squares of distances up to there.
+    #[error(
+        "row {row}: a value is more than about 1e19 standard deviations from the leaves, beyond the range of float32; take the row \
+         out, learn with a larger minimum_std, or use the backend reference"
+    )]
+    TooFar {
+        /// Row, 0 the first.
+        row: usize,
+    },
+
     // Classes.
     /// The circuit is not a mixture of classes.
     #[error(
@@ -229,6 +239,21 @@ pub enum Error {
         /// What is wrong, and what to do about it.
         problem: String,
     },
+}
+
+impl Error {
+    /// The same error with the row that it names replaced by `number(row)`: for backends, and callers of backends, that get a part
+    /// of the data and have to name a row of the whole.
+    pub fn map_row(self, number: impl FnOnce(usize) -> usize) -> Self {
+        match self {
+            Error::OutsideSupport { row, variable, value, family, support } => {
+                Error::OutsideSupport { row: number(row), variable, value, family, support }
+            }
+            Error::ImpossibleEvidence { row } => Error::ImpossibleEvidence { row: number(row) },
+            Error::TooFar { row } => Error::TooFar { row: number(row) },
+            other => other,
+        }
+    }
 }
 
 /// An error where `value` is zero.

@@ -88,7 +88,8 @@ impl ReplicaExecutable {
             let starts = (0..rows).step_by(each);
             let work = |(part, start): (&'_ Mutex<Box<dyn Executable>>, usize)| {
                 let mut part = part.lock().unwrap_or_else(PoisonError::into_inner);
-                f(&mut **part, start..(start + each).min(rows))
+                // A row's number is that in the whole, not in the share.
+                f(&mut **part, start..(start + each).min(rows)).map_err(|error| error.map_row(|row| start + row))
             };
             let threads: Vec<_> = self.parts.iter().zip(starts).map(|share| scope.spawn(move || work(share))).collect();
             threads.into_iter().map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
@@ -114,14 +115,7 @@ impl ReplicaExecutable {
         rows: usize,
         f: impl Fn(&mut dyn Executable, Range<usize>) -> Result<Array2<f32>> + Sync,
     ) -> Result<Array2<f32>> {
-        // A row's number is that in the whole, not in the share.
-        let shifted = |part: &mut dyn Executable, share: Range<usize>| {
-            f(part, share.clone()).map_err(|error| match error {
-                Error::ImpossibleEvidence { row } => Error::ImpossibleEvidence { row: share.start + row },
-                error => error,
-            })
-        };
-        let parts = self.share(rows, shifted)?;
+        let parts = self.share(rows, f)?;
         let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
         Ok(concatenate(Axis(0), &views).expect("rows of one circuit"))
     }

@@ -4,8 +4,9 @@ use std::{
 };
 
 use convpc_core::{
-    Accumulated, Choice, Circuit, Descending, Error, Evaluation, Executable, Family, Mpe, OptimizerState, Parameters,
-    Result, Rule, Semiring, Statistics, Structure, check_inverse_temperature, classes, descend, em, evidence,
+    Accumulated, Backend, Choice, Circuit, Descending, Error, Evaluation, Executable, Family, Mpe, OptimizerState,
+    Parameters, Reference, Result, Rule, Semiring, Statistics, Structure, check_inverse_temperature, classes, descend,
+    em, evidence,
 };
 use ndarray::{Array1, Array2, Array4, ArrayView1, ArrayView2, ArrayViewMut2, Axis};
 use rayon::{ThreadPool, prelude::*};
@@ -109,22 +110,23 @@ impl CpuExecutable {
         self.with_workspace(|work| ask(&mut Walk { model, tile, semiring, work, tape: top, cut }))
     }
 
-    /// Refuses rows that only seem to have probability zero. Normal leaves make no row impossible, and weights sum to one: where
-    /// the log-likelihood of a row is −∞, all that has weight lies beyond what f32 holds below the largest log-density.
+    /// Refuses a row whose log-likelihood came out as −∞ in a circuit of Normal leaves: a Normal density is never zero, so f32 was
+    /// out of range. `first_row` is the number of the first row.
     ///
     /// # Errors
-    /// [`Error::Backend`], which names the first such row; `first_row` is the number of the first one.
+    /// [`Error::TooFar`] for the first such row.
     fn check_range(&self, log_likelihood: impl IntoIterator<Item = f64>, first_row: usize) -> Result<()> {
+        match self.out_of_range(log_likelihood).next() {
+            Some(row) => Err(Error::TooFar { row: first_row + row }),
+            None => Ok(()),
+        }
+    }
+
+    /// The rows whose log-likelihood came out as −∞ though no row is impossible; see [`check_range`](Self::check_range).
+    fn out_of_range(&self, log_likelihood: impl IntoIterator<Item = f64>) -> impl Iterator<Item = usize> {
         let never_impossible = matches!(self.structure().leaf().family, Family::Normal(_));
-        let row = log_likelihood.into_iter().position(|ll| ll == f64::NEG_INFINITY).filter(|_| never_impossible);
-        let Some(row) = row else { return Ok(()) };
-        let problem = format!(
-            "row {}: a value lies more than 1e19 standard deviations from the mean of every distribution that has weight, \
-             where float32 cannot tell its log-likelihood; take the row out, choose a larger minimum_std in learning, or use \
-             the backend reference",
-            first_row + row
-        );
-        Err(Error::Backend { backend: "cpu".into(), problem })
+        let rows = log_likelihood.into_iter().enumerate();
+        rows.filter(move |(_, ll)| never_impossible && *ll == f64::NEG_INFINITY).map(|(row, _)| row)
     }
 
     /// Completes the missing values of `data` in place, each row by its own way down.
@@ -279,18 +281,26 @@ impl Executable for CpuExecutable {
 
     fn log_likelihood(&self, data: ArrayView2<f32>) -> Result<Array1<f64>> {
         evidence::check(self.structure(), data)?;
-        let all: Array1<f64> =
+        let mut all: Array1<f64> =
             self.reached()?.by_rows(data, |walk| walk.log_likelihood()).into_iter().flatten().collect();
-        self.check_range(all.iter().copied(), 0)?;
+        let far: Vec<usize> = self.out_of_range(all.iter().copied()).collect();
+        if !far.is_empty() {
+            let exact = Reference.load(&self.circuit()?)?.log_likelihood(data.select(Axis(0), &far).view())?;
+            far.iter().zip(exact).for_each(|(row, ll)| all[*row] = ll);
+        }
         Ok(all)
     }
 
     fn class_log_likelihood(&self, data: ArrayView2<f32>) -> Result<Array2<f64>> {
         let heads = classes::heads(self.structure())?;
         evidence::check(self.structure(), data)?;
-        let all = classes::joined(&self.reached()?.by_rows(data, |walk| walk.class_log_likelihood(heads)));
+        let mut all = classes::joined(&self.reached()?.by_rows(data, |walk| walk.class_log_likelihood(heads)));
         let least = |row: ArrayView1<f64>| row.fold(f64::INFINITY, |least, ll| least.min(*ll));
-        self.check_range(all.outer_iter().map(least), 0)?;
+        let far: Vec<usize> = self.out_of_range(all.outer_iter().map(least)).collect();
+        if !far.is_empty() {
+            let exact = Reference.load(&self.circuit()?)?.class_log_likelihood(data.select(Axis(0), &far).view())?;
+            far.iter().zip(exact.outer_iter()).for_each(|(row, exact)| all.row_mut(*row).assign(&exact));
+        }
         Ok(all)
     }
 

@@ -220,8 +220,8 @@ impl Plan {
         self.layers[layer].owners[matrix].clone()
     }
 
-    /// The most numbers that a tile of rows adds to one f32 count, in numbers of one row: a row's flow to a leaf, or the sum over
-    /// the tile for each node with the same weights, which is many times as large.
+    /// An upper bound on how much a tile adds to one f32 count, in units of one row. A leaf table gets one flow per row. A weight
+    /// gets one sum over the tile per node that shares it; each counts as 16 rows.
     pub(crate) fn additions(&self, rows: usize) -> usize {
         const ROWS_OF_A_SUM: usize = 16;
         let to_weights = ROWS_OF_A_SUM * self.sharing;

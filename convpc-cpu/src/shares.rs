@@ -8,8 +8,8 @@ use crate::{
     walk::Tape,
 };
 
-/// Numbers that may be added to one f32 count before it joins the float64 ones. Their sum is then off by a few millionths at
-/// most; a count that grows without end would at last not grow any more.
+/// Number of additions to an f32 count before it is moved to float64. More would lose precision, and in the end the count would
+/// stop growing.
 const MOST_ADDITIONS: usize = 4096;
 
 /// Values that one thread sets to zero at a time.

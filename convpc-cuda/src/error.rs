@@ -98,10 +98,7 @@ pub enum CudaError {
         family: &'static str,
     },
     /// A row of a circuit with Normal leaves whose log-likelihood f32 cannot hold: it comes out infinite.
-    #[error(
-        "row {row}: a value is too far from the means of the leaves, more than some 1e19 standard deviations, which is as far \
-         as float32 goes; leave the row out, give the leaves larger standard deviations, or choose the backend cpu"
-    )]
+    #[error("{}", convpc_core::Error::TooFar { row: *row })]
     TooFar {
         /// The row's number in the batch given.
         row: usize,
@@ -127,6 +124,9 @@ pub enum CudaError {
 
 impl From<CudaError> for convpc_core::Error {
     fn from(error: CudaError) -> Self {
-        convpc_core::Error::Backend { backend: "cuda".into(), problem: error.to_string() }
+        match error {
+            CudaError::TooFar { row } => convpc_core::Error::TooFar { row },
+            error => convpc_core::Error::Backend { backend: "cuda".into(), problem: error.to_string() },
+        }
     }
 }

@@ -270,8 +270,8 @@ impl Executable for CudaExecutable {
             }
             Ok(())
         })?;
-        let values = activations.iter().flat_map(|layer| layer.indexed_iter().map(|((.., row), value)| (row, *value)));
-        check_range(&self.structure, values)?;
+        let root = activations.last().into_iter().flatten().copied().enumerate();
+        check_range(&self.structure, root)?;
         Ok(Evaluation::new(self.current()?, data.mapv(f64::from), semiring, activations))
     }
 

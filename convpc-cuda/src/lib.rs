@@ -13,16 +13,15 @@
 //! In [`Precision::F32`](convpc_core::Precision::F32) a log-likelihood is within `1e-5 · |ll| + 1e-4` nats of the float64
 //! reference. Where a single float is short of digits or of range the kernels take two, or logarithms, or float64: means far
 //! from zero against small standard deviations, sum weights down to 5e-324, variances of data that are far from the leaves.
-//! What remains is refused with an error, and nothing is scored wrong in silence:
+//! These cases return an error:
 //!
-//! - A value more than some 1e19 standard deviations from the means of the leaves: [`CudaError::TooFar`] names the row. Where
-//!   such a row was to be counted, the statistics are empty afterwards.
+//! - A value more than about 1e19 standard deviations from the leaves: [`Error::TooFar`](convpc_core::Error::TooFar) names the
+//!   row. If the row was to be counted, the statistics are empty afterwards.
 //! - Binomial leaves of more than 262144 trials: [`CudaError::TooManyTrials`].
 //!
 //! The log-densities of a row's variables are added as floats. Where large ones of both signs cancel, which takes standard
-//! deviations far below 1, the error is relative to the sum of their sizes, not to what is left of it. A deviation that one
-//! step takes from within 8 of the old deviations of the data to less than 1e-3 of the old one is rounding; the next step
-//! measures it again.
+//! deviations far below 1, the error is relative to the sum of their sizes, not to what is left of it. If one step makes a
+//! standard deviation less than about 1e-6 of the old one, the new one is not accurate; the next step corrects it.
 //!
 //! Discretized logistic leaves are looked up and counted as categorical ones are; their values are drawn from a table of
 //! probabilities in float64, which takes as much memory as a categorical leaf's parameters.

@@ -69,11 +69,7 @@ impl Complete {
             How::Mpe => model.mpe(rows, Mpe::MaxProduct),
             How::Greedy => model.mpe(rows, Mpe::Greedy),
         };
-        completed.map_err(|error| match error {
-            // The row of the file, not of the batch.
-            Error::ImpossibleEvidence { row } => Error::ImpossibleEvidence { row: row + first as usize },
-            other => other,
-        })
+        completed.map_err(|error| error.map_row(|row| row + first as usize))
     }
 }
 

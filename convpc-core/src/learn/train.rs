@@ -346,6 +346,8 @@ impl<'a> Trainer<'a> {
             Some(labels) => labels.accumulate(executable, rows, batch),
         };
         let exact = executable.set_inverse_temperature(1.0);
+        // Rows of the data, not of the shuffled batch.
+        let counted = counted.map_err(|error| error.map_row(|row| rows.get(row).copied().unwrap_or(row)));
         counted.and_then(|counted| exact.map(|()| counted))
     }
 

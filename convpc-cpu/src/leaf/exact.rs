@@ -3,9 +3,10 @@
 use convpc_core::{Form, Semiring};
 
 use super::{LeafScratch, Leaves};
+use crate::simd::{Isa, ops::ExactLocationScale};
 
 impl Leaves {
-    /// The largest log-density of a row, by amount, that the f32 loops are trusted with, nats.
+    /// The largest absolute log-density, in nats, for which a row is computed in f32.
     pub(crate) fn trusted(&self) -> f32 {
         self.trusted
     }
@@ -14,8 +15,8 @@ impl Leaves {
     /// `[channels][repetitions][parameters]`.
     pub(crate) fn upward_exact(
         &self,
-        (leaf, repetition): (usize, usize),
-        theta: &[f64],
+        isa: Isa,
+        (leaf, repetition, theta): (usize, usize, &[f64]),
         x: &[f32],
         semiring: Semiring,
         scratch: &mut LeafScratch,
@@ -42,12 +43,14 @@ impl Leaves {
             coefficients.clear();
             family.coefficients(theta, coefficients);
             let mode = coefficients[coefficients.len() - 1];
+            if family.form() == Form::LocationScale {
+                let (mean, inv_std, missing) = (coefficients[0], coefficients[1], of_missing(mode));
+                isa.dispatch(ExactLocationScale { x, mean, inv_std, mode, missing, out });
+                continue;
+            }
             for (out, x) in out.iter_mut().zip(x) {
                 *out += if x.is_nan() {
                     of_missing(mode)
-                } else if family.form() == Form::LocationScale {
-                    let z = (f64::from(*x) - coefficients[0]) * coefficients[1];
-                    mode - 0.5 * z * z
                 } else {
                     family.sufficient(theta, f64::from(*x), statistics);
                     let terms = coefficients.iter().zip(&*statistics).filter(|(_, t)| **t != 0.0);

@@ -4,7 +4,7 @@ mod exact;
 
 use std::f64::consts::FRAC_1_SQRT_2;
 
-use convpc_core::{Family, Form, Layer, Semiring, Structure};
+use convpc_core::{Family, Form, Semiring, Structure};
 use rayon::{prelude::*, slice::ChunksExactMut};
 
 use crate::{
@@ -37,7 +37,7 @@ pub(crate) struct Leaves {
     sufficient: Vec<f32>,
     /// What a missing value finds in a table where it is summed out, one a channel.
     zeros: Vec<f32>,
-    /// How large, by amount, the largest log-density of a row may be for f32 to be trusted with the row, nats.
+    /// The largest absolute log-density, in nats, for which a row is computed in f32.
     trusted: f32,
 }
 
@@ -47,7 +47,7 @@ pub(crate) struct LeafScratch {
     sufficient: Vec<f32>,
     observed: Vec<f32>,
     transposed: Vec<f32>,
-    /// Channels whose statistics of a tile are to be added in float64.
+    /// Channels whose statistics are added in float64 for this tile.
     far: Vec<usize>,
     /// Of one leaf, in float64.
     coefficients: Vec<f64>,
@@ -84,6 +84,8 @@ impl Layout {
         from.resize(TOGETHER * width, 0.0);
         to.resize(TOGETHER * width, 0.0);
         for (r, values) in values.chunks_exact_mut(rows * channels).enumerate() {
+            let of_repetition = theta.chunks_exact(size).skip(r).step_by(repetitions);
+            let peak = if family.form() == Form::LocationScale { peak(family, of_repetition) } else { 0.0 };
             for first in (0..channels).step_by(TOGETHER) {
                 let together = TOGETHER.min(channels - first);
                 for (c, from) in (first..first + together).zip(from.chunks_exact_mut(width)) {
@@ -94,7 +96,7 @@ impl Layout {
                         coefficients.clear();
                         family.coefficients(theta, coefficients);
                         match family.form() {
-                            Form::LocationScale => from[..4].copy_from_slice(&location_scale(coefficients)),
+                            Form::LocationScale => from[..5].copy_from_slice(&location_scale(coefficients, peak)),
                             _ => from.iter_mut().zip(&*coefficients).for_each(|(to, v)| *to = *v as f32),
                         }
                     }
@@ -135,31 +137,30 @@ impl Layout {
     }
 }
 
-/// The coefficients of a location and a scale as [`LocationScale`] reads them: the mean rounded to f32, the rate `1/(√2 std)`, what
-/// the rounding left of the mean, times the rate, and the log-density at the mean.
-fn location_scale(coefficients: &[f64]) -> [f32; 4] {
+/// The largest log-density that any of these leaves has at its mean, rounded to f32.
+fn peak<'a>(family: Family, leaves: impl Iterator<Item = &'a [f64]>) -> f32 {
+    leaves.map(|theta| family.log_density(theta, family.mode(theta)) as f32).fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// The coefficients of a location and a scale: the mean rounded to f32, the rate `1/(√2 std)`, what the rounding left of the mean,
+/// times the rate, the peak, and the log-density at the mean relative to the peak. The peak itself is added in float64, see
+/// [`Leaves::add_peaks`], since the log-densities of narrow distributions are large, and those of many pixels add up.
+fn location_scale(coefficients: &[f64], peak: f32) -> [f32; 5] {
     let (mean, rate, bias) = (coefficients[0], coefficients[1] * FRAC_1_SQRT_2, coefficients[2]);
     let rounded = mean as f32;
     // It stays finite, so that adding it to an infinite number is harmless.
     let left = ((f64::from(rounded) - mean) * rate).clamp(f64::from(f32::MIN), f64::from(f32::MAX));
-    [rounded, rate as f32, left as f32, bias as f32]
+    [rounded, rate as f32, left as f32, peak, (bias - f64::from(peak)) as f32]
 }
 
-/// The largest amount of a row's largest log-density, in nats, for which f32 is trusted with the row.
+/// The largest absolute log-density, in nats, for which a row is computed in f32.
 ///
 /// Far from all means, the squares in a Normal's log-density are large, and their differences between channels have few digits in
-/// f32; beyond 1.8e19 standard deviations squares overflow. A binomial of many trials is a small difference of large terms.
-fn trusted(structure: &Structure) -> f32 {
-    const OF_A_NODE: f32 = 256.0;
-    const OF_A_LEAF: f32 = 16.0;
-    let of_product = |layer: &Layer| match layer {
-        Layer::ProdConv(product) => (product.kernel.0 * product.kernel.1) as f32,
-        _ => 1.0,
-    };
-    let below = structure.layers().iter().take_while(|layer| layer.normalized_axis().is_none());
-    let leaves = structure.leaf().colors as f32 * below.map(of_product).product::<f32>();
-    match structure.leaf().family {
-        Family::Normal(_) => OF_A_NODE.max(OF_A_LEAF * leaves),
+/// f32; beyond 1.8e19 standard deviations squares overflow. Where many leaves are added before the first sum, large
+/// log-densities of both signs may cancel later. A binomial of many trials is a small difference of large terms.
+fn trusted(family: Family) -> f32 {
+    match family {
+        Family::Normal(_) => 64.0,
         // No row is trusted.
         Family::Binomial(binomial) if binomial.trials > MOST_TRIALS_IN_F32 => -1.0,
         _ => f32::INFINITY,
@@ -193,10 +194,10 @@ impl Leaves {
     pub(crate) fn new(structure: &Structure, isa: Isa, tensor: &[f64]) -> Self {
         let (family, shape) = (structure.leaf().family, structure.shape(0));
         let (channels, repetitions) = (shape.channels, shape.repetitions);
-        let rows = family.coefficient_count() + usize::from(family.form() == Form::LocationScale);
+        let rows = family.coefficient_count() + if family.form() == Form::LocationScale { 2 } else { 0 };
         let values = vec![0.0; structure.leaf_rows() * repetitions * rows * channels];
         let sufficient = family.sufficient_table().unwrap_or_default().into_iter().map(|v| v as f32).collect();
-        let (zeros, trusted) = (vec![0.0; channels], trusted(structure));
+        let (zeros, trusted) = (vec![0.0; channels], trusted(family));
         let mut leaves = Leaves { family, channels, repetitions, rows, values, sufficient, zeros, trusted };
         leaves.set(isa, tensor);
         leaves
@@ -244,8 +245,24 @@ impl Leaves {
         }
     }
 
-    /// Adds the log-densities of one column to a panel `[channels][width]`; `x` holds the column's values, `leaf` is its row of
-    /// the parameter tensor.
+    /// Adds the peak of one column to the rows of a panel that [`upward`](Self::upward) adds a log-density to, which are relative to
+    /// it. Only leaves of a location and a scale have one.
+    pub(crate) fn add_peaks(
+        &self,
+        (leaf, repetition): (usize, usize),
+        x: &[f32],
+        semiring: Semiring,
+        peaks: &mut [f64],
+    ) {
+        if self.family.form() == Form::LocationScale {
+            let peak = f64::from(self.of(leaf, repetition)[3 * self.channels]);
+            let has_density = |x: &f32| semiring == Semiring::MaxProduct || !x.is_nan();
+            peaks.iter_mut().zip(x).for_each(|(to, x)| *to += if has_density(x) { peak } else { 0.0 });
+        }
+    }
+
+    /// Adds the log-densities of one column, relative to its peak, to a panel `[channels][width]`; `x` holds the column's values,
+    /// `leaf` is its row of the parameter tensor.
     pub(crate) fn upward(
         &self,
         isa: Isa,
@@ -262,7 +279,7 @@ impl Leaves {
         match self.family.form() {
             Form::LocationScale => {
                 let (mean, rest) = rest.split_at(channels);
-                let (rate, left) = rest.split_at(channels);
+                let (rate, left) = rest[..2 * channels].split_at(channels);
                 isa.dispatch(LocationScale { x, mean, rate, left, bias: mode, missing, out });
             }
             Form::Natural => {

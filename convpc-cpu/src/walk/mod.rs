@@ -124,6 +124,8 @@ struct Level {
 #[derive(Debug, Default)]
 struct PanelScratch {
     logarithms: Aligned,
+    /// What the logarithms of each row are relative to, nats.
+    peaks: Vec<f64>,
     sums: Aligned,
     row: Aligned,
     /// `[channel / 2][width]`

@@ -103,11 +103,18 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// Adds the log-densities of a node without sums below it, for one panel.
-    fn logarithms(&mut self, layer: usize, feature: usize, repetition: usize, panel: usize, out: &mut [f32]) {
+    /// Adds the log-densities of a node without sums below it, for one panel, relative to peaks of the rows, which are added too.
+    fn logarithms(
+        &mut self,
+        (layer, feature, repetition): (usize, usize, usize),
+        panel: usize,
+        out: &mut [f32],
+        peaks: &mut [f64],
+    ) {
         let (model, semiring) = (self.model, self.semiring);
         self.leaves_below(layer, feature, repetition, panel, &mut |leaf, x, scratch| {
             model.leaves.upward(model.isa, (leaf, repetition), x, semiring, scratch, out);
+            model.leaves.add_peaks((leaf, repetition), x, semiring, peaks);
         });
     }
 
@@ -115,7 +122,8 @@ impl Walk<'_, '_> {
     fn exact_logarithms(&mut self, layer: usize, feature: usize, repetition: usize, panel: usize, out: &mut [f64]) {
         let (model, semiring) = (self.model, self.semiring);
         self.leaves_below(layer, feature, repetition, panel, &mut |leaf, x, scratch| {
-            model.leaves.upward_exact((leaf, repetition), model.leaf_row(leaf), x, semiring, scratch, out);
+            let place = (leaf, repetition, model.leaf_row(leaf));
+            model.leaves.upward_exact(model.isa, place, x, semiring, scratch, out);
         });
     }
 
@@ -144,20 +152,20 @@ impl Walk<'_, '_> {
     }
 
     /// Replaces the log-densities of rows that f32 cannot be trusted with: they are computed in float64, made relative to the
-    /// largest of their row, which is added to the row's offset, and rounded. Other rows of the panel stay as they are, so
-    /// that no row depends on its neighbours.
+    /// largest of their row, which becomes the row's peak, and rounded. Other rows of the panel stay as they are, so that no
+    /// row depends on its neighbours.
     fn replace_untrusted(
         &mut self,
         (layer, feature, repetition): (usize, usize, usize),
         panel: usize,
         x: &mut [f32],
-        offset: &mut [f64],
+        peaks: &mut [f64],
     ) {
-        let width = offset.len();
+        let width = peaks.len();
         let mut exact = vec![0.0; x.len()];
         self.exact_logarithms(layer, feature, repetition, panel, &mut exact);
         let limit = self.model.leaves.trusted();
-        for (row, offset) in offset.iter_mut().enumerate() {
+        for (row, peak) in peaks.iter_mut().enumerate() {
             let is_trusted = |largest: f32| largest.abs() <= limit;
             if is_trusted(x.iter().skip(row).step_by(width).copied().fold(f32::NEG_INFINITY, f32::max)) {
                 continue;
@@ -166,7 +174,7 @@ impl Walk<'_, '_> {
             let largest = if largest == f64::NEG_INFINITY { 0.0 } else { largest };
             let relative = exact.iter().skip(row).step_by(width).map(|value| (value - largest) as f32);
             x[row..].iter_mut().step_by(width).zip(relative).for_each(|(x, relative)| *x = relative);
-            *offset += largest;
+            *peak = largest;
         }
     }
 
@@ -202,15 +210,18 @@ impl Walk<'_, '_> {
             let e = &mut values[slot * inputs * width..][..inputs * width];
             let offset = &mut level.extra.offset[panel * width..][..width];
             let wide_inputs = if logarithms_below {
-                let x = scratch.logarithms.at_least(inputs * width);
+                let (x, below) = (scratch.logarithms.at_least(inputs * width), (layer - 1, feature, repetition));
                 x.fill(0.0);
-                self.logarithms(layer - 1, feature, repetition, panel, x);
+                scratch.peaks.clear();
+                scratch.peaks.resize(width, 0.0);
+                self.logarithms(below, panel, x, &mut scratch.peaks);
                 let (max, limit) = (scratch.row.at_least(width), model.leaves.trusted());
                 if model.isa.dispatch(Exponentials { x, e, max, limit }) {
-                    self.replace_untrusted((layer - 1, feature, repetition), panel, x, offset);
+                    self.replace_untrusted(below, panel, x, &mut scratch.peaks);
                     model.isa.dispatch(Exponentials { x, e, max, limit: f32::INFINITY });
                 }
-                offset.iter_mut().zip(max).for_each(|(offset, max)| *offset += f64::from(*max));
+                let largest = scratch.peaks.iter().zip(&*max).map(|(peak, max)| peak + f64::from(*max));
+                offset.iter_mut().zip(largest).for_each(|(offset, largest)| *offset += largest);
                 Inputs::Logarithms
             } else {
                 let row = scratch.row.at_least(width);
@@ -325,7 +336,7 @@ impl Walk<'_, '_> {
             let exponents: Vec<f32> = y.clone().map(|y| (y / LN_2).round() as f32).collect();
             let mantissas = y.zip(&exponents).map(|(y, k)| match *k {
                 f32::NEG_INFINITY => 0.75,
-                // Of a logarithm beyond 2^24 or so the exponent, which is f32, has only the size.
+                // Beyond about 2^24 the f32 exponent is not exact, so the remainder is clamped.
                 k => (y - f64::from(k) * LN_2).clamp(-LN_2, LN_2).exp() as f32,
             });
             let mut values: Vec<f32> = mantissas.collect();

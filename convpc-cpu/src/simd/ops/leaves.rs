@@ -5,9 +5,12 @@ use std::f64::consts::SQRT_2;
 use super::{greatest, load};
 use crate::simd::{Kernel, Lanes, lanes::MOST_LANES, math};
 
-/// The mean of u², in a tile, up to which f32 sums of u and u² are trusted: the variance is what is left of them when the square
-/// of the mean is taken away, with a relative error of a few millionths at most then.
-const TRUSTED_SQUARE: f32 = 8.0;
+/// The share of a mean square that the variance must be for the f32 sums that it is the difference of to be trusted: its relative
+/// error is a few 1e-6 then.
+const TRUSTED_SHARE: f64 = 1.0 / 64.0;
+
+/// Mean squares below this, of u, are trusted whatever the variance: their rounding errors are nothing beside a variance of 1.
+const TRUSTED_SQUARE: f64 = 1e-6;
 
 /// `bias[c] − u²` with `u = (x − mean[c]) · rate[c] + left[c]`, added to a panel. With `rate = 1/(√2 std)` that is a Normal's
 /// log-density: `u = z/√2`.
@@ -69,8 +72,39 @@ impl Kernel for LocationScale<'_> {
     }
 }
 
-/// For every channel the sums over observed rows of flow, flow·z and flow·z², `z = √2 u` with the u of [`LocationScale`]. Channels
-/// whose values lie so far from their mean that f32 cannot be trusted with the sums are left out and named.
+/// `mode − z²/2` with `z = (x − mean) · inv_std`, added to one channel of a panel in float64. The compiler makes vectors of the
+/// loop.
+pub struct ExactLocationScale<'a> {
+    /// NaN = missing.
+    pub x: &'a [f32],
+    /// The mean.
+    pub mean: f64,
+    /// 1 / standard deviation.
+    pub inv_std: f64,
+    /// The log-density at the mean.
+    pub mode: f64,
+    /// What a missing value adds.
+    pub missing: f64,
+    /// As many as values.
+    pub out: &'a mut [f64],
+}
+
+impl Kernel for ExactLocationScale<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let Self { x, mean, inv_std, mode, missing, out } = self;
+        for (out, x) in out.iter_mut().zip(x) {
+            let z = (f64::from(*x) - mean) * inv_std;
+            *out += if x.is_nan() { missing } else { mode - 0.5 * z * z };
+        }
+    }
+}
+
+/// For every channel the sums over observed rows of flow, flow·z and flow·z², `z = √2 u` with the u of [`LocationScale`]. Where u
+/// varies little against its mean, a second pass adds relative to that mean, since the variance would be lost in rounding
+/// errors. Channels with an infinite u are left out and named.
 pub struct LocationScaleCounts<'a> {
     /// `[panels][width]`, NaN = missing.
     pub x: &'a [f32],
@@ -100,32 +134,68 @@ impl Kernel for LocationScaleCounts<'_> {
         assert!(width.is_multiple_of(L::LEN) && n.is_multiple_of(width) && rate.len() == channels);
         assert!(left.len() == channels && flow.len() == channels * n && counts.len() == 3 * channels);
         for c in 0..channels {
-            // SAFETY: j + L::LEN <= n, whole panels and c < channels keep every access inside the slices checked above.
-            let sums = unsafe {
-                let (m, s, left) = (L::splat(mean[c]), L::splat(rate[c]), L::splat(left[c]));
-                let mut sums = [L::splat(0.0); 3];
-                for panel in (0..n).step_by(width) {
-                    for j in (0..width).step_by(L::LEN) {
-                        let x = L::load(x.as_ptr().add(panel + j));
-                        let (missing, zero) = (x.is_nan(), L::splat(0.0));
-                        let f = L::load(flow.as_ptr().add(panel * channels + c * width + j));
-                        let f = L::select(missing, zero, f);
-                        let u = L::select(missing, zero, x.sub(m).mul_add(s, left));
-                        let fu = f.mul(u);
-                        sums = [sums[0].add(f), sums[1].add(fu), fu.mul_add(u, sums[2])];
-                    }
-                }
-                sums.map(|sum| sum.reduce_add())
-            };
+            let of_channel = Values { x, width, flow, channels, c };
+            let (m, s, left) = (mean[c], rate[c], left[c]);
+            // SAFETY: the slices are as long as checked above; the instruction set is the caller's contract.
+            let mut sums = unsafe { of_channel.sums::<L>(m, s, left) };
+            let [flow, first, second] = sums;
+            let spread = flow * second - first * first;
             // Not a number, where no flow met an infinite u, is not trusted either.
-            if sums[2] <= TRUSTED_SQUARE * sums[0] {
+            let trusted = second <= TRUSTED_SQUARE * flow || spread >= TRUSTED_SHARE * flow * second;
+            if !trusted {
+                let pivot = (f64::from(m) + (first / flow - f64::from(left)) / f64::from(s)) as f32;
+                // SAFETY: as above.
+                let [flow, first, second] = unsafe { of_channel.sums::<L>(pivot, s, 0.0) };
+                // From the pivot to the mean, in float64: u = u' + d.
+                let d = (f64::from(pivot) - f64::from(m)) * f64::from(s) + f64::from(left);
+                sums = [flow, first + d * flow, second + d * (2.0 * first + d * flow)];
+            }
+            if sums.iter().all(|sum| sum.is_finite()) {
                 // z = √2 u
                 for (power, factor) in [1.0, SQRT_2, 2.0].into_iter().enumerate() {
-                    counts[power * channels + c] += factor * f64::from(sums[power]);
+                    counts[power * channels + c] += factor * sums[power];
                 }
             } else {
                 far.push(c);
             }
+        }
+    }
+}
+
+/// One channel of a tile.
+#[derive(Clone, Copy)]
+struct Values<'a> {
+    x: &'a [f32],
+    width: usize,
+    flow: &'a [f32],
+    channels: usize,
+    c: usize,
+}
+
+impl Values<'_> {
+    /// The sums over observed rows of flow, flow·u and flow·u², `u = (x − mean) · rate + left`.
+    ///
+    /// # Safety
+    /// `x` is whole panels of `width` rows, a multiple of `L::LEN`; `flow` has `channels` values for each row, and `c < channels`.
+    #[inline(always)]
+    unsafe fn sums<L: Lanes>(self, mean: f32, rate: f32, left: f32) -> [f64; 3] {
+        let Values { x, width, flow, channels, c } = self;
+        // SAFETY: panel + j + L::LEN <= x.len() and c < channels keep every access inside the slices.
+        unsafe {
+            let (m, s, left) = (L::splat(mean), L::splat(rate), L::splat(left));
+            let mut sums = [L::splat(0.0); 3];
+            for panel in (0..x.len()).step_by(width) {
+                for j in (0..width).step_by(L::LEN) {
+                    let x = L::load(x.as_ptr().add(panel + j));
+                    let (missing, zero) = (x.is_nan(), L::splat(0.0));
+                    let f = L::load(flow.as_ptr().add(panel * channels + c * width + j));
+                    let f = L::select(missing, zero, f);
+                    let u = L::select(missing, zero, x.sub(m).mul_add(s, left));
+                    let fu = f.mul(u);
+                    sums = [sums[0].add(f), sums[1].add(fu), fu.mul_add(u, sums[2])];
+                }
+            }
+            sums.map(|sum| f64::from(sum.reduce_add()))
         }
     }
 }

@@ -9,7 +9,10 @@ mod leaves;
 mod wide;
 
 pub use ascent::{Moments, ShiftLogits};
-pub use leaves::{Largest, LocationScale, LocationScaleCounts, Logarithms, Natural, NaturalCounts, Table, TableCounts};
+pub use leaves::{
+    ExactLocationScale, Largest, LocationScale, LocationScaleCounts, Logarithms, Natural, NaturalCounts, Table,
+    TableCounts,
+};
 pub use wide::{NormaliseWide, Rescue, RescueFlow, SplitLogarithms, WideMultiply, Widen};
 
 use super::{Kernel, Lanes, lanes::MOST_LANES, math};

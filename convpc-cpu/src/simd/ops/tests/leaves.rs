@@ -74,33 +74,52 @@ fn counts_of_location_and_scale() {
     }
 }
 
-/// One far value, an infinite one (after the division), and a far one that nothing flows to.
+/// Counts of some values, each with flow 1, and the channels that were left out; 1 was there before.
+fn counted(isa: Isa, (channels, width): (usize, usize), x: &[f32], rate: f32) -> (Vec<f64>, Vec<usize>) {
+    let mut all = vec![f32::NAN; width];
+    all[..x.len()].copy_from_slice(x);
+    let (mean, rate, left) = (vec![0.0; channels], vec![rate; channels], vec![0.0; channels]);
+    let (mut counts, mut far) = (vec![1.0; 3 * channels], vec![]);
+    let (x, flow) = (&*all, &*vec![1.0; channels * width]);
+    let (mean, rate, left) = (&*mean, &*rate, &*left);
+    isa.dispatch(LocationScaleCounts { x, width, mean, rate, left, flow, counts: &mut counts, far: &mut far });
+    (counts, far)
+}
+
+/// The variance of values that vary a thousand times less than they lie from the mean, and as little as f32 tells apart.
 #[test]
-fn sums_of_far_values_are_left_out_and_their_channels_named() {
+fn variances_survive_far_from_the_mean() {
     for (isa, channels, width) in panels(false) {
-        let mut x = vec![0.5; 2 * width];
-        let (mean, left) = (vec![0.0; channels], vec![0.0; channels]);
-        for (far_value, rate, flow_of_it, expected) in
-            [(9.0, 1.0, 1.0, true), (1e30, 1e30, 1.0, true), (9.0, 1.0, 0.0, false), (1e30, 1e30, 0.0, true)]
-        {
-            x[1] = far_value;
-            let rate = vec![rate; channels];
-            let mut flow = vec![0.0; channels * 2 * width];
-            flow.iter_mut().skip(1).step_by(width).take(channels).for_each(|f| *f = flow_of_it);
-            let (mut counts, mut far) = (vec![1.0; 3 * channels], vec![]);
-            isa.dispatch(LocationScaleCounts {
-                x: &x,
-                width,
-                mean: &mean,
-                rate: &rate,
-                left: &left,
-                flow: &flow,
-                counts: &mut counts,
-                far: &mut far,
-            });
-            assert_eq!(far, if expected { (0..channels).collect() } else { vec![] }, "{far_value}");
-            assert!(counts.iter().all(|n| *n == 1.0), "{counts:?}");
+        for offset in [0.3_f32, 1.5, 5.0, 30.0, 3e4, -7e5] {
+            for spread in [1e-3, 1e-5].map(|spread| spread * offset.abs()) {
+                let x = [-1.0, 0.5, 1.0, 0.0, 2.0].map(|k| offset + k * spread);
+                let (counts, far) = counted(isa, (channels, width), &x, std::f32::consts::FRAC_1_SQRT_2);
+                assert!(far.is_empty());
+                let mean = x.iter().map(|x| f64::from(*x)).sum::<f64>() / 5.0;
+                let expected = x.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / 5.0;
+                for c in 0..channels {
+                    let [flow, z, square] = [0, 1, 2].map(|power| counts[power * channels + c] - 1.0);
+                    let variance = square / flow - (z / flow).powi(2);
+                    // What float64 sums of squares leave of it.
+                    let rounding = 1e-14 * f64::from(offset).powi(2);
+                    assert!(
+                        (variance - expected).abs() < 1e-2 * expected + rounding,
+                        "{offset}: {variance} {expected}"
+                    );
+                }
+            }
         }
+    }
+}
+
+#[test]
+fn channels_with_an_infinite_value_are_left_out_and_named() {
+    for (isa, channels, width) in panels(false) {
+        let (counts, far) = counted(isa, (channels, width), &[0.5, 1e30], 1e30);
+        assert_eq!(far, (0..channels).collect::<Vec<_>>());
+        assert!(counts.iter().all(|n| *n == 1.0), "{counts:?}");
+        let (_, far) = counted(isa, (channels, width), &[0.5, 1e15], 1.0);
+        assert!(far.is_empty());
     }
 }
 
