@@ -6,20 +6,21 @@
 //!
 //! # Limits
 //!
-//! Numbers beyond these limits are refused with an error that names them. Within them the fast backends agree with the
-//! reference: log-likelihoods differ by at most `1e-5 · |ll| + 1e-4` nats where they compute in f32.
+//! Numbers beyond these limits are refused with an error that names them. Within them the CPU agrees with the reference:
+//! log-likelihoods differ by at most `1e-5 · |ll| + 1e-4` nats where it computes in f32. What holds on a GPU, the crate
+//! `convpc-cuda` says.
 //!
 //! | | limit |
 //! |---|---|
 //! | continuous values, means of Normal leaves | from −1e38 to 1e38 ([`Normal::LARGEST`]) |
 //! | standard deviations of Normal leaves | from 1e-30 ([`Normal::SMALLEST_STD`]) to 1e38 |
-//! | values of a discrete variable | 2^24, as far as f32 counts; a binomial has one trial less |
+//! | values of a discrete variable | at most 2^24, as far as f32 counts; a binomial has at most 2^24 − 1 trials |
 //! | weights of sums | 0, or any positive float64 number; learning leaves none below 1e-30 ([`SMALLEST_WEIGHT`]) that was positive |
-//! | variables, features of all layers together, layers | 2^26, 2^26, 1024 |
-//! | rows of a count | 2^53, as far as float64 counts; any number of rows may be accumulated before a step |
+//! | variables, features of all layers together, layers | at most 2^26, 2^26, 1024 |
+//! | rows of a count | at most 2^53, as far as float64 counts; any number of batches may be accumulated before a step |
 //!
-//! A backend that computes in f32 refuses a row when all distributions that could explain it are more than about 1e19
-//! standard deviations away: the error names the row. The reference scores such rows.
+//! A backend that computes in f32 may refuse a row whose values are more than about 1e19 standard deviations from the leaves:
+//! [`Error::TooFar`] names the row. The reference refuses none.
 #![forbid(unsafe_code)]
 
 mod backend;

@@ -113,9 +113,9 @@ pub fn import(path: &Path, import: &Import) -> Result<Imported, ModelError> {
     let Some(&channels) = channels else {
         return Err(state.wrong("logits", format!("has shape {lowest:?}, expected 4 axes (Sum) or 5 (SumConv)")));
     };
-    if !use_sum_conv {
-        state.check_bottom(side, import.kernel_size, depth, lowest[0])?;
-    }
+    // The weights of SumConv have no axis of features to tell what SPFlow left.
+    let features = (!use_sum_conv).then_some(lowest[0]);
+    state.check_bottom(side, import.kernel_size, depth, features)?;
     let structure = ConvPc::new(side, side, 1, family)
         .leaf_channels(leaf.shape()[1])
         .channels(channels)
@@ -296,13 +296,20 @@ impl<'a> State<'a> {
 
     /// An error where SPFlow has lost a row and a column at the bottom product: it pads both sides by half of what is missing,
     /// rounded down, and drops what then fills no patch.
-    fn check_bottom(&self, side: usize, kernel_size: usize, depth: usize, features: usize) -> Result<(), ModelError> {
+    fn check_bottom(
+        &self,
+        side: usize,
+        kernel_size: usize,
+        depth: usize,
+        features: Option<usize>,
+    ) -> Result<(), ModelError> {
         let grid = u32::try_from(depth).ok().and_then(|depth| kernel_size.checked_pow(depth)).filter(|grid| *grid > 0);
         let Some(padding) = grid.and_then(|grid| Some((side.checked_next_multiple_of(grid)? - side, grid))) else {
             return Ok(());
         };
         let (padding, grid) = padding;
-        if padding % 2 == 0 || (grid - 1).checked_mul(grid - 1) != Some(features) {
+        let is_lost = features.is_none_or(|features| (grid - 1).checked_mul(grid - 1) == Some(features));
+        if padding % 2 == 0 || !is_lost {
             return Ok(());
         }
         Err(self.refused(format!(

@@ -214,4 +214,11 @@ fn a_padding_that_spflow_cannot_split_is_named() {
     };
     assert!(state(4).import(LeafKind::Bernoulli, None).is_ok());
     insta::assert_snapshot!(state(1).import(LeafKind::Bernoulli, None).unwrap_err(), @"FILE: SPFlow lost a row and a column of features here: at the bottom product 3×3 pixels need a padding of 1 along each axis, SPFlow pads 0 on each side, and of 2×2 features 1×1 are left; log_likelihood of such a model fails in SPFlow too. Learn one whose padding is even, with another depth or image size");
+    // The weights of SumConv do not tell the number of features, but the padding is known.
+    let shared = State {
+        leaf: vec![("_logits", vec![9, 2, 1], vec![0.0; 18])],
+        sums: vec![(vec![2, 2, 2, 2, 1], vec![0.0; 16]), (vec![1, 2, 1, 1], vec![0.0; 2])],
+    };
+    let error = shared.import(LeafKind::Bernoulli, None).unwrap_err().to_string();
+    assert!(error.contains("SPFlow lost a row and a column"), "{error}");
 }

@@ -10,16 +10,15 @@ use crate::error::Result;
 /// The density keeps its own formula, `−z²/2 − log std − log(2π)/2` with `z = (x − mean)/std`: the natural form
 /// subtracts large numbers when std is small against the mean. For the same reason the statistics are `(z, z²)`.
 ///
-/// Limits: values and means lie between −[`LARGEST`](Self::LARGEST) and [`LARGEST`](Self::LARGEST), whose difference f32 still
-/// holds; a standard deviation lies between [`SMALLEST_STD`](Self::SMALLEST_STD) and [`LARGEST`](Self::LARGEST). What is
-/// beyond is refused by name. Within the limits every log-density is a finite float64 number, however far the value is from
-/// the mean. Learning never leaves them.
+/// Limits: values and means lie between −[`LARGEST`](Self::LARGEST) and [`LARGEST`](Self::LARGEST), so that differences of two such
+/// values are finite in f32; a standard deviation lies between [`SMALLEST_STD`](Self::SMALLEST_STD) and
+/// [`LARGEST`](Self::LARGEST). Values and parameters outside the limits are refused with an error. Within them every
+/// log-density is a finite float64 number. Learning stays within them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Normal {}
 
-/// The share of a mean square below which a variance cannot be told from rounding errors of the float64 sums that it is the
-/// difference of. A variance that seems smaller is raised to it, so that data far from the present mean never give a
-/// standard deviation made of rounding errors; the next step, whose sums are relative to the new mean, measures it exactly.
+/// The variance is the difference of the mean square and the squared mean. Below this fraction of the mean square it is only
+/// rounding error, so it is raised to that fraction; the next step, whose sums are relative to the new mean, measures it.
 const VARIANCE_ROUNDING: f64 = 1.0 / (1_u64 << 46) as f64;
 
 impl Normal {
