@@ -61,7 +61,7 @@ impl Conversion {
     pub(super) fn apply(self, number: Number) -> Option<f32> {
         match (self, number) {
             (_, Number::Float(value)) if value.is_nan() => Some(f32::NAN),
-            (Self::AsTheyAre, Number::Whole(value)) => Some(value as f32).filter(|&rounded| rounded as i128 == value),
+            (Self::AsTheyAre, Number::Whole(value)) => whole(value),
             (Self::AsTheyAre, Number::Float(value)) => {
                 let rounded = value as f32;
                 Some(rounded).filter(|_| rounded.is_finite() || value.is_infinite())
@@ -87,6 +87,14 @@ impl Conversion {
                 format!("values from {low} to {high}: give the range of the data (--range LOW:HIGH)")
             }
         }
+    }
+}
+
+/// The f32 that is this number. Most are small, and arithmetic on i128 is slow.
+fn whole(value: i128) -> Option<f32> {
+    match i16::try_from(value) {
+        Ok(small) => Some(f32::from(small)),
+        Err(_) => Some(value as f32).filter(|&rounded| rounded as i128 == value),
     }
 }
 
