@@ -102,6 +102,20 @@ fn order(sizes: &[usize], expected: Option<ImageShape>) -> Option<AxisOrder> {
     }
 }
 
+/// An error unless folders of class folders, if labels come from two of them, number their classes alike.
+pub(crate) fn check_classes(labels: Option<&Path>, valid: Option<&Path>) -> Result<(), Box<dyn Error>> {
+    let (Some(labels), Some(valid)) = (labels, valid) else { return Ok(()) };
+    let (expected, given) = (data::class_names(labels)?, data::class_names(valid)?);
+    if expected == given || expected.is_empty() || given.is_empty() {
+        return Ok(());
+    }
+    let (valid, given, labels, expected) = (valid.display(), given.join(", "), labels.display(), expected.join(", "));
+    Err(format!(
+        "--valid-labels: {valid} has the classes {given}, {labels} has {expected}; make the class folders the same"
+    )
+    .into())
+}
+
 fn told(path: &Path, images: Images) -> Result<Images, DataError> {
     if let [first, ..] = &images.passed_over[..] {
         let (count, first) = (images.passed_over.len(), first.display());

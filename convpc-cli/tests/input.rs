@@ -172,6 +172,21 @@ fn class_folders_give_images_and_labels_in_the_order_of_their_numbers() {
 }
 
 #[test]
+fn held_out_pictures_must_lie_in_the_same_class_folders() {
+    let bench = Bench::new();
+    for folder in ["tree/a", "tree/b", "tree/c", "same/a", "same/b", "same/c", "other/a", "other/c"] {
+        bench.pictures(folder, 2);
+    }
+    let train = |valid: &str| {
+        format!("train --data tree --labels tree --valid {valid} --valid-labels {valid} --leaf normal {FLAGS}")
+    };
+    bench.prints(&train("same"));
+    // Else c would be class 1 there and class 2 here.
+    let message = bench.fails(1, &train("other"));
+    assert!(message.contains("other has the classes a, c, tree has a, b, c"), "{message}");
+}
+
+#[test]
 fn files_that_are_passed_over_are_counted() {
     let bench = Bench::new();
     bench.pictures("d", 2);

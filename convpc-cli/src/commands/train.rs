@@ -22,7 +22,7 @@ use super::{architecture::Architecture, run_flags::RunFlags};
 use crate::{
     Outcome, Shared,
     curve::{self, Line},
-    input::{Input, Leaves, check_support, describe},
+    input::{Input, Leaves, check_classes, check_support, describe},
     number::fixed,
     progress,
 };
@@ -119,6 +119,7 @@ impl Train {
         if self.labels.is_some() && self.valid.is_some() && self.valid_labels.is_none() {
             return Err("--labels: the held-out images need theirs too; give --valid-labels".into());
         }
+        check_classes(self.labels.as_deref(), self.valid_labels.as_deref())?;
         let checkpoint = checkpoint::beside(&self.output);
         let interrupted = if self.resume && checkpoint.exists() {
             let (run, circuit, state) = checkpoint::load(&checkpoint)?;

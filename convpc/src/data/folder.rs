@@ -13,6 +13,7 @@ struct Listing {
     pictures: Vec<PathBuf>,
     /// The class of each picture, where they lie in class folders.
     labels: Vec<usize>,
+    classes: Vec<PathBuf>,
     passed_over: Vec<PathBuf>,
 }
 
@@ -34,6 +35,21 @@ pub(super) fn read_labels(folder: &Path) -> Result<Vec<usize>, DataError> {
         return Err(DataError::NoClasses { path: folder.to_path_buf() });
     }
     Ok(listing.labels)
+}
+
+/// The names of the class folders that labels are read from, the first being class 0; none unless `path` is such a folder.
+///
+/// Two folders number their classes alike if these names are the same.
+///
+/// # Errors
+///
+/// A [`DataError`] that names the folder and the remedy.
+pub fn class_names(path: &Path) -> Result<Vec<String>, DataError> {
+    if !path.is_dir() {
+        return Ok(vec![]);
+    }
+    let name = |class: &PathBuf| class.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(list(path)?.classes.iter().map(name).collect())
 }
 
 fn read_all(folder: &Path, paths: &[PathBuf], options: Values) -> Result<Images, DataError> {
@@ -68,7 +84,7 @@ fn read_all(folder: &Path, paths: &[PathBuf], options: Values) -> Result<Images,
 fn list(folder: &Path) -> Result<Listing, DataError> {
     let (pictures, others) = visible(folder)?.into_iter().partition::<Vec<_>, _>(|path| is_picture(path));
     if !pictures.is_empty() {
-        return Ok(Listing { pictures, labels: vec![], passed_over: others });
+        return Ok(Listing { pictures, passed_over: others, ..Listing::default() });
     }
     let (classes, passed_over) = others.into_iter().partition::<Vec<_>, _>(|path| path.is_dir());
     let mut listing = Listing { passed_over, ..Listing::default() };
@@ -84,6 +100,7 @@ fn list(folder: &Path) -> Result<Listing, DataError> {
     if listing.pictures.is_empty() {
         return Err(DataError::NoPicture { path: folder.to_path_buf() });
     }
+    listing.classes = classes;
     Ok(listing)
 }
 

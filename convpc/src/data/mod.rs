@@ -43,6 +43,7 @@ use crate::atomic;
 
 pub use element::Element;
 pub use error::DataError;
+pub use folder::class_names;
 pub use images::{ImageShape, Images, Options, read, read_with};
 pub use labels::read_labels;
 pub use layout::AxisOrder;

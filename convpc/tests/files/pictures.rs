@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use convpc::data::{DataError, Element, Options, Values, read, read_labels, read_with};
+use convpc::data::{DataError, Element, Options, Values, class_names, read, read_labels, read_with};
 use image::{DynamicImage, GrayAlphaImage, GrayImage, ImageBuffer, ImageFormat, Luma, RgbImage, Rgba, RgbaImage};
 use ndarray::array;
 use tempfile::TempDir;
@@ -159,6 +159,9 @@ fn class_folders_give_images_and_labels() {
     let images = read(folder.path()).unwrap();
     assert_eq!(images.values.into_iter().collect::<Vec<_>>(), [0.0, 10.0, 11.0, 20.0, 21.0, 22.0]);
     assert_eq!(read_labels(folder.path()).unwrap(), [0, 1, 1, 2, 2, 2]);
+    assert_eq!(class_names(folder.path()).unwrap(), ["0", "2", "10"]);
+    assert!(class_names(&folder.path().join("0")).unwrap().is_empty());
+    assert!(class_names(&folder.path().join("0/0.png")).unwrap().is_empty());
     assert_eq!(images.passed_over, [folder.path().join("0/labels.csv")]);
     // A class without pictures, and a folder without classes.
     fs::create_dir(folder.path().join("11")).unwrap();
