@@ -1,7 +1,6 @@
 //! One picture: PNG, JPEG or WebP, whatever its name ends in.
 
-use std::fs::File;
-use std::io::BufReader;
+use std::io::Cursor;
 use std::path::Path;
 
 use image::{ColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
@@ -38,7 +37,7 @@ pub(super) fn is_picture(path: &Path) -> bool {
 pub(super) fn read(path: &Path, values: Values) -> Result<Pixels, DataError> {
     let decoding = |error| decoding_error(path, error);
     let mut limits = Limits::default();
-    let decoder = decoder(path, &limits)?;
+    let decoder = decoder(path, limits.clone())?;
     // Grey of less than 8 bits and palettes come out of the decoder as 8-bit grey and RGB.
     let (colors, has_alpha, element) = match decoder.color_type() {
         ColorType::L8 => (1, false, Element::U8),
@@ -65,15 +64,24 @@ pub(super) fn read(path: &Path, values: Values) -> Result<Pixels, DataError> {
 }
 
 /// The decoder that the contents ask for.
-fn decoder<'a>(path: &'a Path, limits: &Limits) -> Result<impl ImageDecoder + 'a, DataError> {
-    let (mut file, _) = open(path)?;
-    let start = read_up_to(path, &mut file, 16)?;
-    let format = image::guess_format(&start).ok().filter(|format| FORMATS.contains(format));
-    let format = format.ok_or_else(|| format::unknown(path, &start))?;
-    let file = File::open(path).map_err(|error| DataError::reading(path, error))?;
-    let mut reader = ImageReader::with_format(BufReader::new(file), format);
-    reader.limits(limits.clone());
+fn decoder(path: &Path, limits: Limits) -> Result<impl ImageDecoder + use<>, DataError> {
+    let (mut file, length) = open(path)?;
+    let bytes = read_up_to(path, &mut file, length)?;
+    let start = &bytes[..bytes.len().min(16)];
+    let format = image::guess_format(start).ok().filter(|format| FORMATS.contains(format));
+    let format = format.ok_or_else(|| format::unknown(path, start))?;
+    if format == ImageFormat::Jpeg && !has_end(&bytes) {
+        return Err(DataError::corrupt(path, "it ends in the middle"));
+    }
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.limits(limits);
     reader.into_decoder().map_err(|error| decoding_error(path, error))
+}
+
+/// Whether a JPEG's last scan is followed by the marker of the end: the decoder draws what is missing in grey.
+fn has_end(jpeg: &[u8]) -> bool {
+    let last = |marker: [u8; 2]| jpeg.windows(2).rposition(|bytes| bytes == marker);
+    last([0xff, 0xd9]) > last([0xff, 0xda])
 }
 
 /// How the samples of a picture lie.
