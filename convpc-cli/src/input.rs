@@ -5,7 +5,7 @@ use std::{error::Error, fmt, path::Path};
 use clap::{Args, ValueEnum};
 use convpc::{
     Circuit, Family,
-    data::{self, AxisOrder, DataError, ImageShape, Images, Options, Values},
+    data::{self, AxisOrder, DataError, Element, ImageShape, Images, Options, Values},
 };
 
 /// The flags that say how images are read.
@@ -119,9 +119,10 @@ pub(crate) fn check_classes(labels: Option<&Path>, valid: Option<&Path>) -> Resu
 fn told(path: &Path, images: Images) -> Result<Images, DataError> {
     if let [first, ..] = &images.passed_over[..] {
         let (count, first) = (images.passed_over.len(), first.display());
-        let what = if count == 1 { "1 file is" } else { &format!("{} files are", thousands(count)) };
+        let what =
+            if count == 1 { "1 file or folder is" } else { &format!("{} files or folders are", thousands(count)) };
         eprintln!(
-            "note: {what} passed over in {}, as no PNG, JPEG or WebP picture: {first}{}",
+            "note: {what} passed over in {}, being no PNG, JPEG or WebP picture: {first}{}",
             path.display(),
             if count > 1 { ", …" } else { "" }
         );
@@ -180,6 +181,7 @@ pub(crate) fn check_support(path: &Path, images: &Images, family: &Family, leave
 
 /// What all values of a file have in common.
 struct Summary {
+    element: Element,
     low: f32,
     high: f32,
     whole: bool,
@@ -189,14 +191,31 @@ struct Summary {
 
 impl Summary {
     fn of(images: &Images) -> Self {
-        let begin = Summary { low: f32::INFINITY, high: f32::NEG_INFINITY, whole: true, minus_one: true };
+        let begin = Summary {
+            element: images.element,
+            low: f32::INFINITY,
+            high: f32::NEG_INFINITY,
+            whole: true,
+            minus_one: true,
+        };
         let values = images.values.iter().filter(|value| !value.is_nan());
         values.fold(begin, |summary, &value| Summary {
             low: summary.low.min(value),
             high: summary.high.max(value),
             whole: summary.whole && value.fract() == 0.0,
             minus_one: summary.minus_one && (value >= 0.0 || value == -1.0),
+            ..summary
         })
+    }
+
+    /// Whether levels are best spread over the range that --quantize takes unasked.
+    fn fills_usual_range(&self) -> bool {
+        match self.element {
+            Element::U8 => true,
+            Element::U16 => self.high > 32_767.0,
+            Element::F16 | Element::F32 | Element::F64 => self.low >= 0.0 && self.high <= 1.0,
+            _ => false,
+        }
     }
 
     /// What brings such values into the support.
@@ -209,16 +228,10 @@ impl Summary {
         if whole && low == -1.0 && self.minus_one {
             return "if -1 stands for what is missing, write NaN in its place".into();
         }
-        let scale = if (low, high) == (0.0, 1.0) || (!whole && low >= 0.0 && high <= 1.0) {
-            String::new()
-        } else {
-            format!(" --range {low}:{high}")
-        };
+        let scale = if self.fills_usual_range() { String::new() } else { format!(" --range {low}:{high}") };
+        let threshold = if low >= 0.0 && high <= 1.0 { 0.5 } else { (low + high) / 2.0 };
         let read = match levels {
-            2 => format!(
-                "give --binarize {} to read them as 0 and 1",
-                if scale.is_empty() { 0.5 } else { (low + high) / 2.0 }
-            ),
+            2 => format!("give --binarize {threshold} to read them as 0 and 1"),
             _ => format!("give --quantize {levels}{scale} to read them as levels"),
         };
         // Bytes have 256 levels, the last of which may be missing by chance.

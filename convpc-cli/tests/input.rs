@@ -20,6 +20,16 @@ impl Bench {
         write_npy_f32(&self.path(name), array.view()).unwrap();
     }
 
+    /// Writes an array of 8 × 8 unsigned 16-bit numbers, 10 images.
+    fn sixteen_bit(&self, name: &str, value: impl Fn(usize) -> u16) {
+        let header = "{'descr': '<u2', 'fortran_order': False, 'shape': (10, 8, 8), }\n";
+        let mut bytes = b"\x93NUMPY\x01\0".to_vec();
+        bytes.extend((header.len() as u16).to_le_bytes());
+        bytes.extend(header.as_bytes());
+        bytes.extend((0..640).flat_map(|at| value(at).to_le_bytes()));
+        fs::write(self.path(name), bytes).unwrap();
+    }
+
     fn pictures(&self, folder: &str, count: usize) {
         fs::create_dir_all(self.path(folder)).unwrap();
         for at in 0..count {
@@ -115,6 +125,8 @@ fn a_value_outside_is_told_with_the_range_and_what_helps() {
     bench.array("wide.npy", &[10, 8, 8], |at| (at % 600) as f32);
     bench.array("minus.npy", &[10, 8, 8], |at| (at % 5) as f32 - 1.0);
     bench.array("infinite.npy", &[10, 8, 8], |at| if at == 70 { f32::INFINITY } else { 0.5 });
+    bench.sixteen_bit("deep.npy", |at| (at * 102) as u16);
+    bench.sixteen_bit("twelve_bits.npy", |at| (at * 6) as u16);
     // The data, the flags, the parts of the message, and flags with which the advice is followed.
     for (data, flags, says, helps) in [
         (
@@ -136,6 +148,8 @@ fn a_value_outside_is_told_with_the_range_and_what_helps() {
         ("wide", "", &["row 4, variable 0 is 256", "--levels 600", "--quantize 256 --range 0:599"], "--levels 600"),
         ("wide", "--leaf binomial", &["binomial"], "--quantize 256 --range 0:599"),
         ("minus", "", &["row 0, variable 0 is -1", "missing, write NaN"], "--leaf normal"),
+        ("deep", "", &["whole numbers from 0 to 65178", "--levels 65179, or --quantize 256. NaN"], "--quantize 256"),
+        ("twelve_bits", "", &["--levels 3835, or --quantize 256 --range 0:3834"], "--quantize 256 --range 0:3834"),
         ("infinite", "--leaf normal", &["row 1, variable 6 is inf", "rescale"], "--binarize 1"),
     ] {
         let message = bench.fails(1, &format!("train --data {data}.npy {flags} {FLAGS}"));
@@ -198,9 +212,9 @@ fn files_that_are_passed_over_are_counted() {
     };
     assert_eq!(note(&bench), "");
     fs::write(bench.path("d/notes.txt"), "").unwrap();
-    assert!(note(&bench).starts_with("note: 1 file is passed over in d"), "{}", note(&bench));
+    assert!(note(&bench).starts_with("note: 1 file or folder is passed over in d"), "{}", note(&bench));
     fs::write(bench.path("d/a.gif"), "").unwrap();
     fs::write(bench.path("d/.hidden"), "").unwrap();
     let note = note(&bench);
-    assert!(note.starts_with("note: 2 files are passed over in d") && note.contains("d/a.gif, …"), "{note}");
+    assert!(note.starts_with("note: 2 files or folders are passed over in d") && note.contains("d/a.gif, …"), "{note}");
 }
