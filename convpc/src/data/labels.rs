@@ -35,7 +35,8 @@ fn read_array(array: Unread<'_>) -> Result<Vec<usize>, DataError> {
         [0] | [0, 1] => return Err(DataError::NoValues { path: path.to_path_buf(), shape: sizes }),
         [_] | [_, 1] => {}
         _ => {
-            let expected = "one axis, or a column, a label for each image; of several columns save the one with the classes, a[:, 0]";
+            let expected =
+                "one axis, or a column, a label for each image (of several columns the one with the classes, a[:, 0])";
             return Err(DataError::Axes { path: path.to_path_buf(), shape: sizes, expected });
         }
     }
