@@ -4,7 +4,7 @@ use std::path::Path;
 
 use convpc::{
     Circuit, Executable, Leaf,
-    data::{self, ImageShape, Images},
+    data::{self, ImageShape},
     picture::Picture,
 };
 use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate};
@@ -13,23 +13,6 @@ use crate::{Outcome, progress};
 
 /// Rows that are computed between two steps of the progress bar.
 pub(crate) const BATCH: usize = 1024;
-
-/// Images that fit a circuit: the shape, where the file tells it, the number of variables and the support.
-///
-/// All rows are checked here, so that an error names the row of the file and not of a batch.
-pub(crate) fn read_images(path: &Path, circuit: &Circuit) -> Result<Images, Box<dyn std::error::Error>> {
-    let images = data::read(path)?;
-    let leaf = circuit.structure().leaf();
-    let expected = ImageShape { height: leaf.height, width: leaf.width, colors: leaf.colors };
-    if let Some(given) = images.shape.filter(|given| leaf.kept.is_none() && *given != expected) {
-        let path = path.display();
-        return Err(
-            format!("{path} has images of {given}, the model is of {expected}; give images of that size").into()
-        );
-    }
-    convpc::evidence::check(circuit.structure(), images.values.view())?;
-    Ok(images)
-}
 
 /// The log-likelihood of each row.
 pub(crate) fn log_likelihood(model: &dyn Executable, data: ArrayView2<f32>) -> convpc::Result<Array1<f64>> {

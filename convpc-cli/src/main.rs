@@ -3,6 +3,7 @@
 
 mod commands;
 mod curve;
+mod input;
 mod io;
 mod memory;
 mod number;

@@ -112,7 +112,7 @@ fn a_run_goes_on_only_with_its_labels() {
     assert!(
         bench.fails(1, &resume("--labels y --valid-labels w --classes 4")).contains("--classes 4 (the model has 3)")
     );
-    assert!(bench.prints(&resume("--labels y --valid-labels w --classes 3")).starts_with("epoch 2"));
+    assert!(bench.prints(&resume("--labels y --valid-labels w --classes 3")).contains("f32\nepoch 2"));
     assert_eq!(model::load(&bench.path("m")).unwrap().structure(), whole.structure());
 }
 

@@ -2,7 +2,7 @@ use std::{error::Error, fmt, path::Path};
 
 use clap::{Args, ValueEnum};
 use convpc::{
-    Circuit, ConvPc, Initialization, Layer, LeafInitialization, Padding, Paddings, Split, Structure,
+    Circuit, ConvPc, Family, Initialization, Layer, LeafInitialization, Padding, Paddings, Split, Structure,
     data::{ImageShape, Images},
 };
 use ndarray::ArrayView2;
@@ -135,7 +135,7 @@ impl Architecture {
             );
         }
         let shape = self.shape(images)?;
-        let family = self.leaf.unwrap_or(LeafName::Categorical).family(self.levels);
+        let family = self.family();
         let channels = self.channels.clone().unwrap_or_else(|| vec![64]);
         let leaf_channels = self.leaf_channels.or(channels.first().copied());
         let mut convpc = ConvPc::new(shape.height, shape.width, shape.colors, family)
@@ -157,6 +157,11 @@ impl Architecture {
             convpc = convpc.shifts(shifts.iter().map(|Shift(rows, columns)| (*rows, *columns)).collect::<Vec<_>>());
         }
         Ok(self.initialization()?.circuit(convpc.structure()?, rows, seed)?)
+    }
+
+    /// The leaf family that the flags ask for.
+    pub(crate) fn family(&self) -> Family {
+        self.leaf.unwrap_or(LeafName::Categorical).family(self.levels)
     }
 
     fn initialization(&self) -> Result<Initialization, String> {
@@ -193,6 +198,9 @@ impl Architecture {
 
     fn shape(&self, images: &Images) -> Result<ImageShape, String> {
         let found = images.shape;
+        if let Some(found) = found {
+            self.check_shape(found)?;
+        }
         let (height, width) = (self.height.or(found.map(|s| s.height)), self.width.or(found.map(|s| s.width)));
         let (Some(height), Some(width)) = (height, width) else {
             return Err("the data do not say how their variables lie in an image; give --height and --width".into());
@@ -204,6 +212,25 @@ impl Architecture {
         }
         let given = images.values.ncols();
         Err(format!("the data have {given} variables a row, which is not {shape}; mend --height, --width, --colors"))
+    }
+
+    /// An error where a flag contradicts the axes of the file.
+    fn check_shape(&self, found: ImageShape) -> Result<(), String> {
+        let axes = [
+            ("--height", self.height, found.height),
+            ("--width", self.width, found.width),
+            ("--colors", self.colors, found.colors),
+        ];
+        let wrong =
+            |(flag, given, has): (&str, Option<usize>, usize)| Some(format!("{flag} {}", given.filter(|&n| n != has)?));
+        let wrong: Vec<String> = axes.into_iter().filter_map(wrong).collect();
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        Err(format!(
+            "the images are {found} (height x width x colors), not {}; leave these flags out, or say where the colors are (--layout)",
+            wrong.join(", ")
+        ))
     }
 
     /// An error where a flag was given that the model in the file does not agree with.

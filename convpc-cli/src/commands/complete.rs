@@ -5,7 +5,7 @@ use convpc::{Circuit, Error, Executable, Mpe, data, model};
 use ndarray::{Array2, ArrayView2, Axis};
 
 use super::edit::part;
-use crate::{Outcome, Shared, io, progress};
+use crate::{Outcome, Shared, input, io, progress};
 
 /// Arguments of `complete`.
 #[derive(Args)]
@@ -15,7 +15,7 @@ pub(crate) struct Complete {
     /// Images; NaN is missing too.
     #[arg(long)]
     data: PathBuf,
-    /// What is missing: left, right, top, bottom, center, or a .npy of booleans.
+    /// What is missing: left, right, top, bottom, center, or an array of booleans (.npy, FILE.npz:NAME).
     #[arg(long)]
     mask: Option<String>,
     /// A draw from the posterior, or the most probable explanation, exact or greedy.
@@ -24,6 +24,8 @@ pub(crate) struct Complete {
     /// Where they go: .npy or .png.
     #[arg(short)]
     output: PathBuf,
+    #[command(flatten)]
+    input: input::Input,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -37,7 +39,7 @@ impl Complete {
     pub(crate) fn run(self, shared: &Shared) -> Outcome {
         io::check_output(&self.output)?;
         let circuit = model::load(&self.model)?;
-        let mut values = io::read_images(&self.data, &circuit)?.values;
+        let mut values = self.input.read_for(&self.data, &circuit)?.values;
         if let Some(mask) = &self.mask {
             for (mut column, hidden) in values.columns_mut().into_iter().zip(hidden(&circuit, mask)?) {
                 if hidden {
@@ -82,10 +84,5 @@ pub(crate) fn hidden(circuit: &Circuit, mask: &str) -> Result<Vec<bool>, Box<dyn
         let size = (leaf.height, leaf.width);
         return Ok(columns.iter().map(|c| part(mask, pixel(c.slot), size) == Some(true)).collect());
     }
-    let hidden = data::read_mask(Path::new(mask))?;
-    if hidden.len() != columns.len() {
-        let (given, expected) = (hidden.len(), columns.len());
-        return Err(format!("the mask {mask} has {given} values, the model {expected} variables").into());
-    }
-    Ok(hidden)
+    Ok(data::read_mask(Path::new(mask), columns.len(), input::shape(circuit))?)
 }

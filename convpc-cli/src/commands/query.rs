@@ -7,28 +7,30 @@ use clap::Args;
 use convpc::{classes, data, evidence, metrics::bits_per_dimension, model};
 use ndarray::{Array2, Axis};
 
-use crate::{Outcome, Shared, io, number::fixed, progress};
+use crate::{Outcome, Shared, input::Input, io, number::fixed, progress};
 
 /// Arguments of `score`.
 #[derive(Args)]
 pub(crate) struct Score {
     /// The model file.
     model: PathBuf,
-    /// Images: .npy, .npz, IDX, or a folder of PNGs.
+    /// Images: .npy, .npz, IDX, a picture, or a folder of pictures.
     #[arg(long)]
     data: PathBuf,
-    /// The classes of the images, for the accuracy of a model that has classes: IDX or .npy.
+    /// The classes of the images, for the accuracy of a model that has classes: IDX, .npy, .npz, or a folder of class folders.
     #[arg(long)]
     labels: Option<PathBuf>,
     /// Where the log-likelihoods go, float64, one a row (.npy).
     #[arg(short)]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    input: Input,
 }
 
 impl Score {
     pub(crate) fn run(self, shared: &Shared) -> Outcome {
         let circuit = model::load(&self.model)?;
-        let images = io::read_images(&self.data, &circuit)?;
+        let images = self.input.read_for(&self.data, &circuit)?;
         let labels = self.labels.as_deref().map(data::read_labels).transpose()?;
         if let Some(labels) = &labels {
             classes::check_labels(circuit.structure(), images.values.nrows(), labels)?;

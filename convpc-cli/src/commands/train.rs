@@ -22,7 +22,7 @@ use super::{architecture::Architecture, run_flags::RunFlags};
 use crate::{
     Outcome, Shared,
     curve::{self, Line},
-    io,
+    input::{Input, Leaves, check_classes, check_support, describe},
     number::fixed,
     progress,
 };
@@ -30,10 +30,11 @@ use crate::{
 /// Arguments of `train`.
 #[derive(Args)]
 pub(crate) struct Train {
-    /// Images to learn from: .npy, .npz, IDX, or a folder of PNGs.
+    /// Images to learn from: .npy, .npz, IDX, a picture, a folder of pictures, or one of class folders. FILE.npz:NAME names one of
+    /// several arrays.
     #[arg(long)]
     data: PathBuf,
-    /// The classes of the images, numbered from 0: IDX (MNIST's labels) or .npy. The model then learns images and classes
+    /// The classes of the images, numbered from 0: IDX (MNIST's labels), .npy, .npz, or the folder of class folders. The model then learns images and classes
     /// together, and all scores are those of the two together.
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
@@ -58,6 +59,8 @@ pub(crate) struct Train {
     /// A picture of the learning curve, .png or .svg, drawn after each epoch.
     #[arg(long, value_name = "FILE")]
     curve: Option<PathBuf>,
+    #[command(flatten)]
+    input: Input,
     #[command(flatten)]
     run: RunFlags,
     #[command(flatten)]
@@ -116,6 +119,7 @@ impl Train {
         if self.labels.is_some() && self.valid.is_some() && self.valid_labels.is_none() {
             return Err("--labels: the held-out images need theirs too; give --valid-labels".into());
         }
+        check_classes(self.labels.as_deref(), self.valid_labels.as_deref())?;
         let checkpoint = checkpoint::beside(&self.output);
         let interrupted = if self.resume && checkpoint.exists() {
             let (run, circuit, state) = checkpoint::load(&checkpoint)?;
@@ -127,7 +131,7 @@ impl Train {
             Some(start) => {
                 self.run.check(shared.seed, &start.run.options, &checkpoint)?;
                 self.architecture.check(&start.circuit, &self.output)?;
-                let data = Data::new(io::read_images(&self.data, &start.circuit)?, self.labels.as_deref())?;
+                let data = Data::new(self.input.read_for(&self.data, &start.circuit)?, self.labels.as_deref())?;
                 let valid = self.valid(&start.circuit)?;
                 self.check_data(&start.run, &data, valid.as_ref())?;
                 (data, valid, start)
@@ -151,6 +155,7 @@ impl Train {
             circuit: &circuit,
             checkpoint: &checkpoint,
             out: stdout(),
+            read: Some(describe(&data.images)),
             bar,
             rows: trainer.rows().len(),
             observed: trainer.observed(),
@@ -188,9 +193,10 @@ impl Train {
         let (data, circuit) = if self.resume {
             let circuit = model::load(&self.output)?;
             self.architecture.check(&circuit, &self.output)?;
-            (Data::new(io::read_images(&self.data, &circuit)?, labels)?, circuit)
+            (Data::new(self.input.read_for(&self.data, &circuit)?, labels)?, circuit)
         } else {
-            let data = Data::new(data::read(&self.data)?, labels)?;
+            let data = Data::new(self.input.read(&self.data)?, labels)?;
+            check_support(&self.data, &data.images, &self.architecture.family(), Leaves::ToBeChosen)?;
             let (images, labels) = (&data.images, data.labels.as_deref());
             let circuit = if options.valid_fraction.is_some() && self.valid.is_none() {
                 // What is held out must not be known to the leaves either.
@@ -214,7 +220,7 @@ impl Train {
 
     fn valid(&self, circuit: &Circuit) -> Result<Option<Data>, Box<dyn Error>> {
         let Some(path) = &self.valid else { return Ok(None) };
-        Ok(Some(Data::new(io::read_images(path, circuit)?, self.valid_labels.as_deref())?))
+        Ok(Some(Data::new(self.input.read_for(path, circuit)?, self.valid_labels.as_deref())?))
     }
 
     /// An error where the data are not those that the run has seen.
@@ -260,6 +266,8 @@ struct Session<'a> {
     circuit: &'a Circuit,
     checkpoint: &'a Path,
     out: Stdout,
+    /// What is learned from, until it has been said.
+    read: Option<String>,
     bar: ProgressBar,
     /// Of an epoch.
     rows: usize,
@@ -279,6 +287,10 @@ impl Session<'_> {
     fn observe(&mut self, event: Event) -> Outcome {
         match event {
             Event::Batch { epoch, rows, mean_log_likelihood, .. } => {
+                if let Some(read) = self.read.take() {
+                    let mut out = &self.out;
+                    self.bar.suspend(|| writeln!(out, "{read}"))?;
+                }
                 self.bar.set_position(epoch.saturating_mul(self.rows).saturating_add(rows) as u64);
                 let epochs = self.run.options.all_epochs();
                 let nats = fixed(mean_log_likelihood, 2);

@@ -1,14 +1,17 @@
 //! The classes of images.
 
-use std::{io::BufReader, path::Path};
+use std::path::Path;
 
-use flate2::bufread::MultiGzDecoder;
+use super::{DataError, array::Unread, element::Number, folder, source::with_array};
 
-use super::{DataError, Format, idx, npy, open_format};
+/// The names by which labels are known in an archive, the first that is there wins.
+const NAMES: [&str; 4] = ["y", "labels", "targets", "label"];
 
 /// Reads labels, one for each image in the order of the images, numbered from 0.
 ///
-/// They come as an IDX file with one axis (MNIST's labels), plain or gzip, or as a `.npy` array with one axis of u8, i32 or i64.
+/// They come in any container and of any type that images have, floats being whole numbers, as one axis or as a column
+/// (N × 1); or as a folder of class folders, whose pictures [`read`](super::read) reads in the same order: the first
+/// class folder is class 0.
 ///
 /// # Errors
 ///
@@ -22,29 +25,36 @@ use super::{DataError, Format, idx, npy, open_format};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn read_labels(path: &Path) -> Result<Vec<usize>, DataError> {
-    let (file, length, format) = open_format(path)?;
-    let reader = BufReader::new(file);
-    match format {
-        Format::Npy => npy::read_labels(path, reader, length),
-        Format::Npz => Err(DataError::UnknownFormat {
-            path: path.to_path_buf(),
-            found: "50 4b 03 04 (.npz)".into(),
-            expected: "labels as a .npy array or an IDX file (plain or gzip)",
-        }),
-        Format::Gzip => idx::read_labels(path, MultiGzDecoder::new(reader)),
-        Format::Idx => idx::read_labels(path, reader),
-    }
+    if path.is_dir() { folder::read_labels(path) } else { with_array(path, &NAMES, read_array) }
 }
 
-/// The size of the only axis of an array of labels.
-pub(super) fn number_of_labels(path: &Path, sizes: &[usize]) -> Result<usize, DataError> {
-    match *sizes {
-        [0] => Err(DataError::NoValues { path: path.to_path_buf(), shape: sizes.to_vec() }),
-        [count] => Ok(count),
-        _ => Err(DataError::Axes {
-            path: path.to_path_buf(),
-            shape: sizes.to_vec(),
-            expected: "one axis, a label for each image",
-        }),
+fn read_array(array: Unread<'_>) -> Result<Vec<usize>, DataError> {
+    let path = array.path;
+    let sizes = array.header.sizes.clone();
+    match sizes[..] {
+        [0] | [0, 1] => return Err(DataError::NoValues { path: path.to_path_buf(), shape: sizes }),
+        [_] | [_, 1] => {}
+        _ => {
+            let expected =
+                "one axis, or a column, a label for each image (of several columns the one with the classes, a[:, 0])";
+            return Err(DataError::Axes { path: path.to_path_buf(), shape: sizes, expected });
+        }
+    }
+    let fail = |index: &[usize], value: Number| DataError::NoLabel {
+        path: path.to_path_buf(),
+        row: index[0],
+        value: value.to_string(),
+    };
+    Ok(array.load(class, fail)?.into_iter().collect())
+}
+
+/// The class that a number is.
+fn class(number: Number) -> Option<usize> {
+    /// Up to here floats count one by one.
+    const EXACT: f64 = (1_u64 << f64::MANTISSA_DIGITS) as f64;
+    match number {
+        Number::Whole(number) => usize::try_from(number).ok(),
+        Number::Float(number) if (0.0..=EXACT).contains(&number) && number.fract() == 0.0 => Some(number as usize),
+        Number::Float(_) => None,
     }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Cursor;
 
 use convpc::data::{DataError, read, read_mask};
+use image::{DynamicImage, ImageFormat, RgbImage};
 use ndarray::Array3;
 use ndarray_npy::{NpzWriter, WriteNpyExt};
 
@@ -22,7 +23,31 @@ fn files() -> Vec<Vec<u8>> {
     let mut npy = Vec::new();
     Array3::from_elem((2, 2, 3), 0.5_f64).write_npy(&mut npy).unwrap();
     let idx = idx(&[2, 2, 3], &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
-    vec![npy, npz(false), npz(true), gzip(&idx), idx]
+    vec![gzip(&npy), npy, npz(false), npz(true), gzip(&idx), idx]
+}
+
+/// A picture of so many rows and columns in each format.
+fn pictures(side: u32) -> Vec<Vec<u8>> {
+    let pixels = (0..side * side * 3).map(|value| (value * 37 % 251) as u8).collect();
+    let picture = DynamicImage::from(RgbImage::from_raw(side, side, pixels).unwrap());
+    let encode = |format| {
+        let mut bytes = Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    };
+    [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP].map(encode).to_vec()
+}
+
+#[test]
+fn half_a_picture_is_an_error() {
+    for file in pictures(32) {
+        let stored = store("a", &file);
+        assert!(read(&stored.path).is_ok());
+        for length in 0..file.len() - 20 {
+            fs::write(&stored.path, &file[..length]).unwrap();
+            assert!(read(&stored.path).is_err(), "{length} of {} bytes of {:?}", file.len(), &file[..4]);
+        }
+    }
 }
 
 #[test]
@@ -40,7 +65,7 @@ fn every_beginning_of_a_file_is_an_error() {
 
 #[test]
 fn every_changed_byte_is_survived() {
-    for mut file in files() {
+    for mut file in [files(), pictures(8)].concat() {
         let stored = store("a", &file);
         for at in 0..file.len() {
             let original = file[at];
@@ -53,7 +78,7 @@ fn every_changed_byte_is_survived() {
                     Err(DataError::Read { source, .. }) => panic!("byte {at}: {source}"),
                     Err(_) => {}
                 }
-                let _ = read_mask(&stored.path);
+                let _ = read_mask(&stored.path, 6, None);
             }
             file[at] = original;
         }

@@ -2,11 +2,11 @@
 
 use std::io::Cursor;
 
-use convpc::data::{DataError, Images};
+use convpc::data::{self, DataError, Element, Images};
 use ndarray::{Array2, array};
 use ndarray_npy::NpzWriter;
 
-use crate::tools::{assert_says, npy_of, read_bytes, shape};
+use crate::tools::{assert_says, npy_of, read_bytes, shape, store, zip_of};
 
 fn archive(compressed: bool, names: &[&str]) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
@@ -52,7 +52,7 @@ fn axes_and_bytes_are_as_in_npy() {
     writer.add_array("x", &array![[[1_u8, 2], [3, 4]]]).unwrap();
     writer.finish().unwrap();
     let images = read(bytes.get_ref()).unwrap();
-    assert_eq!((images.shape, images.eight_bit), (shape(2, 2, 1), true));
+    assert_eq!((images.shape, images.element), (shape(2, 2, 1), Element::U8));
     assert_eq!(images.values, array![[1.0, 2.0, 3.0, 4.0]]);
 }
 
@@ -60,7 +60,7 @@ fn axes_and_bytes_are_as_in_npy() {
 fn unknown_names_are_listed() {
     let error = read(&archive(false, &["x_train", "y_train"])).unwrap_err();
     assert!(matches!(&error, DataError::AmbiguousArray { names, .. } if names == &["x_train", "y_train"]));
-    assert_says(&error, &["x_train, y_train", "x, data or images"]);
+    assert_says(&error, &["x_train, y_train", "x, data, images", "a.npz:x_train"]);
 }
 
 #[test]
@@ -145,7 +145,11 @@ fn damage_and_false_claims_are_errors() {
     let edit = |edit: fn(&mut Fields)| read(&zip64(&array, edit)).unwrap_err();
     assert_says(&edit(|fields| fields.checksum ^= 1), &["checksum"]);
     assert_says(&edit(|fields| fields.flags = 1), &["encrypted"]);
-    assert_says(&edit(|fields| fields.method = 14), &["'x.npy'", "deflate"]);
+    for (method, name) in [(12, "bzip2"), (14, "lzma"), (93, "zstd"), (95, "xz"), (9, "Deflate64"), (98, "another")] {
+        let error = read(&zip64(&array, |fields| fields.method = method)).unwrap_err();
+        assert_says(&error, &["'x.npy'", name, "deflate", "savez"]);
+        assert!(!error.to_string().contains("damaged"), "{error}");
+    }
     assert_says(&edit(|fields| fields.size += 1), &["claims a length"]);
     assert_says(&edit(|fields| fields.offset = 1), &["does not begin"]);
     assert_says(&edit(|fields| fields.offset = 1 << 62), &["x.npy", "after the end of the file"]);
@@ -176,5 +180,42 @@ fn an_array_that_claims_too_much_is_an_error() {
     let error = read(&zip64(&npy_of("|u1", "(1, 1)", &[0; 4]), |_| ())).unwrap_err();
     assert!(matches!(error, DataError::TooLong { declared: 1, .. }), "{error}");
     let error = read(&zip64(b"no array at all", |_| ())).unwrap_err();
-    assert_says(&error, &["not a .npy array"]);
+    assert_says(&error, &["text"]);
+}
+
+#[test]
+fn an_array_is_chosen_by_name() {
+    let stored = store("a.npz", &archive(true, &["x_train", "y_train", "x"]));
+    let choose = |name: &str| data::read(&stored.path.with_file_name(format!("a.npz:{name}")));
+    for (name, value) in [("x_train", 0.0), ("y_train", 1.0), ("x", 2.0), ("x.npy", 2.0)] {
+        assert_eq!(choose(name).unwrap().values[(0, 0)], value, "{name}");
+    }
+    let error = choose("x_test").unwrap_err();
+    assert!(matches!(error, DataError::NoSuchArray { .. }), "{error}");
+    assert_says(&error, &["a.npz", "'x_test'", "x_train, y_train, x"]);
+    let lone = store("a.npy", &npy_of("|u1", "(1, 2)", &[3, 4]));
+    let error = data::read(&lone.path.with_file_name("a.npy:x")).unwrap_err();
+    assert!(matches!(error, DataError::NoArchive { .. }), "{error}");
+    // A file whose own name has a colon is that file.
+    let colon = store("a:x", &npy_of("|u1", "(1, 2)", &[3, 4]));
+    assert!(data::read(&colon.path).is_ok());
+}
+
+#[test]
+fn labels_and_masks_are_chosen_too() {
+    let array = |data: &[u8]| npy_of("|u1", &format!("({},)", data.len()), data);
+    let stored =
+        store("a.npz", &zip_of(&[("x.npy", &array(&[0])), ("y.npy", &array(&[2, 1])), ("m.npy", &array(&[0, 1]))]));
+    assert_eq!(data::read_labels(&stored.path).unwrap(), [2, 1]);
+    assert_eq!(data::read_labels(&stored.path.with_file_name("a.npz:m")).unwrap(), [0, 1]);
+    assert_eq!(data::read_mask(&stored.path.with_file_name("a.npz:m"), 2, None).unwrap(), [false, true]);
+}
+
+#[test]
+fn folders_and_what_macos_adds_are_not_arrays() {
+    let array = npy_of("|u1", "(1, 2)", &[3, 4]);
+    for clutter in ["__MACOSX/._a.npy", "d/", "d/._a.npy", ".DS_Store", "__MACOSX/d/a.npy"] {
+        let images = read(&zip_of(&[(clutter, b"\0\x05\x16\x07"), ("a.npy", &array)])).unwrap();
+        assert_eq!(images.values, array![[3.0, 4.0]], "{clutter}");
+    }
 }

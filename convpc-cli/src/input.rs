@@ -1,0 +1,253 @@
+//! The images that a command reads: how, what it says of them, and what helps where they do not fit the leaves.
+
+use std::{error::Error, fmt, path::Path};
+
+use clap::{Args, ValueEnum};
+use convpc::{
+    Circuit, Family,
+    data::{self, AxisOrder, DataError, Element, ImageShape, Images, Options, Values},
+};
+
+/// The flags that say how images are read.
+#[derive(Args)]
+#[command(next_help_heading = "Data")]
+pub(crate) struct Input {
+    /// Where the colors of an array of four axes are: before height and width (chw), or behind (hwc); found by the sizes unless given.
+    #[arg(long, value_enum)]
+    layout: Option<LayoutName>,
+    /// Read values above T as 1, all others as 0.
+    #[arg(long, value_name = "T", conflicts_with = "quantize", allow_negative_numbers = true)]
+    binarize: Option<f64>,
+    /// Read values as the nearest of N even levels, 0 to N - 1.
+    #[arg(long, value_name = "N")]
+    quantize: Option<usize>,
+    /// The values that become the first and the last level [default: the range of u8 or u16, else 0:1]
+    #[arg(long, value_name = "LOW:HIGH", requires = "quantize", allow_hyphen_values = true, value_parser = range)]
+    range: Option<(f64, f64)>,
+}
+
+/// The names of the orders of axes.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum LayoutName {
+    Chw,
+    Hwc,
+}
+
+fn range(text: &str) -> Result<(f64, f64), String> {
+    let numbers = text.split_once(':').and_then(|(low, high)| Some((low.parse().ok()?, high.parse().ok()?)));
+    numbers.ok_or_else(|| "expected two numbers, as in 0:255".to_owned())
+}
+
+impl Input {
+    fn options(&self) -> Options {
+        let axes = self.layout.map(|layout| match layout {
+            LayoutName::Chw => AxisOrder::ColorsFirst,
+            LayoutName::Hwc => AxisOrder::ColorsLast,
+        });
+        let values = match (self.binarize, self.quantize) {
+            (Some(threshold), _) => Values::Binarize { threshold },
+            (None, Some(levels)) => Values::Quantize { levels, range: self.range },
+            (None, None) => Values::AsTheyAre,
+        };
+        Options { axes, values }
+    }
+
+    /// Reads images, and says on stderr which files it passed over.
+    pub(crate) fn read(&self, path: &Path) -> Result<Images, DataError> {
+        told(path, data::read_with(path, &self.options())?)
+    }
+
+    /// Reads images that fit a circuit: the shape, where the file tells it, the number of variables and the support.
+    ///
+    /// All rows are checked here, so that an error names the row of the file and not of a batch.
+    pub(crate) fn read_for(&self, path: &Path, circuit: &Circuit) -> Result<Images, Box<dyn Error>> {
+        let expected = shape(circuit);
+        let mut options = self.options();
+        let images = match data::read_with(path, &options) {
+            // The model knows what the sizes alone do not say.
+            Err(DataError::AmbiguousAxes { shape, .. }) if order(&shape, expected).is_some() => {
+                options.axes = order(&shape, expected);
+                data::read_with(path, &options)
+            }
+            result => result,
+        };
+        let images = told(path, images?)?;
+        if let Some(given) = images.shape.filter(|given| expected.is_some_and(|expected| *given != expected)) {
+            let (path, expected) = (path.display(), expected.map(|shape| shape.to_string()).unwrap_or_default());
+            return Err(
+                format!("{path} has images of {given}, the model is of {expected}; give images of that size").into()
+            );
+        }
+        if images.values.ncols() == circuit.variables() {
+            check_support(path, &images, &circuit.structure().leaf().family, Leaves::OfTheModel)?;
+        }
+        convpc::evidence::check(circuit.structure(), images.values.view())?;
+        Ok(images)
+    }
+}
+
+/// The shape of a circuit's images, unless some of their variables were marginalised.
+pub(crate) fn shape(circuit: &Circuit) -> Option<ImageShape> {
+    let leaf = circuit.structure().leaf();
+    leaf.kept.is_none().then_some(ImageShape { height: leaf.height, width: leaf.width, colors: leaf.colors })
+}
+
+/// The only order of axes in which an array holds images of this shape.
+fn order(sizes: &[usize], expected: Option<ImageShape>) -> Option<AxisOrder> {
+    let ImageShape { height, width, colors } = expected?;
+    match (sizes[1..] == [height, width, colors], sizes[1..] == [colors, height, width]) {
+        (true, false) => Some(AxisOrder::ColorsLast),
+        (false, true) => Some(AxisOrder::ColorsFirst),
+        _ => None,
+    }
+}
+
+/// An error unless folders of class folders, if labels come from two of them, number their classes alike.
+pub(crate) fn check_classes(labels: Option<&Path>, valid: Option<&Path>) -> Result<(), Box<dyn Error>> {
+    let (Some(labels), Some(valid)) = (labels, valid) else { return Ok(()) };
+    let (expected, given) = (data::class_names(labels)?, data::class_names(valid)?);
+    if expected == given || expected.is_empty() || given.is_empty() {
+        return Ok(());
+    }
+    let (valid, given, labels, expected) = (valid.display(), given.join(", "), labels.display(), expected.join(", "));
+    Err(format!(
+        "--valid-labels: {valid} has the classes {given}, {labels} has {expected}; make the class folders the same"
+    )
+    .into())
+}
+
+fn told(path: &Path, images: Images) -> Result<Images, DataError> {
+    if let [first, ..] = &images.passed_over[..] {
+        let (count, first) = (images.passed_over.len(), first.display());
+        let what =
+            if count == 1 { "1 file or folder is" } else { &format!("{} files or folders are", thousands(count)) };
+        eprintln!(
+            "note: {what} passed over in {}, being no PNG, JPEG or WebP picture: {first}{}",
+            path.display(),
+            if count > 1 { ", …" } else { "" }
+        );
+    }
+    Ok(images)
+}
+
+/// What was read, in a line: 60,000 images of 28 × 28, 1 color, u8.
+pub(crate) fn describe(images: &Images) -> String {
+    let rows = images.values.nrows();
+    let what = match images.shape {
+        Some(ImageShape { height, width, colors }) => {
+            format!("{} of {height} × {width}, {}", counted(rows, "image"), counted(colors, "color"))
+        }
+        None => format!("{} of {}", counted(rows, "row"), counted(images.values.ncols(), "variable")),
+    };
+    format!("{what}, {}", images.element)
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{} {what}{}", thousands(count), if count == 1 { "" } else { "s" })
+}
+
+/// A number in groups of three digits.
+fn thousands(number: usize) -> String {
+    let digits = number.to_string();
+    let group = |(at, digit): (usize, char)| {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) { format!(",{digit}") } else { format!("{digit}") }
+    };
+    digits.chars().enumerate().map(group).collect()
+}
+
+/// Whose leaves the values must fit.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Leaves {
+    /// Those of a new model, which the flags choose.
+    ToBeChosen,
+    OfTheModel,
+}
+
+/// An error that names the place, the range of the data and what helps, if a value is outside the support of the leaves.
+pub(crate) fn check_support(path: &Path, images: &Images, family: &Family, leaves: Leaves) -> Result<(), String> {
+    let rows = images.values.outer_iter().enumerate();
+    let mut outside = rows.filter_map(|(row, values)| Some((row, family.first_outside(values.as_slice()?)?)));
+    let Some((row, variable)) = outside.next() else { return Ok(()) };
+    let (value, summary) = (images.values[(row, variable)], Summary::of(images));
+    Err(format!(
+        "{}: row {row}, variable {variable} is {value}, outside the support of {}, {}; the data are {summary}: {}. NaN marks a missing \
+         value",
+        path.display(),
+        family.name(),
+        family.support(),
+        summary.remedy(family, leaves)
+    ))
+}
+
+/// What all values of a file have in common.
+struct Summary {
+    element: Element,
+    low: f32,
+    high: f32,
+    whole: bool,
+    /// Whether the only negative number is -1.
+    minus_one: bool,
+}
+
+impl Summary {
+    fn of(images: &Images) -> Self {
+        let begin = Summary {
+            element: images.element,
+            low: f32::INFINITY,
+            high: f32::NEG_INFINITY,
+            whole: true,
+            minus_one: true,
+        };
+        let values = images.values.iter().filter(|value| !value.is_nan());
+        values.fold(begin, |summary, &value| Summary {
+            low: summary.low.min(value),
+            high: summary.high.max(value),
+            whole: summary.whole && value.fract() == 0.0,
+            minus_one: summary.minus_one && (value >= 0.0 || value == -1.0),
+            ..summary
+        })
+    }
+
+    /// Whether levels are best spread over the range that --quantize takes unasked.
+    fn fills_usual_range(&self) -> bool {
+        match self.element {
+            Element::U8 => true,
+            Element::U16 => self.high > 32_767.0,
+            Element::F16 | Element::F32 | Element::F64 => self.low >= 0.0 && self.high <= 1.0,
+            _ => false,
+        }
+    }
+
+    /// What brings such values into the support.
+    fn remedy(&self, family: &Family, leaves: Leaves) -> String {
+        let Self { low, high, whole, .. } = *self;
+        let new = leaves == Leaves::ToBeChosen;
+        let Some(levels) = family.cardinality().filter(|_| low.is_finite() && high.is_finite()) else {
+            return "rescale them".into();
+        };
+        if whole && low == -1.0 && self.minus_one {
+            return "if -1 stands for what is missing, write NaN in its place".into();
+        }
+        let scale = if self.fills_usual_range() { String::new() } else { format!(" --range {low}:{high}") };
+        let threshold = if low >= 0.0 && high <= 1.0 { 0.5 } else { (low + high) / 2.0 };
+        let read = match levels {
+            2 => format!("give --binarize {threshold} to read them as 0 and 1"),
+            _ => format!("give --quantize {levels}{scale} to read them as levels"),
+        };
+        // Bytes have 256 levels, the last of which may be missing by chance.
+        let needed = if (128.0..256.0).contains(&high) { 256.0 } else { f64::from(high) + 1.0 };
+        match (new, whole && low >= 0.0 && needed <= f64::from(1 << 24)) {
+            (true, true) if levels == 2 => format!("{read}, or --leaf categorical --levels {needed}"),
+            (true, true) => format!("give --levels {needed}, or --quantize {levels}{scale}"),
+            (true, false) => format!("{read}, or --leaf normal"),
+            (false, _) => format!("{read}, if the model was learned so"),
+        }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.whole { "whole numbers" } else { "numbers" };
+        write!(f, "{what} from {} to {}", self.low, self.high)
+    }
+}
