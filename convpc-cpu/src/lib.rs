@@ -4,7 +4,7 @@
 //! Log-likelihoods are within `1e-5 · |ll| + 1e-4` nats of the float64 reference, for every legal circuit and row: what f32
 //! cannot hold is computed in float64. Learning from a row and completing it need f32 throughout; where the distributions near
 //! a value have weight 0 and all others are more than about 1e19 standard deviations away, they are refused
-//! ([`Error::TooFar`](convpc_core::Error::TooFar)), and the statistics are empty afterwards. A row's result does not depend on
+//! ([`Error::TooFar`]), and the statistics are empty afterwards. A row's result does not depend on
 //! the batch it is in, nor on the number of threads.
 
 mod caches;

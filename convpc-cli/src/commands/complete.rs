@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use convpc::{Circuit, Error, Executable, Mpe, data, model};
+use convpc::{Circuit, Executable, Mpe, data, model};
 use ndarray::{Array2, ArrayView2, Axis};
 
 use super::edit::part;
