@@ -54,6 +54,33 @@ pub(crate) struct LeafScratch {
     statistics: Vec<f64>,
 }
 
+/// What the log-densities of a panel's rows are relative to, nats.
+#[derive(Debug, Default)]
+pub(crate) struct Peaks {
+    common: f64,
+    /// What is to be added for each row; empty where nothing is.
+    by_row: Vec<f64>,
+}
+
+impl Peaks {
+    /// For rows without log-densities yet.
+    pub(crate) fn clear(&mut self) {
+        self.common = 0.0;
+        self.by_row.clear();
+    }
+
+    /// That of a row.
+    pub(crate) fn of(&self, row: usize) -> f64 {
+        self.common + self.by_row.get(row).copied().unwrap_or(0.0)
+    }
+
+    /// Replaces that of one of so many rows.
+    pub(crate) fn set(&mut self, row: usize, rows: usize, peak: f64) {
+        self.by_row.resize(rows, 0.0);
+        self.by_row[row] = peak - self.common;
+    }
+}
+
 /// How the parameters of one row of the tensor become rows of coefficients, and the rows of its counts those of each leaf.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layout {
@@ -137,14 +164,15 @@ impl Layout {
     }
 }
 
-/// The largest log-density that any of these leaves has at its mean, rounded to f32.
+/// The largest log-density that any of these leaves has at its mean, which is that of the narrowest one, rounded to f32.
 fn peak<'a>(family: Family, leaves: impl Iterator<Item = &'a [f64]>) -> f32 {
-    leaves.map(|theta| family.log_density(theta, family.mode(theta)) as f32).fold(f32::NEG_INFINITY, f32::max)
+    let narrowest = leaves.map(|theta| theta[1]).fold(f64::INFINITY, f64::min);
+    family.log_density(&[0.0, narrowest], 0.0) as f32
 }
 
 /// The coefficients of a location and a scale: the mean rounded to f32, the rate `1/(√2 std)`, what the rounding left of the mean,
 /// times the rate, the peak, and the log-density at the mean relative to the peak. The peak itself is added in float64, see
-/// [`Leaves::add_peaks`], since the log-densities of narrow distributions are large, and those of many pixels add up.
+/// [`Peaks`], since the log-densities of narrow distributions are large, and those of many pixels add up.
 fn location_scale(coefficients: &[f64], peak: f32) -> [f32; 5] {
     let (mean, rate, bias) = (coefficients[0], coefficients[1] * FRAC_1_SQRT_2, coefficients[2]);
     let rounded = mean as f32;
@@ -245,24 +273,18 @@ impl Leaves {
         }
     }
 
-    /// Adds the peak of one column to the rows of a panel that [`upward`](Self::upward) adds a log-density to, which are relative to
-    /// it. Only leaves of a location and a scale have one.
-    pub(crate) fn add_peaks(
-        &self,
-        (leaf, repetition): (usize, usize),
-        x: &[f32],
-        semiring: Semiring,
-        peaks: &mut [f64],
-    ) {
-        if self.family.form() == Form::LocationScale {
-            let peak = f64::from(self.of(leaf, repetition)[3 * self.channels]);
-            let has_density = |x: &f32| semiring == Semiring::MaxProduct || !x.is_nan();
-            peaks.iter_mut().zip(x).for_each(|(to, x)| *to += if has_density(x) { peak } else { 0.0 });
+    /// Adds the peak of one column, but for rows whose value is missing and adds nothing.
+    fn add_peak(peak: f32, x: &[f32], left_out_missing: bool, peaks: &mut Peaks) {
+        let peak = f64::from(peak);
+        peaks.common += peak;
+        if left_out_missing {
+            peaks.by_row.resize(x.len(), 0.0);
+            peaks.by_row.iter_mut().zip(x).filter(|(_, x)| x.is_nan()).for_each(|(to, _)| *to -= peak);
         }
     }
 
-    /// Adds the log-densities of one column, relative to its peak, to a panel `[channels][width]`; `x` holds the column's values,
-    /// `leaf` is its row of the parameter tensor.
+    /// Adds the log-densities of one column to a panel `[channels][width]`; `x` holds the column's values, `leaf` is its row of the
+    /// parameter tensor. Those of a location and a scale are relative to a peak, which is added to the peaks.
     pub(crate) fn upward(
         &self,
         isa: Isa,
@@ -270,7 +292,7 @@ impl Leaves {
         x: &[f32],
         semiring: Semiring,
         scratch: &mut LeafScratch,
-        out: &mut [f32],
+        (out, peaks): (&mut [f32], &mut Peaks),
     ) {
         let (p, channels) = (self.of(leaf, repetition), self.channels);
         let (rest, mode) = p.split_at((self.rows - 1) * channels);
@@ -279,8 +301,10 @@ impl Leaves {
         match self.family.form() {
             Form::LocationScale => {
                 let (mean, rest) = rest.split_at(channels);
-                let (rate, left) = rest[..2 * channels].split_at(channels);
-                isa.dispatch(LocationScale { x, mean, rate, left, bias: mode, missing, out });
+                let (rate, rest) = rest.split_at(channels);
+                let (left, peak) = rest.split_at(channels);
+                let some_missing = isa.dispatch(LocationScale { x, mean, rate, left, bias: mode, missing, out });
+                Self::add_peak(peak[0], x, some_missing && !max, peaks);
             }
             Form::Natural => {
                 self.natural(x, scratch);

@@ -15,7 +15,7 @@ pub(crate) use inputs::Row;
 use ndarray::ArrayView2;
 
 use crate::{
-    leaf::LeafScratch,
+    leaf::{LeafScratch, Peaks},
     memory::Aligned,
     model::Model,
     plan::Plan,
@@ -124,8 +124,7 @@ struct Level {
 #[derive(Debug, Default)]
 struct PanelScratch {
     logarithms: Aligned,
-    /// What the logarithms of each row are relative to, nats.
-    peaks: Vec<f64>,
+    peaks: Peaks,
     sums: Aligned,
     row: Aligned,
     /// `[channel / 2][width]`

@@ -5,7 +5,7 @@ use ndarray::Array2;
 
 use super::{Level, PanelScratch, Walk, Wide};
 use crate::{
-    leaf::LeafScratch,
+    leaf::{LeafScratch, Peaks},
     memory::Aligned,
     product::{Above, Panel, Product, Sums, add, log},
     simd::{
@@ -109,12 +109,11 @@ impl Walk<'_, '_> {
         (layer, feature, repetition): (usize, usize, usize),
         panel: usize,
         out: &mut [f32],
-        peaks: &mut [f64],
+        peaks: &mut Peaks,
     ) {
         let (model, semiring) = (self.model, self.semiring);
         self.leaves_below(layer, feature, repetition, panel, &mut |leaf, x, scratch| {
-            model.leaves.upward(model.isa, (leaf, repetition), x, semiring, scratch, out);
-            model.leaves.add_peaks((leaf, repetition), x, semiring, peaks);
+            model.leaves.upward(model.isa, (leaf, repetition), x, semiring, scratch, (out, peaks));
         });
     }
 
@@ -159,13 +158,13 @@ impl Walk<'_, '_> {
         (layer, feature, repetition): (usize, usize, usize),
         panel: usize,
         x: &mut [f32],
-        peaks: &mut [f64],
+        peaks: &mut Peaks,
     ) {
-        let width = peaks.len();
+        let width = self.tile.width;
         let mut exact = vec![0.0; x.len()];
         self.exact_logarithms(layer, feature, repetition, panel, &mut exact);
         let limit = self.model.leaves.trusted();
-        for (row, peak) in peaks.iter_mut().enumerate() {
+        for row in 0..width {
             let is_trusted = |largest: f32| largest.abs() <= limit;
             if is_trusted(x.iter().skip(row).step_by(width).copied().fold(f32::NEG_INFINITY, f32::max)) {
                 continue;
@@ -174,7 +173,7 @@ impl Walk<'_, '_> {
             let largest = if largest == f64::NEG_INFINITY { 0.0 } else { largest };
             let relative = exact.iter().skip(row).step_by(width).map(|value| (value - largest) as f32);
             x[row..].iter_mut().step_by(width).zip(relative).for_each(|(x, relative)| *x = relative);
-            *peak = largest;
+            peaks.set(row, width, largest);
         }
     }
 
@@ -213,15 +212,14 @@ impl Walk<'_, '_> {
                 let (x, below) = (scratch.logarithms.at_least(inputs * width), (layer - 1, feature, repetition));
                 x.fill(0.0);
                 scratch.peaks.clear();
-                scratch.peaks.resize(width, 0.0);
                 self.logarithms(below, panel, x, &mut scratch.peaks);
                 let (max, limit) = (scratch.row.at_least(width), model.leaves.trusted());
                 if model.isa.dispatch(Exponentials { x, e, max, limit }) {
                     self.replace_untrusted(below, panel, x, &mut scratch.peaks);
                     model.isa.dispatch(Exponentials { x, e, max, limit: f32::INFINITY });
                 }
-                let largest = scratch.peaks.iter().zip(&*max).map(|(peak, max)| peak + f64::from(*max));
-                offset.iter_mut().zip(largest).for_each(|(offset, largest)| *offset += largest);
+                let rows = offset.iter_mut().zip(&*max).enumerate();
+                rows.for_each(|(row, (offset, max))| *offset += scratch.peaks.of(row) + f64::from(*max));
                 Inputs::Logarithms
             } else {
                 let row = scratch.row.at_least(width);

@@ -6,14 +6,14 @@ use super::{greatest, load};
 use crate::simd::{Kernel, Lanes, lanes::MOST_LANES, math};
 
 /// The share of a mean square that the variance must be for the f32 sums that it is the difference of to be trusted: its relative
-/// error is a few 1e-6 then.
-const TRUSTED_SHARE: f64 = 1.0 / 64.0;
+/// error is about 1e-4 at most then.
+const TRUSTED_SHARE: f64 = 1.0 / 512.0;
 
 /// Mean squares below this, of u, are trusted whatever the variance: their rounding errors are nothing beside a variance of 1.
 const TRUSTED_SQUARE: f64 = 1e-6;
 
 /// `bias[c] − u²` with `u = (x − mean[c]) · rate[c] + left[c]`, added to a panel. With `rate = 1/(√2 std)` that is a Normal's
-/// log-density: `u = z/√2`.
+/// log-density: `u = z/√2`. Returns whether a value is missing.
 pub struct LocationScale<'a> {
     /// `[width]`, NaN = missing.
     pub x: &'a [f32],
@@ -32,10 +32,10 @@ pub struct LocationScale<'a> {
 }
 
 impl Kernel for LocationScale<'_> {
-    type Output = ();
+    type Output = bool;
 
     #[inline(always)]
-    unsafe fn run<L: Lanes>(self) {
+    unsafe fn run<L: Lanes>(self) -> bool {
         let Self { x, mean, rate, left, bias, missing, out } = self;
         let (n, channels) = (x.len(), mean.len());
         assert!(rate.len() == channels && left.len() == channels && bias.len() == channels);
@@ -52,9 +52,14 @@ impl Kernel for LocationScale<'_> {
                     load::<L>(out).add(y).store_first(out.as_mut_ptr(), out.len());
                 }
             }
-            return;
+            return x[0].is_nan();
         }
         assert!(n.is_multiple_of(L::LEN));
+        let mut some_missing = false;
+        for j in (0..n).step_by(L::LEN) {
+            // SAFETY: j + L::LEN <= n.
+            some_missing |= unsafe { L::any(L::load(x.as_ptr().add(j)).is_nan()) };
+        }
         for c in 0..channels {
             // SAFETY: j + L::LEN <= n and c < channels keep every access inside the slices checked above.
             unsafe {
@@ -69,6 +74,7 @@ impl Kernel for LocationScale<'_> {
                 }
             }
         }
+        some_missing
     }
 }
 
