@@ -10,7 +10,7 @@ use plotters::{
     style::{FontStyle, register_font},
 };
 
-use crate::Outcome;
+use crate::{Outcome, failure::Usage, files};
 
 /// Colors of the lines, one after another.
 const COLORS: [RGBColor; 6] = [BLUE, RED, GREEN, MAGENTA, CYAN, BLACK];
@@ -42,21 +42,17 @@ impl Line {
 }
 
 /// An error unless [`draw`] can draw to this name: asked before long work.
-pub(crate) fn check_name(path: &Path) -> Outcome {
-    match path.extension().and_then(|e| e.to_str()) {
-        Some("png" | "svg") => Ok(()),
-        _ => Err(format!("{} ends in neither .png nor .svg; name the curve so", path.display()).into()),
-    }
+pub(crate) fn check_name(name: &str, path: &Path) -> Result<(), Usage> {
+    files::check_ending(name, path, &["png", "svg"])
 }
 
 /// Draws lines to a .png or a .svg file, `over` what from left to right, `what` from bottom to top. Lines without points are left out; nothing is drawn without any.
 pub(crate) fn draw(path: &Path, (over, what): (&str, &str), lines: &[Line]) -> Outcome {
-    check_name(path)?;
     if lines.iter().all(Line::is_empty) {
         return Ok(());
     }
     register_sans()?;
-    if path.extension().is_some_and(|e| e == "svg") {
+    if files::ends_in(path, &["svg"]) {
         let mut svg = String::new();
         chart(SVGBackend::with_string(&mut svg, SIZE).into_drawing_area(), (over, what), lines)?;
         convpc::atomic::write(path, |file| file.write_all(svg.as_bytes()))?;

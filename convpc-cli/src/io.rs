@@ -9,7 +9,7 @@ use convpc::{
 };
 use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate};
 
-use crate::{Outcome, progress};
+use crate::{Outcome, failure::Usage, files, progress};
 
 /// Rows that are computed between two steps of the progress bar.
 pub(crate) const BATCH: usize = 1024;
@@ -72,17 +72,13 @@ pub(crate) fn write_picture(path: &Path, circuit: &Circuit, rows: ArrayView2<f32
 }
 
 /// An error unless [`write_rows`] can write to this name: asked before long work.
-pub(crate) fn check_output(path: &Path) -> Outcome {
-    match path.extension().and_then(|e| e.to_str()) {
-        Some("png" | "npy") => Ok(()),
-        _ => Err(format!("{} ends in neither .npy nor .png; name the output so", path.display()).into()),
-    }
+pub(crate) fn check_output(path: &Path) -> Result<(), Usage> {
+    files::check_ending("-o", path, &["npy", "png"])
 }
 
 /// Writes rows as .npy, or as a picture where the name ends in .png.
 pub(crate) fn write_rows(path: &Path, circuit: &Circuit, rows: ArrayView2<f32>) -> Outcome {
-    check_output(path)?;
-    if path.extension().is_some_and(|e| e == "npy") {
+    if files::ends_in(path, &["npy"]) {
         return Ok(data::write_npy_f32(path, rows.into_dyn())?);
     }
     let columns = (rows.nrows() as f64).sqrt().ceil() as usize;

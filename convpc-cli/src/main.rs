@@ -3,6 +3,8 @@
 
 mod commands;
 mod curve;
+mod failure;
+mod files;
 mod input;
 mod io;
 mod memory;
@@ -10,12 +12,12 @@ mod number;
 mod progress;
 mod report;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use convpc::{Backend, BackendChoice, Precision};
 
-/// What every command returns: the message of an error goes to stderr, the exit status is 1.
+/// What every command returns: [`failure::report`] says what becomes of an error.
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 /// Learns images with convolutional probabilistic circuits: scores, samples and completes them exactly.
@@ -39,7 +41,7 @@ struct Shared {
     precision: Precision,
     /// Threads of the cpu backend; all cores unless given.
     #[arg(long, global = true)]
-    threads: Option<usize>,
+    threads: Option<NonZeroUsize>,
     /// Seed of all random numbers [default: 0]
     #[arg(long, global = true)]
     seed: Option<u64>,
@@ -47,7 +49,11 @@ struct Shared {
 
 impl Shared {
     fn backend(&self) -> Result<Box<dyn Backend>, convpc::Error> {
-        self.backend.open(self.threads, self.precision)
+        self.backend.open(self.threads(), self.precision)
+    }
+
+    fn threads(&self) -> Option<usize> {
+        self.threads.map(NonZeroUsize::get)
     }
 
     fn seed(&self) -> u64 {
@@ -108,9 +114,6 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failure::report(error),
     }
 }

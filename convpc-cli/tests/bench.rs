@@ -137,15 +137,15 @@ fn a_bench_refuses_what_it_cannot_measure() {
         (2, "--batch 2.5", "at least 1"),
         (2, "--circuit small --channels 3", "cannot be used with"),
         (2, "--sum-conv --circuit small", "cannot be used with"),
-        (1, "--channels 0", "channels is 0"),
-        (1, "--depth 0", "depth is 0"),
-        (1, "--image 0x4", "height is 0"),
-        (1, "--image 4x4x0", "colors is 0"),
-        (1, "--repetitions 0", "repetitions is 0"),
+        (2, "--channels 0", "channels is 0"),
+        (2, "--depth 0", "depth is 0"),
+        (2, "--image 0x4", "height is 0"),
+        (2, "--image 4x4x0", "colors is 0"),
+        (2, "--repetitions 0", "repetitions is 0"),
         (1, "--depth 40", "too large"),
-        (1, "--threads 0", "threads is 0"),
+        (2, "--threads 0", "--threads"),
         (1, "--precision tf32", "it does not compute in tf32"),
-        (1, "--leaf categorical --levels 0", "categories"),
+        (2, "--leaf categorical --levels 0", "categories"),
     ] {
         let message = fails(status, arguments);
         assert!(message.contains(expected), "{arguments}: {message}");

@@ -67,7 +67,7 @@ fn resuming_with_flags_that_disagree_is_an_error() {
         "--split alternating",
         "--shifts -1:0,0:2",
     ];
-    insta::assert_snapshot!(bench.fails(1, &format!("{resume} {}", flags[..flags.len() - 1].join(" "))), @"error: --resume: the model in m is not what the flags ask for: --leaf normal (the model has categorical), --levels 4 (the model has 3), --channels 5 (the model has 4), --leaf-sums 7 (the model has none), --split alternating (the model has square), --leaf-channels 6 (the model has 4), --depth 3 (the model has 2), --kernel-size 3 (the model has 2), --repetitions 2 (the model has 1), --height 2 (the model has 4), --width 8 (the model has 4), --colors 3 (the model has 1), --use-sum-conv (the model shares no weights), --shared-leaves (the model's pixels have leaves of their own); leave these flags out to go on with it, or train anew to another file, without --resume");
+    insta::assert_snapshot!(bench.fails(1, &format!("{resume} {}", flags[..flags.len() - 1].join(" "))), @"error: --resume: the model in m is not what the flags ask for: --leaf normal (the model has categorical), --levels 4 (the model has 3), --channels 5 (the model has 4), --leaf-sums 7 (the model has none), --split alternating (the model has square), --leaf-channels 6 (the model has 4), --depth 3 (the model has 2), --kernel-size 3 (the model has 2), --repetitions 2 (the model has 1), --height 2 (the model has 4), --width 8 (the model has 4), --colors 3 (the model has 1), --use-sum-conv (the model shares no weights), --shared-leaves (the model's pixels have leaves of their own); leave these flags out to go on with it, or train anew to another file");
     for flag in flags {
         let message = bench.fails(1, &format!("{resume} {flag}"));
         assert!(message.contains(&format!(": {flag} (the model")), "{message}");
@@ -94,7 +94,7 @@ fn resuming_with_flags_that_agree_or_with_none_goes_on() {
         // Levels say nothing about these leaves, a new circuit's either.
         "--leaf normal --levels 3 --channels 2",
     ] {
-        bench.prints(&format!("train --data x.npy --epochs 1 -o m {flags}"));
+        bench.prints(&format!("train --data x.npy --epochs 1 --force -o m {flags}"));
         bench.prints(&format!("train --data x.npy --epochs 1 -o m --resume {flags}"));
         bench.prints("train --data x.npy --epochs 1 -o m --resume");
     }
@@ -112,7 +112,7 @@ fn a_grown_model_is_the_same_without_noise_and_can_be_learned_on() {
     let before = score("grown");
     bench.prints("train --data x.npy --channels 8 --epochs 3 --resume -o grown");
     assert!(score("grown") > before);
-    let message = bench.fails(1, "grow m --factor 0 -o none");
+    let message = bench.fails(2, "grow m --factor 0 -o none");
     assert!(message.contains("factor"), "{message}");
 }
 
@@ -169,14 +169,14 @@ fn a_pruned_model_is_the_same_unless_weights_are_left_out() {
     let repeated = |model: &str| bench.prints(&format!("info {model}")).contains(" ×2");
     assert!(repeated("mixed") && !repeated("one"), "{}", bench.prints("info one"));
     assert!((score("one") - score("mixed")).abs() < 1e-3);
-    let message = bench.fails(1, "prune m --below 2 -o none");
+    let message = bench.fails(2, "prune m --below 2 -o none");
     assert!(message.contains("a number from 0 to 1"), "{message}");
 }
 
 #[test]
 fn ways_to_begin_that_do_not_fit_are_errors() {
     let bench = Bench::new();
-    let message = bench.fails(1, "import-spflow x.npy --leaf discretized-logistic --height 4 --width 4 -o none");
+    let message = bench.fails(2, "import-spflow x.npy --leaf discretized-logistic --height 4 --width 4 -o none");
     assert!(message.contains("SPFlow has no discretized logistic leaves"), "{message}");
     for (flags, expected) in [
         ("--leaf normal --leaf-init histograms", "expected a table"),
@@ -186,7 +186,7 @@ fn ways_to_begin_that_do_not_fit_are_errors() {
         ("--levels 3 --leaf-window 0.2", "--leaf-window 0.2 belongs to windows"),
         ("--levels 3 --concentration 0", "concentration"),
     ] {
-        let message = bench.fails(1, &format!("train --data x.npy -o m {flags}"));
+        let message = bench.fails(2, &format!("train --data x.npy -o m {flags}"));
         assert!(message.contains(expected), "{message}");
     }
 }
@@ -331,7 +331,7 @@ fn marginals_score_as_missing_values_do() {
     write_npy_f32(&bench.path("holes.npy"), data.view().into_dyn()).unwrap();
     let expected = number(&bench.prints("score m --data holes.npy"), "mean log-likelihood");
     for drop in ["bottom", "8-15", "8-15 --no-prune", "8,9,10,11,12-14,15"] {
-        bench.prints(&format!("marginalize m --drop {drop} -o m2"));
+        bench.prints(&format!("marginalize m --drop {drop} -o m2 --force"));
         let given = number(&bench.prints("score m2 --data top.npy"), "mean log-likelihood");
         assert!((given - expected).abs() < 1e-3, "{drop}: {given} is not {expected}");
         assert!(bench.prints("info m2").starts_with("ConvPc over 8 variables"));
@@ -344,15 +344,15 @@ fn a_circuit_of_spflow_scores_as_it_did() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testsuite/golden/normal_8x8_reps3.safetensors");
     std::fs::copy(golden, bench.path("state")).unwrap();
     bench.prints("import-spflow state --leaf normal --height 8 --width 8 -o m");
-    let note = bench.prints("import-spflow state --leaf normal -o m");
+    let note = bench.prints("import-spflow state --leaf normal -o m --force");
     assert!(note.starts_with("note: loc and log_scale are what SPFlow's Laplace and LogNormal leaves have"), "{note}");
     assert!(bench.prints("info m").starts_with("ConvPc over 64 variables (8×8, 1 color), normal leaves"));
-    let message = bench.fails(1, "import-spflow state --leaf bernoulli --height 8 --width 8 -o m");
+    let message = bench.fails(1, "import-spflow state --leaf bernoulli --height 8 --width 8 -o m2");
     assert!(message.contains("another leaf family"), "{message}");
     assert!(message.contains("--leaf normal fits"), "{message}");
-    let message = bench.fails(1, "import-spflow state --leaf normal --height 4 --width 16 -o m");
+    let message = bench.fails(1, "import-spflow state --leaf normal --height 4 --width 16 -o m2");
     assert!(message.contains("64 variables = 8×8"), "{message}");
-    bench.fails(1, "import-spflow x.npy --leaf normal --height 8 --width 8 -o m");
+    bench.fails(1, "import-spflow x.npy --leaf normal --height 8 --width 8 -o m2");
 }
 
 /// With or without the feature `cuda`, on a machine with few GPUs or none: what is missing, and what to use instead.
@@ -388,6 +388,37 @@ fn usage_errors_exit_with_2() {
     }
 }
 
+/// What clap cannot know: a flag that the others, the data or the model leave no sense.
+#[test]
+fn flags_that_cannot_be_meant_exit_with_2_too() {
+    let bench = Bench::new();
+    bench.train();
+    write_npy_f32(&bench.path("flat.npy"), Array2::zeros((2, 5)).view().into_dyn()).unwrap();
+    for (arguments, expected) in [
+        ("score m --data x.npy --threads 0", "--threads"),
+        ("sample m -n 2 -o x.gif", "neither .npy nor .png"),
+        ("marginalize m --drop 3-99 -o m2", "between 0 and 15"),
+        ("marginalize m --drop middle -o m2", "neither a number"),
+        ("train --data flat.npy -o n", "--height"),
+        ("train --data x.npy --height 5 -o n", "4 x 4 x 1 (height x width x colors), not --height 5"),
+        ("train --data x.npy --levels 3 --channels 0 -o n", "--channels is 0; it must be at least 1"),
+        ("train --data x.npy --levels 3 --depth 0 -o n", "--depth is 0"),
+        ("train --data x.npy --levels 3 --kernel-size 0 -o n", "--kernel-size is 0"),
+        ("train --data x.npy --levels 3 --batch-size 0 -o n", "--batch-size is 0"),
+        ("train --data x.npy --levels 3 --pseudocount=-1 -o n", "--pseudocount is -1"),
+        ("score m --data x.npy -o ll.csv", "does not end in .npy"),
+        ("sample m -n 2 -o x.jpg", "ends in neither .npy nor .png"),
+        ("train --data x.npy --levels 3 --patience 5 -o n", "--patience needs held-out images; give --valid or"),
+    ] {
+        let message = bench.fails(2, arguments);
+        assert!(message.contains(expected), "{arguments}: {message}");
+        assert!(!bench.path("n.checkpoint").exists(), "{arguments}");
+    }
+    // Endings are known in capitals too.
+    bench.prints("sample m -n 2 -o x.PNG");
+    assert!(bench.path("x.PNG").is_file());
+}
+
 #[test]
 fn other_errors_exit_with_1_and_say_what_to_do() {
     let bench = Bench::new();
@@ -403,21 +434,10 @@ fn other_errors_exit_with_1_and_say_what_to_do() {
         ("score m --data wide.npy", "images of 2 x 8 x 1, the model is of 4 x 4 x 1"),
         ("score m --data high.npy", "7"),
         ("score m --data x.npy -o no/such/folder.npy", "no/such/folder.npy"),
-        ("score m --data x.npy --threads 0", "threads"),
-        ("sample m -n 2 -o x.gif", "neither .npy nor .png"),
         ("complete m --data x.npy --mask none.npy -o y.npy", "none.npy"),
         ("complete m --data x.npy --mask flat.npy -o y.npy", "flat.npy"),
-        ("marginalize m --drop 3-99 -o m2", "between 0 and 15"),
-        ("marginalize m --drop middle -o m2", "neither a number"),
         ("marginalize m --drop 0-15 -o m2", "variable"),
-        ("train --data flat.npy -o m", "--height"),
-        ("train --data x.npy --height 5 -o m", "4 x 4 x 1 (height x width x colors), not --height 5"),
-        ("train --data x.npy --levels 3 --channels 0 -o m", "channels"),
-        ("train --data x.npy --levels 3 --depth 0 -o m", "depth"),
-        ("train --data x.npy --levels 3 --kernel-size 0 -o m", "kernel_size"),
-        ("train --data x.npy --levels 3 --batch-size 0 -o m", "batch_size"),
-        ("train --data x.npy --levels 3 --pseudocount=-1 -o m", "pseudocount"),
-        ("train --data x.npy --leaf bernoulli -o m", "2"),
+        ("train --data x.npy --leaf bernoulli -o n", "2"),
         ("train --data x.npy --resume -o none", "cannot be read"),
     ] {
         let message = bench.fails(1, arguments);

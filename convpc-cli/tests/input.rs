@@ -43,7 +43,7 @@ impl Bench {
     }
 }
 
-const FLAGS: &str = "--channels 2 --epochs 1 -o m";
+const FLAGS: &str = "--channels 2 --epochs 1 --force -o m";
 
 #[test]
 fn train_says_what_it_read() {
@@ -93,7 +93,7 @@ fn flags_and_masks_must_have_the_axes_of_the_images() {
         ("x.npy", "--height 8 --width 4 --colors 3", "--width 4, --colors 3"),
         ("chw.npy", "--height 3 --width 8 --colors 12", "--height 3, --width 8, --colors 12"),
     ] {
-        let message = bench.fails(1, &format!("train --data {data} {flags} --leaf bernoulli {FLAGS}"));
+        let message = bench.fails(2, &format!("train --data {data} {flags} --leaf bernoulli {FLAGS}"));
         assert!(message.contains(&format!("not {wrong};")) && message.contains("leave these flags out"), "{message}");
     }
     bench.prints(&format!("train --data x.npy --height 8 --width 12 --colors 1 --leaf bernoulli {FLAGS}"));
@@ -180,7 +180,9 @@ fn class_folders_give_images_and_labels_in_the_order_of_their_numbers() {
     fs::write(bench.path("y"), labels).unwrap();
     // White pictures are the second class, whichever way they are labelled.
     for (data, labels) in [("tree", "tree"), ("flat", "y"), ("tree", "y"), ("flat", "tree")] {
-        bench.prints(&format!("train --data {data} --labels {labels} --leaf normal --channels 2 --epochs 3 -o m"));
+        bench.prints(&format!(
+            "train --data {data} --labels {labels} --leaf normal --channels 2 --epochs 3 --force -o m"
+        ));
         assert_eq!(number(&bench.prints("score m --data flat --labels y"), "accuracy"), 1.0, "{data} {labels}");
     }
 }

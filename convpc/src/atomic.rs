@@ -1,20 +1,29 @@
 //! Files that are either complete or not there.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile};
 
+use crate::lock::is_still_there;
+
+/// How the names of temporary files begin and end.
+const TEMPORARY: (&str, &str) = (".convpc-", ".tmp");
+
+/// More symbolic links in a row than any system follows.
+const MAX_LINKS: usize = 40;
+
 /// Writes a file so that a reader sees the old contents or all of the new, never a part.
 ///
 /// `fill` receives a buffered writer to a temporary file in the folder of `path`. When it returns `Ok` the temporary
-/// file is flushed, synchronised with the disk and renamed to `path`; when anything fails `path` is left as it was and
-/// the temporary file is removed.
+/// file is flushed, synchronised with the disk and renamed to `path`, and the folder is synchronised; when anything fails
+/// `path` is left as it was and the temporary file is removed.
 ///
-/// A file that is replaced hands its permissions on; a new one gets the usual ones (on Unix 0666 less the umask).
-/// A symbolic link stays, and the file that it names is replaced. Devices and pipes (`/dev/stdout`) cannot be
-/// replaced by a rename, so they are written directly.
+/// A file that is replaced hands its permissions on, and nobody else can read the new contents for a moment; a new one gets
+/// the usual ones (on Unix 0666 less the umask). A symbolic link stays, and the file that it names is replaced or made.
+/// Devices and pipes (`/dev/stdout`) cannot be replaced by a rename, so they are written directly.
 ///
 /// # Errors
 ///
@@ -32,24 +41,90 @@ pub fn write<F>(path: &Path, fill: F) -> io::Result<()>
 where
     F: FnOnce(&mut dyn Write) -> io::Result<()>,
 {
-    let (target, permissions) = match fs::metadata(path) {
-        Ok(found) if found.is_dir() => return Err(is_a_folder(path)),
-        Ok(found) if !found.is_file() => {
-            return fill_file(&OpenOptions::new().write(true).open(path)?, fill);
-        }
-        Ok(found) if found.permissions().readonly() => return Err(is_read_only(path)),
-        Ok(found) => (fs::canonicalize(path)?, Some(found.permissions())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => (path.to_path_buf(), None),
-        Err(error) => return Err(error),
+    let (target, permissions) = match target(path)? {
+        Target::Device => return fill_file(&OpenOptions::new().write(true).open(path)?, fill),
+        Target::File { path, permissions } => (path, permissions),
     };
-    let temporary = create_beside(&target)?;
+    let temporary = create_beside(&target, permissions.clone())?;
     fill_file(temporary.as_file(), fill)?;
     if let Some(permissions) = permissions {
         temporary.as_file().set_permissions(permissions)?;
     }
     temporary.as_file().sync_all()?;
     temporary.persist(&target).map_err(|error| error.error)?;
+    sync_folder(&target);
     Ok(())
+}
+
+/// Fails where [`write`] would fail before it begins to fill the file; to be asked before long work. It makes a temporary
+/// file and removes it, and those that killed processes left in the folder.
+///
+/// # Errors
+///
+/// As [`write`].
+///
+/// ```
+/// let folder = tempfile::tempdir()?;
+/// assert!(convpc::atomic::check(&folder.path().join("scores.txt")).is_ok());
+/// assert!(convpc::atomic::check(folder.path()).is_err());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn check(path: &Path) -> io::Result<()> {
+    let Target::File { path: target, permissions } = target(path)? else { return Ok(()) };
+    create_beside(&target, permissions)?.close()?;
+    remove_orphans(folder(&target));
+    Ok(())
+}
+
+/// The file that a name stands for: symbolic links are followed, also to a file that is not there.
+///
+/// # Errors
+///
+/// Any error of the file system; links that go round in a circle.
+pub fn resolve(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_path_buf();
+    for _ in 0..MAX_LINKS {
+        match fs::read_link(&path) {
+            Ok(link) => path = folder(&path).join(link),
+            Err(_) => {
+                let name = path.file_name().ok_or_else(|| is_no_file(&path))?;
+                return Ok(fs::canonicalize(folder(&path))?.join(name));
+            }
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!("'{}' is a link that leads to itself; name a file", path.display()),
+    ))
+}
+
+/// Where a write goes.
+enum Target {
+    /// It is written directly.
+    Device,
+    /// It is replaced; the permissions are those of the file that is there.
+    File { path: PathBuf, permissions: Option<Permissions> },
+}
+
+fn target(path: &Path) -> io::Result<Target> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err(is_a_folder(path)),
+        Ok(found) if !found.is_file() => Ok(Target::Device),
+        Ok(found) if found.permissions().readonly() => Err(is_read_only(path)),
+        Ok(found) => Ok(Target::File { path: fs::canonicalize(path)?, permissions: Some(found.permissions()) }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Ok(Target::File { path: resolve(path)?, permissions: None })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The folder that a file lies in.
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
 }
 
 fn fill_file<F>(file: &File, fill: F) -> io::Result<()>
@@ -61,24 +136,45 @@ where
     writer.flush()
 }
 
-/// A temporary file in the folder of `target`: a rename is atomic only within one file system.
-fn create_beside(target: &Path) -> io::Result<NamedTempFile> {
-    if target.file_name().is_none() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("'{}' does not end in a file name; give one to write to", target.display()),
-        ));
-    }
-    let folder = match target.parent() {
-        Some(folder) if folder != Path::new("") => folder.to_path_buf(),
-        _ => PathBuf::from("."),
-    };
+/// A temporary file in the folder of `target`: a rename is atomic only within one file system. Its process has a lock on it, by which
+/// [`remove_orphans`] knows that it is in use.
+fn create_beside(target: &Path, permissions: Option<Permissions>) -> io::Result<NamedTempFile> {
     let mut builder = Builder::new();
-    builder.prefix(".convpc-").suffix(".tmp");
-    if let Some(permissions) = permissions_of_a_new_file() {
+    builder.prefix(TEMPORARY.0).suffix(TEMPORARY.1);
+    if let Some(permissions) = permissions.or_else(permissions_of_a_new_file) {
         builder.permissions(permissions);
     }
-    builder.tempfile_in(folder)
+    loop {
+        let temporary = builder.tempfile_in(folder(target))?;
+        // Where there are no locks, no orphans are removed either.
+        let locked = temporary.as_file().lock().is_ok();
+        if !locked || is_still_there(temporary.as_file(), temporary.path()) {
+            return Ok(temporary);
+        }
+    }
+}
+
+/// Removes temporary files that no process writes any more, as far as that is possible.
+fn remove_orphans(folder: &Path) {
+    let is_temporary =
+        |name: &OsStr| name.to_str().is_some_and(|name| name.starts_with(TEMPORARY.0) && name.ends_with(TEMPORARY.1));
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten().filter(|e| is_temporary(&e.file_name())) {
+        // Asked before opening, because opening a pipe waits for its writer.
+        if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        let Ok(file) = OpenOptions::new().write(true).open(entry.path()) else { continue };
+        if file.try_lock().is_ok() {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Makes a rename last through a loss of power. Not every file system can, and the file is whole in any case.
+fn sync_folder(target: &Path) {
+    if let Ok(folder) = File::open(folder(target)) {
+        let _ = folder.sync_all();
+    }
 }
 
 /// Temporary files are private by default, which surprises in a file that stays. The system takes the umask off.
@@ -91,6 +187,13 @@ fn permissions_of_a_new_file() -> Option<Permissions> {
 #[cfg(not(unix))]
 fn permissions_of_a_new_file() -> Option<Permissions> {
     None
+}
+
+fn is_no_file(path: &Path) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!("'{}' does not end in a file name; give one to write to", path.display()),
+    )
 }
 
 fn is_a_folder(path: &Path) -> io::Error {

@@ -21,6 +21,7 @@ pub mod bench;
 pub mod checkpoint;
 mod choice;
 pub mod data;
+pub mod lock;
 pub mod metrics;
 pub mod model;
 pub mod picture;

@@ -8,6 +8,7 @@ use convpc::{
 use ndarray::ArrayView2;
 
 use super::edit::LeafName;
+use crate::failure::Usage;
 
 /// The flags that say what a circuit looks like. None has a default that clap knows of, so that what was typed can be
 /// told from what was not.
@@ -130,9 +131,8 @@ impl Architecture {
         let named = labels.and_then(|labels| labels.iter().max()).map(|most| most + 1);
         let classes = self.classes.or(named).unwrap_or(1);
         if let (Some(_), ..=1) = (labels, classes) {
-            return Err(
-                format!("{classes} classes are none to tell apart; give --classes 2 or more, or no --labels").into()
-            );
+            let problem = format!("{classes} classes are none to tell apart; give --classes 2 or more, or no --labels");
+            return Err(Usage(problem).into());
         }
         let shape = self.shape(images)?;
         let family = self.family();
@@ -164,7 +164,7 @@ impl Architecture {
         self.leaf.unwrap_or(LeafName::Categorical).family(self.levels)
     }
 
-    fn initialization(&self) -> Result<Initialization, String> {
+    fn initialization(&self) -> Result<Initialization, Usage> {
         let is_table = matches!(self.leaf, None | Some(LeafName::Categorical));
         let usual = match (is_table, self.shared_leaves) {
             (false, _) => LeafInit::Rows,
@@ -181,29 +181,32 @@ impl Architecture {
         };
         let noisy = matches!(leaves, LeafInitialization::Histogram { .. } | LeafInitialization::Windows { .. });
         if let (Some(noise), false) = (self.leaf_noise, noisy) {
-            return Err(format!(
+            return Err(Usage(format!(
                 "--leaf-noise {noise} belongs to histograms; leave it out, or give --leaf-init histograms"
-            ));
+            )));
         }
         if let (Some(patch), false) = (self.leaf_patch, matches!(leaves, LeafInitialization::Clusters { .. })) {
-            return Err(format!(
+            return Err(Usage(format!(
                 "--leaf-patch {patch} belongs to clusters; leave it out, or give --leaf-init clusters"
-            ));
+            )));
         }
         if let (Some(width), false) = (self.leaf_window, matches!(leaves, LeafInitialization::Windows { .. })) {
-            return Err(format!("--leaf-window {width} belongs to windows; leave it out, or give --leaf-init windows"));
+            return Err(Usage(format!(
+                "--leaf-window {width} belongs to windows; leave it out, or give --leaf-init windows"
+            )));
         }
         Ok(Initialization { leaves, concentration: self.concentration.unwrap_or(1.0) })
     }
 
-    fn shape(&self, images: &Images) -> Result<ImageShape, String> {
+    fn shape(&self, images: &Images) -> Result<ImageShape, Usage> {
         let found = images.shape;
         if let Some(found) = found {
             self.check_shape(found)?;
         }
         let (height, width) = (self.height.or(found.map(|s| s.height)), self.width.or(found.map(|s| s.width)));
         let (Some(height), Some(width)) = (height, width) else {
-            return Err("the data do not say how their variables lie in an image; give --height and --width".into());
+            let problem = "the data do not say how their variables lie in an image; give --height and --width";
+            return Err(Usage(problem.into()));
         };
         let colors = self.colors.or(found.map(|s| s.colors)).unwrap_or(1);
         let shape = ImageShape { height, width, colors };
@@ -211,11 +214,13 @@ impl Architecture {
             return Ok(shape);
         }
         let given = images.values.ncols();
-        Err(format!("the data have {given} variables a row, which is not {shape}; mend --height, --width, --colors"))
+        Err(Usage(format!(
+            "the data have {given} variables a row, which is not {shape}; mend --height, --width, --colors"
+        )))
     }
 
     /// An error where a flag contradicts the axes of the file.
-    fn check_shape(&self, found: ImageShape) -> Result<(), String> {
+    fn check_shape(&self, found: ImageShape) -> Result<(), Usage> {
         let axes = [
             ("--height", self.height, found.height),
             ("--width", self.width, found.width),
@@ -227,10 +232,10 @@ impl Architecture {
         if wrong.is_empty() {
             return Ok(());
         }
-        Err(format!(
+        Err(Usage(format!(
             "the images are {found} (height x width x colors), not {}; leave these flags out, or say where the colors are (--layout)",
             wrong.join(", ")
-        ))
+        )))
     }
 
     /// An error where a flag was given that the model in the file does not agree with.
@@ -307,7 +312,7 @@ impl Architecture {
         let (path, conflicts) = (path.display(), conflicts.join(", "));
         Err(format!(
             "--resume: the model in {path} is not what the flags ask for: {conflicts}; leave these flags out to go on \
-             with it, or train anew to another file, without --resume"
+             with it, or train anew to another file"
         ))
     }
 }

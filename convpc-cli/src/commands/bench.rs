@@ -12,6 +12,7 @@ use convpc::{
 use super::edit::LeafName;
 use crate::{
     Outcome, Shared,
+    failure::note,
     memory::PeakMemory,
     report::{Line, Machine},
 };
@@ -135,7 +136,7 @@ impl Bench {
         let mut out = stdout();
         let (backend, machine) = open(shared)?;
         if self.json {
-            eprintln!("{machine}");
+            note(&machine);
         } else {
             writeln!(out, "{machine}")?;
         }
@@ -148,10 +149,10 @@ impl Bench {
             }
             for &query in &ops {
                 if shared.backend == BackendChoice::Cpu && shared.precision != Precision::F32 && !query.is_score() {
-                    eprintln!(
+                    note(format_args!(
                         "{} {query} is left out: backend cpu: only scores are computed in {}",
                         case.name, shared.precision
-                    );
+                    ));
                     continue;
                 }
                 let memory = PeakMemory::watch();
@@ -160,7 +161,7 @@ impl Bench {
                 let measured = match measure() {
                     Ok(measured) => measured,
                     Err(error @ Error::Backend { .. }) => {
-                        eprintln!("{} {query} is left out: {error}", case.name);
+                        note(format_args!("{} {query} is left out: {error}", case.name));
                         continue;
                     }
                     Err(error) => return Err(error.into()),
@@ -205,7 +206,7 @@ fn print_plans(cases: &[Case], shared: &Shared) -> Outcome {
     if shared.backend != BackendChoice::Cpu {
         return Err("--plan speaks of the backend cpu; leave --backend out".into());
     }
-    let cpu = convpc::Cpu::new(shared.threads)?;
+    let cpu = convpc::Cpu::new(shared.threads())?;
     for case in cases {
         writeln!(stdout(), "{}\n{}\n", case.name, cpu.plan(case.circuit()?.structure()))?;
     }
@@ -229,7 +230,7 @@ fn open(shared: &Shared) -> convpc::Result<(Box<dyn Backend>, Machine)> {
     let machine = Machine::new(description, shared.backend.clone(), shared.precision, threads);
     #[cfg(feature = "cpu")]
     if shared.backend == BackendChoice::Cpu {
-        let cpu = convpc::Cpu::new(shared.threads)?.with_precision(shared.precision)?;
+        let cpu = convpc::Cpu::new(shared.threads())?.with_precision(shared.precision)?;
         let machine = Machine { threads: cpu.threads(), ceilings: Some(cpu.ceilings()), ..machine };
         return Ok((Box::new(cpu), machine));
     }

@@ -6,6 +6,8 @@ use convpc::metrics::{self, Record};
 use crate::{
     Outcome,
     curve::{self, Line},
+    failure::Usage,
+    files::Files,
 };
 
 /// Arguments of `curve`.
@@ -21,12 +23,14 @@ pub(crate) struct Curve {
 
 impl Curve {
     pub(crate) fn run(self) -> Outcome {
-        curve::check_name(&self.output)?;
+        curve::check_name("-o", &self.output)?;
+        let runs = self.runs.iter().map(|run| run.split_once('=').ok_or(run)).collect::<Result<Vec<_>, _>>();
+        let runs = runs
+            .map_err(|run| Usage(format!("{run} is no NAME=FILE; put the name of the line and = before the file")))?;
+        let inputs: Vec<PathBuf> = runs.iter().map(|(_, path)| path.into()).collect();
+        Files::default().inputs("the metrics", &inputs).output("-o", &self.output).check()?;
         let mut lines = Vec::new();
-        for run in &self.runs {
-            let Some((name, path)) = run.split_once('=') else {
-                return Err(format!("{run} is no NAME=FILE; put the name of the line and = before the file").into());
-            };
+        for (name, path) in runs {
             let records = metrics::read(path.as_ref())?;
             lines.push(Line::new(name, records.iter().filter_map(|record| Some((record.seconds, bits(record)?)))));
         }

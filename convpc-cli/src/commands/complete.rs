@@ -5,7 +5,7 @@ use convpc::{Circuit, Executable, Mpe, data, model};
 use ndarray::{Array2, ArrayView2, Axis};
 
 use super::edit::part;
-use crate::{Outcome, Shared, input, io, progress};
+use crate::{Outcome, Shared, files::Files, input, io, progress};
 
 /// Arguments of `complete`.
 #[derive(Args)]
@@ -38,6 +38,9 @@ enum How {
 impl Complete {
     pub(crate) fn run(self, shared: &Shared) -> Outcome {
         io::check_output(&self.output)?;
+        let files = Files::default().input("the model", &self.model).input("--data", &self.data);
+        let mask = self.mask.as_deref().filter(|mask| part(mask, (0, 0), (1, 1)).is_none()).map(PathBuf::from);
+        files.inputs("--mask", &mask).output("-o", &self.output).check()?;
         let circuit = model::load(&self.model)?;
         let mut values = self.input.read_for(&self.data, &circuit)?.values;
         if let Some(mask) = &self.mask {

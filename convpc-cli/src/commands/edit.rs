@@ -9,7 +9,34 @@ use convpc::{
     spflow::{self, Import, LeafKind},
 };
 
-use crate::{Outcome, Shared};
+use crate::{
+    Outcome, Shared,
+    failure::Usage,
+    files::{self, Files},
+};
+
+/// The model that a command makes.
+#[derive(Args)]
+struct NewModel {
+    /// The new model file; `train --resume -o` of it goes on learning.
+    #[arg(short)]
+    output: PathBuf,
+    /// Replace a file that is there.
+    #[arg(long)]
+    force: bool,
+}
+
+impl NewModel {
+    /// An error where it cannot be written, or would replace what it is made of or another file.
+    fn check<'a>(&self, inputs: impl IntoIterator<Item = &'a PathBuf>) -> Outcome {
+        Files::default().inputs("the input", inputs).output("-o", &self.output).check()?;
+        files::check_new(&self.output, self.force, "")
+    }
+
+    fn save(&self, circuit: &Circuit) -> Outcome {
+        Ok(model::save(&self.output, circuit)?)
+    }
+}
 
 pub(crate) fn info(path: &Path) -> Outcome {
     write!(stdout(), "{}", model::load(path)?)?;
@@ -27,17 +54,16 @@ pub(crate) struct Marginalize {
     /// Keep the shapes of all layers.
     #[arg(long = "no-prune", action = ArgAction::SetFalse)]
     prune: bool,
-    /// The new model file.
-    #[arg(short)]
-    output: PathBuf,
+    #[command(flatten)]
+    new: NewModel,
 }
 
 impl Marginalize {
     pub(crate) fn run(self) -> Outcome {
+        self.new.check([&self.model])?;
         let circuit = model::load(&self.model)?;
         let scope = variables(&circuit, &self.drop)?;
-        model::save(&self.output, &circuit.marginalize(&scope, self.prune)?)?;
-        Ok(())
+        self.new.save(&circuit.marginalize(&scope, self.prune)?)
     }
 }
 
@@ -52,16 +78,15 @@ pub(crate) struct Grow {
     /// Standard deviation of the noise on the logarithms of weights and probabilities that parts them.
     #[arg(long, value_name = "NATS", default_value_t = 0.3)]
     noise: f64,
-    /// The new model file; `train --resume -o` of it goes on learning.
-    #[arg(short)]
-    output: PathBuf,
+    #[command(flatten)]
+    new: NewModel,
 }
 
 impl Grow {
     pub(crate) fn run(self, shared: &Shared) -> Outcome {
+        self.new.check([&self.model])?;
         let circuit = model::load(&self.model)?;
-        model::save(&self.output, &circuit.grow(self.factor, self.noise, shared.seed())?)?;
-        Ok(())
+        self.new.save(&circuit.grow(self.factor, self.noise, shared.seed())?)
     }
 }
 
@@ -74,17 +99,16 @@ pub(crate) struct Mix {
     /// What part each has in the mixture, in proportion: 2,1 for two thirds and one; even parts unless given.
     #[arg(long, value_delimiter = ',')]
     weights: Option<Vec<f64>>,
-    /// The new model file; `train --resume -o` of it goes on learning, all together.
-    #[arg(short)]
-    output: PathBuf,
+    #[command(flatten)]
+    new: NewModel,
 }
 
 impl Mix {
     pub(crate) fn run(self) -> Outcome {
+        self.new.check(&self.models)?;
         let circuits = self.models.iter().map(|path| model::load(path)).collect::<Result<Vec<_>, _>>()?;
         let weights = self.weights.unwrap_or_else(|| vec![1.0; circuits.len()]);
-        model::save(&self.output, &Circuit::mixture(&circuits, &weights)?)?;
-        Ok(())
+        self.new.save(&Circuit::mixture(&circuits, &weights)?)
     }
 }
 
@@ -96,16 +120,15 @@ pub(crate) struct Prune {
     /// Weights below this become zero before, the largest of a sum never; with 0 the distribution stays what it was.
     #[arg(long, value_name = "WEIGHT", default_value_t = 0.0)]
     below: f64,
-    /// The new model file.
-    #[arg(short)]
-    output: PathBuf,
+    #[command(flatten)]
+    new: NewModel,
 }
 
 impl Prune {
     pub(crate) fn run(self) -> Outcome {
+        self.new.check([&self.model])?;
         let circuit = model::load(&self.model)?;
-        model::save(&self.output, &circuit.prune(self.below)?)?;
-        Ok(())
+        self.new.save(&circuit.prune(self.below)?)
     }
 }
 
@@ -123,15 +146,16 @@ pub(crate) fn part(name: &str, (row, column): (usize, usize), (height, width): (
     })
 }
 
-fn variables(circuit: &Circuit, list: &str) -> Result<Scope, String> {
+fn variables(circuit: &Circuit, list: &str) -> Result<Scope, Usage> {
     let leaf = circuit.structure().leaf();
     let position = |slot: usize| (slot / leaf.colors / leaf.width, slot / leaf.colors % leaf.width);
     if list != "center" && part(list, (0, 0), (1, 1)).is_some() {
         let inside = |slot| part(list, position(slot), (leaf.height, leaf.width)) == Some(true);
         return Ok(circuit.structure().columns().iter().filter(|c| inside(c.slot)).map(|c| c.variable).collect());
     }
-    let wrong =
-        |entry: &str| format!("--drop: {entry:?} is neither a number, a range like 10-20, left, right, top nor bottom");
+    let wrong = |entry: &str| {
+        Usage(format!("--drop: {entry:?} is neither a number, a range like 10-20, left, right, top nor bottom"))
+    };
     let mut all = Vec::new();
     for entry in list.split(',') {
         let (first, last) = entry.split_once('-').unwrap_or((entry, entry));
@@ -139,7 +163,7 @@ fn variables(circuit: &Circuit, list: &str) -> Result<Scope, String> {
         let (first, last) = (number(first)?, number(last)?);
         let end = circuit.scope().iter().last().unwrap_or(0);
         if last > end || first > last {
-            return Err(format!("--drop: {entry:?} is not a range of variables between 0 and {end}"));
+            return Err(Usage(format!("--drop: {entry:?} is not a range of variables between 0 and {end}")));
         }
         all.extend(first..=last);
     }
@@ -191,9 +215,8 @@ pub(crate) struct ImportSpflow {
     /// Binomial without _total_count: trials + 1.
     #[arg(long)]
     levels: Option<usize>,
-    /// The model file.
-    #[arg(short)]
-    output: PathBuf,
+    #[command(flatten)]
+    new: NewModel,
 }
 
 impl ImportSpflow {
@@ -204,14 +227,14 @@ impl ImportSpflow {
             LeafName::Categorical => LeafKind::Categorical,
             LeafName::Binomial => LeafKind::Binomial,
             LeafName::DiscretizedLogistic => {
-                return Err(
-                    "SPFlow has no discretized logistic leaves; give --leaf as the model in SPFlow has it".into()
-                );
+                let problem = "SPFlow has no discretized logistic leaves; give --leaf as the model in SPFlow has it";
+                return Err(Usage(problem.into()).into());
             }
         };
+        self.new.check([&self.state])?;
         let Self { height, width, kernel_size, levels, .. } = self;
         let imported = spflow::import(&self.state, &Import { leaf, height, width, kernel_size, levels })?;
-        model::save(&self.output, &imported.circuit)?;
+        self.new.save(&imported.circuit)?;
         for note in imported.notes {
             writeln!(stdout(), "note: {note}")?;
         }

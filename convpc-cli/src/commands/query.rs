@@ -7,7 +7,14 @@ use clap::Args;
 use convpc::{classes, data, evidence, metrics::bits_per_dimension, model};
 use ndarray::{Array2, Axis};
 
-use crate::{Outcome, Shared, input::Input, io, number::fixed, progress};
+use crate::{
+    Outcome, Shared,
+    files::{self, Files},
+    input::Input,
+    io,
+    number::fixed,
+    progress,
+};
 
 /// Arguments of `score`.
 #[derive(Args)]
@@ -29,6 +36,11 @@ pub(crate) struct Score {
 
 impl Score {
     pub(crate) fn run(self, shared: &Shared) -> Outcome {
+        if let Some(path) = &self.output {
+            files::check_ending("-o", path, &["npy"])?;
+        }
+        let files = Files::default().input("the model", &self.model).input("--data", &self.data);
+        files.inputs("--labels", &self.labels).outputs("-o", &self.output).check()?;
         let circuit = model::load(&self.model)?;
         let images = self.input.read_for(&self.data, &circuit)?;
         let labels = self.labels.as_deref().map(data::read_labels).transpose()?;
@@ -91,6 +103,7 @@ pub(crate) struct Sample {
 impl Sample {
     pub(crate) fn run(self, shared: &Shared) -> Outcome {
         io::check_output(&self.output)?;
+        Files::default().input("the model", &self.model).output("-o", &self.output).check()?;
         let mut circuit = model::load(&self.model)?;
         if let Some(class) = self.class {
             circuit = circuit.of_class(class)?;

@@ -3,6 +3,8 @@ use std::path::Path;
 use clap::{Args, ValueEnum};
 use convpc::{Adam, Blend, Curve, MiniBatchEm, Rule, Schedule, em, train::Options};
 
+use crate::failure::Usage;
+
 /// The names of the update rules.
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Algorithm {
@@ -95,8 +97,21 @@ pub(crate) struct RunFlags {
 }
 
 impl RunFlags {
+    /// An error where flags need held-out images that are not there, or ask for them twice.
+    pub(crate) fn check_held_out(&self, has_valid: bool) -> Result<(), Usage> {
+        match (self.patience, self.valid_fraction) {
+            (Some(_), None) if !has_valid => {
+                Err(Usage("--patience needs held-out images; give --valid or --valid-fraction".into()))
+            }
+            (_, Some(_)) if has_valid => {
+                Err(Usage("--valid and --valid-fraction are two ways to hold images out; leave one out".into()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What the flags ask for.
-    pub(crate) fn options(&self, seed: u64) -> Result<Options, String> {
+    pub(crate) fn options(&self, seed: u64) -> Result<Options, Usage> {
         let algorithm = self.algorithm.unwrap_or(Algorithm::Em);
         self.check_rule(algorithm)?;
         let pseudocount = self.pseudocount.unwrap_or(0.01);
@@ -148,7 +163,7 @@ impl RunFlags {
     }
 
     /// An error where a flag was given that the rule does not have.
-    fn check_rule(&self, algorithm: Algorithm) -> Result<(), String> {
+    fn check_rule(&self, algorithm: Algorithm) -> Result<(), Usage> {
         use Algorithm::{Adam, MinibatchEm};
         let flags: [(_, _, &[Algorithm]); _] = [
             ("--step", self.step.is_some(), &[MinibatchEm, Adam]),
@@ -169,7 +184,7 @@ impl RunFlags {
             return Ok(());
         }
         let (algorithm, wrong) = (name(&algorithm), wrong.join(", "));
-        Err(format!("--algorithm {algorithm} has no {wrong}; leave that out, or choose another --algorithm"))
+        Err(Usage(format!("--algorithm {algorithm} has no {wrong}; leave that out, or choose another --algorithm")))
     }
 
     /// An error where a flag was given that the run in a checkpoint does not agree with.
@@ -229,7 +244,7 @@ impl RunFlags {
         let (path, conflicts) = (path.display(), conflicts.join(", "));
         Err(format!(
             "--resume: the unfinished run in {path} is not what the flags ask for: {conflicts}; leave these flags out to \
-             go on with it, or train anew, without --resume"
+             go on with it, or train anew, with --force in the place of --resume"
         ))
     }
 }

@@ -11,6 +11,7 @@ use convpc::{
     Circuit, Layer, Parameters,
     checkpoint::{self, Fingerprint, Run},
     data::{self, DataError, Images},
+    lock::Lock,
     metrics::{Log, Record, bits_per_dimension},
     model,
     train::{Event, Observed, Options, State, Trainer},
@@ -22,6 +23,8 @@ use super::{architecture::Architecture, run_flags::RunFlags};
 use crate::{
     Outcome, Shared,
     curve::{self, Line},
+    failure::{Usage, note},
+    files::{self, Files},
     input::{Input, Leaves, check_classes, check_support, describe},
     number::fixed,
     progress,
@@ -49,6 +52,9 @@ pub(crate) struct Train {
     /// Flags must agree with those of the run, and of the model's structure.
     #[arg(long)]
     resume: bool,
+    /// Replace a model that is there, and the checkpoint of its run.
+    #[arg(long, conflicts_with = "resume")]
+    force: bool,
     /// The model file, written after each epoch: the best on the held-out images, if there are any, else the last. Beside it
     /// lies a checkpoint of the run, with `.checkpoint` behind the name.
     #[arg(short)]
@@ -115,12 +121,14 @@ fn unused_repetitions(circuit: &Circuit, parameters: &Parameters) -> usize {
 
 impl Train {
     pub(crate) fn run(self, shared: &Shared) -> Outcome {
-        self.curve.as_deref().map(curve::check_name).transpose()?;
+        self.curve.as_deref().map(|path| curve::check_name("--curve", path)).transpose()?;
         if self.labels.is_some() && self.valid.is_some() && self.valid_labels.is_none() {
-            return Err("--labels: the held-out images need theirs too; give --valid-labels".into());
+            return Err(Usage("--labels: the held-out images need theirs too; give --valid-labels".into()).into());
         }
         check_classes(self.labels.as_deref(), self.valid_labels.as_deref())?;
         let checkpoint = checkpoint::beside(&self.output);
+        self.check_files(&checkpoint)?;
+        let _lock = Lock::acquire(&self.output)?;
         let interrupted = if self.resume && checkpoint.exists() {
             let (run, circuit, state) = checkpoint::load(&checkpoint)?;
             (!state.finished).then_some(Start { run, circuit, state })
@@ -177,18 +185,31 @@ impl Train {
         problem.map_or(Ok(()), Err)?;
         let unused = unused_repetitions(&circuit, &executable.parameters()?);
         if unused > 0 {
-            eprintln!(
+            note(format_args!(
                 "note: {unused} of {} repetitions explain no image; choose a longer --annealing, or let each learn alone, as a model \
                  of one with another --seed or --shifts, then join the models with `convpc mix` and go on with --resume",
                 circuit.structure().leaf().repetitions
-            );
+            ));
         }
         Ok(())
     }
 
+    /// An error where a file cannot be written, or would replace one that is needed.
+    fn check_files(&self, checkpoint: &Path) -> Outcome {
+        let inputs = Files::default().input("--data", &self.data).inputs("--labels", &self.labels);
+        let inputs = inputs.inputs("--valid", &self.valid).inputs("--valid-labels", &self.valid_labels);
+        let outputs = inputs.output("-o", &self.output).output("the checkpoint", checkpoint);
+        outputs.outputs("--metrics", &self.metrics).outputs("--curve", &self.curve).check()?;
+        [self.output.as_path(), checkpoint]
+            .into_iter()
+            .try_for_each(|path| files::check_new(path, self.force || self.resume, "--resume to go on with it, "))
+    }
+
     /// A new run, of a new circuit or of the model that is there.
     fn begin(&self, shared: &Shared) -> Result<(Data, Option<Data>, Start), Box<dyn Error>> {
+        self.run.check_held_out(self.valid.is_some())?;
         let options = self.run.options(shared.seed())?;
+        options.check()?;
         let labels = self.labels.as_deref();
         let (data, circuit) = if self.resume {
             let circuit = model::load(&self.output)?;
@@ -242,7 +263,7 @@ impl Train {
             let (given, expected) = (of(given), of(expected));
             return Err(format!(
                 "--resume: {flag} has {given}, the unfinished run has {expected}; give the same {what}, or train anew, \
-                 without --resume"
+                 with --force in the place of --resume"
             )
             .into());
         }

@@ -169,3 +169,32 @@ mod unix {
         assert_eq!(names(folder.path()), ["socket"]);
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn a_link_to_a_file_that_is_not_there_makes_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (link, inside) = (folder.path().join("link"), folder.path().join("inside"));
+    fs::create_dir(&inside).unwrap();
+    std::os::unix::fs::symlink("inside/new", &link).unwrap();
+    write_text(&link, "text").unwrap();
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(fs::read_to_string(inside.join("new")).unwrap(), "text");
+}
+
+#[cfg(unix)]
+#[test]
+fn new_contents_of_a_private_file_are_private_from_the_first_byte() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("private");
+    fs::write(&path, "old").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    write(&path, |_| {
+        for entry in fs::read_dir(folder.path())? {
+            assert_eq!(entry?.metadata()?.permissions().mode() & 0o777, 0o600);
+        }
+        Ok(())
+    })
+    .unwrap();
+}

@@ -1,0 +1,126 @@
+//! The files of a command, checked before it begins to work.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use convpc::atomic;
+use same_file::Handle;
+
+use crate::{Outcome, failure::Usage};
+
+/// The files that a command reads, and those that it writes, each with the flag or the words that name it.
+#[derive(Default)]
+pub(crate) struct Files {
+    inputs: Vec<(&'static str, PathBuf)>,
+    outputs: Vec<(&'static str, PathBuf)>,
+}
+
+/// By what a file is known under all its names.
+#[derive(PartialEq)]
+enum Identity {
+    Present(Handle),
+    Absent(PathBuf),
+}
+
+impl Identity {
+    fn of(path: &Path) -> Option<Self> {
+        match Handle::from_path(path) {
+            Ok(handle) => Some(Identity::Present(handle)),
+            Err(_) => atomic::resolve(path).ok().map(Identity::Absent),
+        }
+    }
+}
+
+impl Files {
+    /// Adds a file or a folder that is read.
+    pub(crate) fn input(mut self, name: &'static str, path: &Path) -> Self {
+        self.inputs.push((name, path.to_path_buf()));
+        self
+    }
+
+    /// Adds those that are given.
+    pub(crate) fn inputs<'a>(self, name: &'static str, paths: impl IntoIterator<Item = &'a PathBuf>) -> Self {
+        paths.into_iter().fold(self, |files, path| files.input(name, path))
+    }
+
+    /// Adds a file that is written.
+    pub(crate) fn output(mut self, name: &'static str, path: &Path) -> Self {
+        self.outputs.push((name, path.to_path_buf()));
+        self
+    }
+
+    /// Adds those that are given.
+    pub(crate) fn outputs<'a>(self, name: &'static str, paths: impl IntoIterator<Item = &'a PathBuf>) -> Self {
+        paths.into_iter().fold(self, |files, path| files.output(name, path))
+    }
+
+    /// An error where an output is an input or another output, or cannot be written.
+    pub(crate) fn check(&self) -> Outcome {
+        for (at, (name, path)) in self.outputs.iter().enumerate() {
+            // Nothing is lost in what cannot be replaced: a device, a pipe.
+            if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+                continue;
+            }
+            atomic::check(path).map_err(|e| {
+                format!("{name} {} cannot be written: {e}; choose a folder that exists and is writable", path.display())
+            })?;
+            let identity = Identity::of(path);
+            let others = self.inputs.iter().chain(&self.outputs[..at]);
+            for (other_name, other) in others.filter(|(_, other)| Identity::of(other) == identity) {
+                let (path, other) = (path.display(), other.display());
+                let problem =
+                    format!("{name} {path} and {other_name} {other} are the same file; give {name} another name");
+                return Err(Usage(problem).into());
+            }
+            self.check_folders(name, path)?;
+        }
+        Ok(())
+    }
+
+    /// An error where a picture would become one of the images in a folder that is read.
+    fn check_folders(&self, name: &str, path: &Path) -> Outcome {
+        if !ends_in(path, &["png"]) {
+            return Ok(());
+        }
+        let folder = atomic::resolve(path)?.parent().and_then(|folder| Handle::from_path(folder).ok());
+        for (other_name, other) in &self.inputs {
+            if folder.is_some() && Handle::from_path(other).ok() == folder {
+                let (path, other) = (path.display(), other.display());
+                let problem = format!(
+                    "{name} {path} would be one of the images of {other_name} {other}; write it to another folder"
+                );
+                return Err(Usage(problem).into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An error where a file is there that a new model would replace.
+pub(crate) fn check_new(path: &Path, force: bool, otherwise: &str) -> Outcome {
+    if force || !fs::metadata(path).is_ok_and(|found| found.is_file()) {
+        return Ok(());
+    }
+    Err(format!("{} is there already; give {otherwise}--force to replace it, or another name", path.display()).into())
+}
+
+/// Whether a name has one of these endings, in large or small letters.
+pub(crate) fn ends_in(path: &Path, endings: &[&str]) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+    endings.iter().any(|expected| ending.eq_ignore_ascii_case(expected))
+}
+
+/// An error where a name has none of these endings: they say what is written.
+pub(crate) fn check_ending(name: &str, path: &Path, endings: &[&str]) -> Result<(), Usage> {
+    if ends_in(path, endings) {
+        return Ok(());
+    }
+    let endings = endings.iter().map(|ending| format!(".{ending}")).collect::<Vec<_>>();
+    let expected = match endings.as_slice() {
+        [one] => format!("does not end in {one}"),
+        several => format!("ends in neither {}", several.join(" nor ")),
+    };
+    Err(Usage(format!("{name} {} {expected}; name it so", path.display())))
+}
