@@ -67,8 +67,8 @@ impl Files {
                 format!("{name} {} cannot be written: {e}; choose a folder that exists and is writable", path.display())
             })?;
             let identity = Identity::of(path);
-            let others = self.inputs.iter().chain(&self.outputs[..at]);
-            for (other_name, other) in others.filter(|(_, other)| Identity::of(other) == identity) {
+            let mut others = self.inputs.iter().chain(&self.outputs[..at]);
+            if let Some((other_name, other)) = others.find(|(_, other)| Identity::of(other) == identity) {
                 let (path, other) = (path.display(), other.display());
                 let problem =
                     format!("{name} {path} and {other_name} {other} are the same file; give {name} another name");

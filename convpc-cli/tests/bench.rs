@@ -145,7 +145,7 @@ fn a_bench_refuses_what_it_cannot_measure() {
         (1, "--depth 40", "too large"),
         (2, "--threads 0", "--threads"),
         (1, "--precision tf32", "it does not compute in tf32"),
-        (2, "--leaf categorical --levels 0", "categories"),
+        (2, "--leaf categorical --levels 0", "--levels is 0"),
     ] {
         let message = fails(status, arguments);
         assert!(message.contains(expected), "{arguments}: {message}");
