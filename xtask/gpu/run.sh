@@ -107,7 +107,7 @@ with open(sys.argv[1], "wb") as file:
     file.write(bytes(random.randrange(256) for _ in range(rows * pixels)))
 PYTHON
   ./convpc train --data "$data" --leaf normal --height 8 --width 8 --channels 20 --depth 2 --epochs 1 \
-    --backend cpu -o "$model" || return 1
+    --backend cpu --force -o "$model" || return 1
   local tool=$1
   checked() {
     local log=$WORK/$tool.log
