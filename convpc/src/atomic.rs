@@ -56,12 +56,12 @@ where
     Ok(())
 }
 
-/// Fails where [`write`] would fail before it begins to fill the file; to be asked before long work. It makes a temporary
+/// Fails where [`write()`] would fail before it begins to fill the file; to be asked before long work. It makes a temporary
 /// file and removes it, and those that killed processes left in the folder.
 ///
 /// # Errors
 ///
-/// As [`write`].
+/// As [`write()`].
 ///
 /// ```
 /// let folder = tempfile::tempdir()?;
