@@ -1,4 +1,4 @@
-//! How the command ends: its messages and its exit status.
+//! Prints the messages of the command and chooses its exit status.
 
 use std::{
     error::Error,
@@ -59,7 +59,7 @@ pub(crate) fn note(line: impl Display) {
     let _ = writeln!(stderr(), "{line}");
 }
 
-/// Whether the reader of what is written has gone.
+/// Returns true if the error is a closed pipe: the reader of the output has gone.
 fn is_closed_pipe(error: &(dyn Error + 'static)) -> bool {
     let is_one = |cause: &io::Error| cause.kind() == io::ErrorKind::BrokenPipe;
     error.downcast_ref().is_some_and(is_one) || error.source().is_some_and(is_closed_pipe)

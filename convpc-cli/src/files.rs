@@ -106,7 +106,7 @@ pub(crate) fn check_new(path: &Path, force: bool, otherwise: &str) -> Outcome {
     Err(format!("{} is there already; give {otherwise}--force to replace it, or another name", path.display()).into())
 }
 
-/// Whether a name has one of these endings, in large or small letters.
+/// Returns true if a file name has one of these endings, in upper or lower case.
 pub(crate) fn ends_in(path: &Path, endings: &[&str]) -> bool {
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
     endings.iter().any(|expected| ending.eq_ignore_ascii_case(expected))

@@ -12,7 +12,7 @@ use convpc::{
 #[derive(Args)]
 #[command(next_help_heading = "Data")]
 pub(crate) struct Input {
-    /// Where the colors of an array of four axes are: before height and width (chw), or behind (hwc); found by the sizes unless given.
+    /// Position of the colors in an array of four axes: chw (before height and width) or hwc (after them). By default the sizes decide.
     #[arg(long, value_enum)]
     layout: Option<LayoutName>,
     /// Read values above T as 1, all others as 0.
@@ -130,7 +130,7 @@ fn told(path: &Path, images: Images) -> Result<Images, DataError> {
     Ok(images)
 }
 
-/// What was read, in a line: 60,000 images of 28 × 28, 1 color, u8.
+/// Describes the images in one line, such as `60,000 images of 28 × 28, 1 color, u8`.
 pub(crate) fn describe(images: &Images) -> String {
     let rows = images.values.nrows();
     let what = match images.shape {
@@ -179,13 +179,13 @@ pub(crate) fn check_support(path: &Path, images: &Images, family: &Family, leave
     ))
 }
 
-/// What all values of a file have in common.
+/// A summary of the values of a file, from which the advice in an error is chosen.
 struct Summary {
     element: Element,
     low: f32,
     high: f32,
     whole: bool,
-    /// Whether the only negative number is -1.
+    /// True if -1 is the only negative number.
     minus_one: bool,
 }
 
@@ -208,7 +208,7 @@ impl Summary {
         })
     }
 
-    /// Whether levels are best spread over the range that --quantize takes unasked.
+    /// True if `--quantize` without `--range` suits the values.
     fn fills_usual_range(&self) -> bool {
         match self.element {
             Element::U8 => true,
@@ -218,7 +218,7 @@ impl Summary {
         }
     }
 
-    /// What brings such values into the support.
+    /// Suggests the flag that brings such values into the support.
     fn remedy(&self, family: &Family, leaves: Leaves) -> String {
         let Self { low, high, whole, .. } = *self;
         let new = leaves == Leaves::ToBeChosen;

@@ -17,7 +17,7 @@ use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand};
 use convpc::{Backend, BackendChoice, Precision};
 
-/// What every command returns: [`failure::report`] says what becomes of an error.
+/// The result of every command. [`failure::report`] prints an error and chooses the exit status.
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 /// Learns images with convolutional probabilistic circuits: scores, samples and completes them exactly.

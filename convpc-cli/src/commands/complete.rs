@@ -15,7 +15,7 @@ pub(crate) struct Complete {
     /// Images; NaN is missing too.
     #[arg(long)]
     data: PathBuf,
-    /// What is missing: left, right, top, bottom, center, or an array of booleans (.npy, FILE.npz:NAME).
+    /// The part to complete: left, right, top, bottom, center, or an array of booleans (.npy, FILE.npz:NAME).
     #[arg(long)]
     mask: Option<String>,
     /// A draw from the posterior, or the most probable explanation, exact or greedy.

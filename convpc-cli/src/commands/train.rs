@@ -287,7 +287,7 @@ struct Session<'a> {
     circuit: &'a Circuit,
     checkpoint: &'a Path,
     out: Stdout,
-    /// What is learned from, until it has been said.
+    /// The line that describes the training images; taken when it has been printed.
     read: Option<String>,
     bar: ProgressBar,
     /// Of an epoch.
