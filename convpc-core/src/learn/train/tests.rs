@@ -6,7 +6,7 @@ use std::{
 use ndarray::Array2;
 
 use super::*;
-use crate::{Backend, Circuit, ConvPc, Family, Reference, em};
+use crate::{Backend, Circuit, ConvPc, Family, OptimizerState, Reference, em};
 
 fn circuit() -> Circuit {
     ConvPc::new(3, 3, 1, Family::categorical(3)).channels(3).depth(2).repetitions(2).build(4).unwrap()
