@@ -181,7 +181,7 @@ pub(crate) fn random(structure: &Structure, concentration: f64, seed: u64) -> Pa
     parameters(structure, concentration, seed, &mut uniform_stream(seed, 0))
 }
 
-/// The same weights and leaves that are all alike: what they become takes the random numbers of their layer.
+/// The same weights, with equal leaves. The caller fits the leaves to data.
 fn with_equal_leaves(structure: &Structure, concentration: f64, seed: u64) -> Parameters {
     parameters(structure, concentration, seed, &mut || 0.5)
 }

@@ -65,7 +65,7 @@ pub use layer::{Column, Edge, Edges, Layer, Leaf, ProdConv, RepetitionMixing, Su
 pub use learn::{
     Adam, Blend, Curve, DeviceMemory, Memory, MiniBatchEm, Named, OptimizerState, Resident, Rule, Schedule, em, train,
 };
-pub use normalize::SMALLEST_WEIGHT;
+pub use normalize::{SMALLEST_WEIGHT, kept_possible};
 pub use parameters::Parameters;
 pub use precision::Precision;
 pub use reference::Reference;

@@ -11,8 +11,9 @@ pub(crate) fn normalize<'a>(values: impl ExactSizeIterator<Item = &'a mut f64>) 
 /// holds it.
 pub const SMALLEST_WEIGHT: f64 = 1e-30;
 
-/// A new weight of an edge that had the weight `old`: an edge that was possible stays possible.
-pub(crate) fn kept_possible(new: f64, old: f64) -> f64 {
+/// Returns `new`, the new weight of an edge that had the weight `old`, raised to [`SMALLEST_WEIGHT`] if the edge was possible: it
+/// stays possible.
+pub fn kept_possible(new: f64, old: f64) -> f64 {
     if old > 0.0 { new.max(SMALLEST_WEIGHT) } else { new }
 }
 

@@ -4,7 +4,7 @@ use std::{
 };
 
 use convpc_core::{
-    Accumulated, Backend, Choice, Circuit, Descending, Error, Evaluation, Executable, Family, Mpe, OptimizerState,
+    Accumulated, Backend, Choice, Circuit, Descending, Error, Evaluation, Executable, Form, Mpe, OptimizerState,
     Parameters, Reference, Result, Rule, Semiring, Statistics, Structure, check_inverse_temperature, classes, descend,
     em, evidence,
 };
@@ -124,7 +124,7 @@ impl CpuExecutable {
 
     /// The rows whose log-likelihood came out as −∞ though no row is impossible; see [`check_range`](Self::check_range).
     fn out_of_range(&self, log_likelihood: impl IntoIterator<Item = f64>) -> impl Iterator<Item = usize> {
-        let never_impossible = matches!(self.structure().leaf().family, Family::Normal(_));
+        let never_impossible = self.structure().leaf().family.form() == Form::LocationScale;
         let rows = log_likelihood.into_iter().enumerate();
         rows.filter(move |(_, ll)| never_impossible && *ll == f64::NEG_INFINITY).map(|(row, _)| row)
     }

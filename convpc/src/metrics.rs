@@ -46,7 +46,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// That of an epoch of a run on rows of which so much was observed.
+    /// Makes the record of an epoch. `observed` is the mean number of observed variables per row.
     pub fn new(epoch: &Epoch, observed: Observed, rows_per_second: f64, seconds: f64) -> Self {
         let finite = |x: f64| x.is_finite().then_some(x);
         let bits = |mean: f64, observed: f64| bits_per_dimension(mean, observed).and_then(finite);
@@ -69,9 +69,9 @@ impl Record {
     }
 }
 
-/// Bits per dimension of a log-likelihood in nats: minus the bits for each observed variable. Of several rows it is the sum of their
-/// log-likelihoods over the number of values that were observed in them, or the mean of the one over the mean of the other; a
-/// missing value counts for neither. `None` where nothing was observed.
+/// Bits per dimension of a log-likelihood in nats: minus the bits for each observed variable. For several rows, pass the sum of
+/// their log-likelihoods and the number of values observed in them, or the means of both. Missing values are not counted.
+/// `None` where nothing was observed.
 ///
 /// ```
 /// use convpc::metrics::bits_per_dimension;

@@ -15,14 +15,14 @@ use crate::model::{self, ModelError};
 /// What torch saves parameters as.
 const FLOATS: &[Dtype] = &[Dtype::F64, Dtype::F32];
 
-/// What the tensors do not tell.
+/// Facts about a model that its tensors do not tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Import {
-    /// The leaf family. Where several have tensors of the same names and shapes, nobody else knows it.
+    /// The leaf family. The tensors alone do not always determine it.
     pub leaf: LeafKind,
     /// Rows of pixels. SPFlow's images are square, so that the number of variables says it; a number here must agree.
     pub height: Option<usize>,
-    /// Columns of pixels, as `height`.
+    /// Columns of pixels; must agree with the tensors, like `height`.
     pub width: Option<usize>,
     /// Side of the product patches.
     pub kernel_size: usize,
@@ -30,12 +30,12 @@ pub struct Import {
     pub levels: Option<usize>,
 }
 
-/// A circuit of SPFlow's, and what its reader should know.
+/// An imported circuit, with notes for the user.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Imported {
     /// The circuit.
     pub circuit: Circuit,
-    /// What was changed, and what cannot be seen in the tensors.
+    /// Changes that were made, and facts that the tensors cannot show.
     pub notes: Vec<Note>,
 }
 

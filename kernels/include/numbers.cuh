@@ -14,7 +14,7 @@ __device__ __forceinline__ float exponential(float x) { return ptx::exp2(x * 1.4
 __device__ __forceinline__ float logarithm(float x) { return ptx::log2(x) * 0.693147180559945309f; }
 
 // A sum's weight as it lies in memory. One below the smallest normal float is kept as its logarithm, which is counted by the
-// digits of a negative subnormal number: to a product it is the nothing that it is there, and no weight is 0 that is not.
+// digits of a negative subnormal number: a product treats it as 0, and no positive weight is stored as 0.
 __device__ __forceinline__ bool is_tiny(float w) { return __float_as_int(w) < 0; }
 
 __device__ __forceinline__ uint32_t tiny_digits(float w) { return __float_as_uint(w) & 0x7fffff; }

@@ -56,8 +56,8 @@
 
 /** The inputs are activations of a layer below. */
 #define CONVPC_SOURCE_NODES 0
-/** The inputs are Normal leaves: parameters mean, √½/std, minus the log-density at the mean, what the
- *  first lacks of the mean. */
+/** The inputs are Normal leaves: parameters mean, √½/std, minus the log-density at the mean, and the
+ *  part of the mean that rounding to f32 lost. */
 #define CONVPC_SOURCE_LOCATION_SCALE 1
 /** The inputs are tables: the log-density of each value, then that of the mode. */
 #define CONVPC_SOURCE_TABLE 2

@@ -21,7 +21,7 @@ pub struct OptimizerState {
 }
 
 impl OptimizerState {
-    /// Counts a step. The number does not pass the largest there is, which only a made-up state comes near.
+    /// Counts a step. The counter saturates.
     pub fn count_step(&mut self) {
         self.steps = self.steps.saturating_add(1);
     }

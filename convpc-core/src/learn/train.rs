@@ -49,9 +49,9 @@ pub struct Epoch {
 /// How many variables of a row were observed on average, those that are not NaN.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Observed {
-    /// Of the rows that are trained on.
+    /// The mean over the training rows.
     pub train: f64,
-    /// Of the validation data, if there are any.
+    /// The mean over the validation data, if there are any.
     pub valid: Option<f64>,
 }
 
@@ -176,7 +176,7 @@ impl<'a> Trainer<'a> {
         &self.rows
     }
 
-    /// How many variables of a row were observed on average: what bits per dimension are relative to.
+    /// Returns the mean number of observed variables per row, the divisor of bits per dimension.
     pub fn observed(&self) -> Observed {
         let of_row = |&row: &usize| self.data.row(row).iter().filter(|x| !x.is_nan()).count();
         let train = self.rows.iter().map(of_row).sum::<usize>() as f64 / self.rows.len() as f64;
@@ -253,7 +253,7 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// Counts a batch at an inverse temperature, which the executable has only meanwhile: no callback meets it, whatever it does.
+    /// Counts a batch at an inverse temperature, and sets it back to 1 before any callback runs.
     fn count(
         &self,
         executable: &mut dyn Executable,

@@ -18,9 +18,9 @@ use crate::{
     },
 };
 
-/// The most trials of a binomial whose log-density is computed in f32: it is a small difference of terms that grow with the
-/// number of trials. Measured against float64 the error is below 4e-5 nats.
-const MOST_TRIALS_IN_F32: usize = 255;
+/// The most values of a variable for which a log-density in natural form is computed in f32: it is a small difference of terms that
+/// grow with the number of values. Measured against float64 the error is below 4e-5 nats.
+const MOST_VALUES_IN_F32: usize = 256;
 
 /// Leaf parameters as the loops read them: for each (row of the tensor, repetition) a few rows of `channels` values.
 ///
@@ -187,11 +187,11 @@ fn location_scale(coefficients: &[f64], peak: f32) -> [f32; 5] {
 /// f32; beyond 1.8e19 standard deviations squares overflow. Where many leaves are added before the first sum, large
 /// log-densities of both signs may cancel later. A binomial of many trials is a small difference of large terms.
 fn trusted(family: Family) -> f32 {
-    match family {
-        Family::Normal(_) => 64.0,
+    match family.form() {
+        Form::LocationScale => 64.0,
         // No row is trusted.
-        Family::Binomial(binomial) if binomial.trials > MOST_TRIALS_IN_F32 => -1.0,
-        _ => f32::INFINITY,
+        Form::Natural if family.cardinality().is_none_or(|values| values > MOST_VALUES_IN_F32) => -1.0,
+        Form::Natural | Form::Table { .. } => f32::INFINITY,
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use convpc_core::{Error, Family, Result, SMALLEST_WEIGHT, Structure, WeightMatrices};
+use convpc_core::{Error, Family, Result, Structure, WeightMatrices, kept_possible};
 use ndarray::{Array3, ArrayD, Axis, aview1};
 use rayon::prelude::*;
 
@@ -182,7 +182,7 @@ fn each_sum<V: Visit>(
                     let (kind, problem) = (at.structure.layers()[layer].kind(), format!("sum to {sum:?}"));
                     return Err(Error::Weights { layer, kind, index, problem });
                 }
-                w.iter_mut().zip(&*theta).for_each(|(w, new)| *w = kept_possible(*new, *w));
+                w.iter_mut().zip(&*theta).for_each(|(w, new)| *w = kept_possible(*new, f64::from(*w)) as f32);
             }
         }
         Ok(sum)
@@ -197,13 +197,8 @@ fn each_sum<V: Visit>(
 fn exact_weights(counts: &[f64], pseudocount: f64, w: &mut [f32]) {
     let total = aview1(counts).sum() + pseudocount * counts.len() as f64;
     if total > 0.0 {
-        w.iter_mut().zip(counts).for_each(|(w, n)| *w = kept_possible((n + pseudocount) / total, *w));
+        w.iter_mut().zip(counts).for_each(|(w, n)| *w = kept_possible((n + pseudocount) / total, f64::from(*w)) as f32);
     }
-}
-
-/// A new weight of an edge that had the weight `old`: an edge that was possible stays possible.
-fn kept_possible(new: f64, old: f32) -> f32 {
-    if old > 0.0 { new.max(SMALLEST_WEIGHT) as f32 } else { new as f32 }
 }
 
 fn each_leaf<V: Visit>(
