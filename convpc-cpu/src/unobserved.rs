@@ -97,16 +97,18 @@ impl Descent<'_> {
     fn pixel(&mut self, pixel: usize, places: &[Place]) {
         let model = self.model;
         let (structure, family) = (&model.structure, model.structure.leaf().family);
+        let (repetitions, largest) = (structure.shape(0).repetitions, Normal::LARGEST as f32);
         for column in structure.pixel_columns(pixel) {
             self.uniforms(column as u32, Use::Value, places);
             let [u, v] = self.uniforms.each_mut().map(|of| &mut of[..places.len()]);
-            let parameters = |place: &Place| model.leaf_parameters(column, place.channel, place.repetition);
+            let (row, size) = (model.leaf_row(structure.leaf_row(column)), family.parameters());
+            let parameters = |place: &Place| &row[(place.channel * repetitions + place.repetition) * size..][..size];
             let mut values = self.rows.column_mut(column);
             if family.form() == Form::LocationScale {
                 box_muller(model.isa, u, v);
                 for (place, z) in places.iter().zip(u) {
                     let p = parameters(place);
-                    values[place.row] = (p[0] + p[1] * *z).clamp(-Normal::LARGEST, Normal::LARGEST) as f32;
+                    values[place.row] = ((p[0] + p[1] * *z) as f32).clamp(-largest, largest);
                 }
             } else {
                 for ((place, u), v) in places.iter().zip(u).zip(v) {

@@ -1,19 +1,24 @@
 //! Leaf distributions, laid out for the SIMD loops in f32. Rows that f32 cannot hold are computed in float64 ([`exact`]).
 
+mod columns;
 mod exact;
-
-use std::f64::consts::FRAC_1_SQRT_2;
+mod layout;
 
 use convpc_core::{Family, Form, Semiring, Structure};
 use rayon::{prelude::*, slice::ChunksExactMut};
 
+use self::columns::MOST_COLUMNS;
+pub(crate) use self::{
+    columns::Columns,
+    layout::{Layout, Squares, TOGETHER},
+};
 use crate::{
-    shares::{Recent, ShareCounts},
+    shares::ShareCounts,
     simd::{
-        Isa, MOST_LANES, MOST_WIDTH,
+        Isa, MOST_WIDTH,
         ops::{
-            Largest, LocationScale, LocationScaleCounts, Logarithms, Natural, NaturalCounts, Table, TableCounts,
-            Transpose,
+            LOCATION_SCALE_ROWS, LocationScale, LocationScaleCounts, Logarithms, Natural, NaturalCounts, Table,
+            TableCounts, Transpose,
         },
     },
 };
@@ -25,7 +30,7 @@ const MOST_VALUES_IN_F32: usize = 256;
 /// Leaf parameters as the loops read them: for each (row of the tensor, repetition) a few rows of `channels` values.
 ///
 /// The rows are the family's coefficients, the last of which a missing value adds in the max-product semiring. For location and
-/// scale they are those of [`location_scale`].
+/// scale they are those of [`LOCATION_SCALE_ROWS`].
 #[derive(Debug)]
 pub(crate) struct Leaves {
     family: Family,
@@ -69,9 +74,10 @@ impl Peaks {
         self.by_row.clear();
     }
 
-    /// That of a row.
-    pub(crate) fn of(&self, row: usize) -> f64 {
-        self.common + self.by_row.get(row).copied().unwrap_or(0.0)
+    /// Adds that of each row to what the row has.
+    pub(crate) fn add_to(&self, rows: &mut [f64]) {
+        rows.iter_mut().for_each(|to| *to += self.common);
+        rows.iter_mut().zip(&self.by_row).for_each(|(to, peak)| *to += peak);
     }
 
     /// Replaces that of one of so many rows.
@@ -79,106 +85,6 @@ impl Peaks {
         self.by_row.resize(rows, 0.0);
         self.by_row[row] = peak - self.common;
     }
-}
-
-/// How the parameters of one row of the tensor become rows of coefficients, and the rows of its counts those of each leaf.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Layout {
-    family: Family,
-    channels: usize,
-    repetitions: usize,
-    rows: usize,
-    isa: Isa,
-}
-
-/// Channels that are transposed together: whole registers, and whole lines of the cache.
-pub(crate) const TOGETHER: usize = MOST_LANES;
-
-/// What [`Layout`] transposes with.
-#[derive(Debug, Default)]
-pub(crate) struct Squares {
-    from: Vec<f32>,
-    to: Vec<f32>,
-    coefficients: Vec<f64>,
-}
-
-impl Layout {
-    /// From `theta`, `[channels][repetitions][parameters]`, to `values`, `[repetitions][rows][channels]`.
-    pub(crate) fn lay(&self, theta: &[f64], values: &mut [f32], squares: &mut Squares) {
-        let Layout { family, channels, repetitions, rows, isa } = *self;
-        let (size, width) = (family.parameters(), rows.next_multiple_of(TOGETHER));
-        let Squares { from, to, coefficients } = squares;
-        from.resize(TOGETHER * width, 0.0);
-        to.resize(TOGETHER * width, 0.0);
-        for (r, values) in values.chunks_exact_mut(rows * channels).enumerate() {
-            let of_repetition = theta.chunks_exact(size).skip(r).step_by(repetitions);
-            let peak = if family.form() == Form::LocationScale { peak(family, of_repetition) } else { 0.0 };
-            for first in (0..channels).step_by(TOGETHER) {
-                let together = TOGETHER.min(channels - first);
-                for (c, from) in (first..first + together).zip(from.chunks_exact_mut(width)) {
-                    let theta = &theta[(c * repetitions + r) * size..][..size];
-                    if let Form::Table { free: true, .. } = family.form() {
-                        table(isa, theta, &mut from[..rows]);
-                    } else {
-                        coefficients.clear();
-                        family.coefficients(theta, coefficients);
-                        match family.form() {
-                            Form::LocationScale => from[..5].copy_from_slice(&location_scale(coefficients, peak)),
-                            _ => from.iter_mut().zip(&*coefficients).for_each(|(to, v)| *to = *v as f32),
-                        }
-                    }
-                }
-                isa.dispatch(Transpose { from, to, width });
-                for (values, to) in values.chunks_exact_mut(channels).zip(to.chunks_exact(TOGETHER)) {
-                    values[first..first + together].copy_from_slice(&to[..together]);
-                }
-            }
-        }
-    }
-
-    /// Adds counts of [`TOGETHER`] channels from the `first` on, or of those that there are, from `[1 + statistics][channels]`
-    /// to `[channels][1 + statistics]`.
-    pub(crate) fn add_counts(&self, counts: Recent, first: usize, sum: &mut [f64], squares: &mut Squares) {
-        let Layout { family, channels, isa, .. } = *self;
-        let size = 1 + family.statistics();
-        let counts = match counts {
-            Recent::Single(counts) => counts,
-            Recent::Double(counts) => {
-                for (c, sum) in (first..).zip(sum.chunks_exact_mut(size)) {
-                    sum.iter_mut().zip(counts[c..].iter().step_by(channels)).for_each(|(sum, n)| *sum += n);
-                }
-                return;
-            }
-        };
-        let (together, width) = (sum.len() / size, size.next_multiple_of(TOGETHER));
-        let Squares { from, to, .. } = squares;
-        from.resize(TOGETHER * width, 0.0);
-        to.resize(TOGETHER * width, 0.0);
-        for (counts, from) in counts.chunks_exact(channels).zip(from.chunks_exact_mut(TOGETHER)) {
-            from[..together].copy_from_slice(&counts[first..first + together]);
-        }
-        isa.dispatch(Transpose { from, to, width: TOGETHER });
-        for (sum, to) in sum.chunks_exact_mut(size).zip(to.chunks_exact(width)) {
-            sum.iter_mut().zip(to).for_each(|(sum, n)| *sum += f64::from(*n));
-        }
-    }
-}
-
-/// The largest log-density that any of these leaves has at its mean, which is that of the narrowest one, rounded to f32.
-fn peak<'a>(family: Family, leaves: impl Iterator<Item = &'a [f64]>) -> f32 {
-    let narrowest = leaves.map(|theta| theta[1]).fold(f64::INFINITY, f64::min);
-    family.log_density(&[0.0, narrowest], 0.0) as f32
-}
-
-/// The coefficients of a location and a scale: the mean rounded to f32, the rate `1/(√2 std)`, what the rounding left of the mean,
-/// times the rate, the peak, and the log-density at the mean relative to the peak. The peak itself is added in float64, see
-/// [`Peaks`], since the log-densities of narrow distributions are large, and those of many pixels add up.
-fn location_scale(coefficients: &[f64], peak: f32) -> [f32; 5] {
-    let (mean, rate, bias) = (coefficients[0], coefficients[1] * FRAC_1_SQRT_2, coefficients[2]);
-    let rounded = mean as f32;
-    // It stays finite, so that adding it to an infinite number is harmless.
-    let left = ((f64::from(rounded) - mean) * rate).clamp(f64::from(f32::MIN), f64::from(f32::MAX));
-    [rounded, rate as f32, left as f32, peak, (bias - f64::from(peak)) as f32]
 }
 
 /// The largest absolute log-density, in nats, for which a row is computed in f32.
@@ -192,14 +98,6 @@ fn trusted(family: Family) -> f32 {
         // No row is trusted.
         Form::Natural if family.cardinality().is_none_or(|values| values > MOST_VALUES_IN_F32) => -1.0,
         Form::Natural | Form::Table { .. } => f32::INFINITY,
-    }
-}
-
-/// The coefficients of a table whose parameters are its probabilities: their logarithms, then the largest of them.
-fn table(isa: Isa, p: &[f64], coefficients: &mut [f32]) {
-    if let Some((mode, logarithms)) = coefficients.split_last_mut() {
-        log_table(isa, p, logarithms);
-        *mode = isa.dispatch(Largest { x: logarithms });
     }
 }
 
@@ -222,7 +120,10 @@ impl Leaves {
     pub(crate) fn new(structure: &Structure, isa: Isa, tensor: &[f64]) -> Self {
         let (family, shape) = (structure.leaf().family, structure.shape(0));
         let (channels, repetitions) = (shape.channels, shape.repetitions);
-        let rows = family.coefficient_count() + if family.form() == Form::LocationScale { 2 } else { 0 };
+        let rows = match family.form() {
+            Form::LocationScale => LOCATION_SCALE_ROWS,
+            Form::Natural | Form::Table { .. } => family.coefficient_count(),
+        };
         let values = vec![0.0; structure.leaf_rows() * repetitions * rows * channels];
         let sufficient = family.sufficient_table().unwrap_or_default().into_iter().map(|v| v as f32).collect();
         let (zeros, trusted) = (vec![0.0; channels], trusted(family));
@@ -283,40 +184,48 @@ impl Leaves {
         }
     }
 
-    /// Adds the log-densities of one column to a panel `[channels][width]`; `x` holds the column's values, `leaf` is its row of the
-    /// parameter tensor. Those of a location and a scale are relative to a peak, which is added to the peaks.
+    /// Adds the log-densities of some columns to a panel `[channels][width]`. Those of a location and a scale are relative to a
+    /// peak, which is added to the peaks.
     pub(crate) fn upward(
         &self,
         isa: Isa,
-        (leaf, repetition): (usize, usize),
-        x: &[f32],
+        (columns, repetition): (&Columns, usize),
         semiring: Semiring,
         scratch: &mut LeafScratch,
         (out, peaks): (&mut [f32], &mut Peaks),
     ) {
-        let (p, channels) = (self.of(leaf, repetition), self.channels);
-        let (rest, mode) = p.split_at((self.rows - 1) * channels);
+        let channels = self.channels;
+        let split = |leaf: usize| self.of(leaf, repetition).split_at((self.rows - 1) * channels);
         let max = semiring == Semiring::MaxProduct;
         let missing = f32::from(max);
         match self.family.form() {
             Form::LocationScale => {
-                let (mean, rest) = rest.split_at(channels);
-                let (rate, rest) = rest.split_at(channels);
-                let (left, peak) = rest.split_at(channels);
-                let some_missing = isa.dispatch(LocationScale { x, mean, rate, left, bias: mode, missing, out });
-                Self::add_peak(peak[0], x, some_missing && !max, peaks);
+                let mut coefficients: [&[f32]; MOST_COLUMNS] = [&[]; MOST_COLUMNS];
+                coefficients.iter_mut().zip(columns.leaves()).for_each(|(to, leaf)| *to = self.of(*leaf, repetition));
+                let coefficients = &coefficients[..columns.leaves().len()];
+                let some_missing = isa.dispatch(LocationScale { x: columns.values(), coefficients, missing, out });
+                for (x, of) in columns.iter().map(|(_, x)| x).zip(coefficients) {
+                    Self::add_peak(of[3 * channels], x, some_missing && !max, peaks);
+                }
             }
             Form::Natural => {
-                self.natural(x, scratch);
-                let LeafScratch { sufficient, observed, .. } = scratch;
-                isa.dispatch(Natural { sufficient, observed, eta: rest, mode, missing, out });
+                for (leaf, x) in columns.iter() {
+                    let (eta, mode) = split(leaf);
+                    self.natural(x, scratch);
+                    let LeafScratch { sufficient, observed, .. } = scratch;
+                    isa.dispatch(Natural { sufficient, observed, eta, mode, missing, out });
+                }
             }
             Form::Table { .. } => {
-                let missing = if max { mode } else { &self.zeros };
-                let mut rows = [missing; MOST_WIDTH];
-                let found = |x: &f32| if x.is_nan() { missing } else { &p[*x as usize * channels..][..channels] };
-                rows.iter_mut().zip(x).for_each(|(row, x)| *row = found(x));
-                isa.dispatch(Table { rows: &rows[..x.len()], out });
+                for (leaf, x) in columns.iter() {
+                    let (table, mode) = split(leaf);
+                    let missing = if max { mode } else { &self.zeros };
+                    let mut rows = [missing; MOST_WIDTH];
+                    let found =
+                        |x: &f32| if x.is_nan() { missing } else { &table[*x as usize * channels..][..channels] };
+                    rows.iter_mut().zip(x).for_each(|(row, x)| *row = found(x));
+                    isa.dispatch(Table { rows: &rows[..x.len()], out });
+                }
             }
         }
     }

@@ -6,6 +6,7 @@
 
 mod down;
 mod inputs;
+mod rescue;
 mod up;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ pub(crate) use inputs::Row;
 use ndarray::ArrayView2;
 
 use crate::{
-    leaf::{LeafScratch, Peaks},
+    leaf::{Columns, LeafScratch, Peaks},
     memory::Aligned,
     model::Model,
     plan::Plan,
@@ -107,6 +108,7 @@ pub(crate) struct Workspace {
     /// For each layer the buffers that a node of it needs while the walk is below it.
     levels: Vec<Level>,
     panel: PanelScratch,
+    columns: Columns,
     leaf: LeafScratch,
     transposed: Aligned,
     q: Aligned,

@@ -1,26 +1,36 @@
 use std::f64::consts::LN_2;
 
-use convpc_core::{Layer, Semiring};
+use convpc_core::{Layer, Semiring, Structure};
 use ndarray::Array2;
 
-use super::{Level, PanelScratch, Walk, Wide};
+use super::{
+    Level, Walk, Wide, Workspace,
+    rescue::{Inputs, Sum},
+};
 use crate::{
-    leaf::{LeafScratch, Peaks},
+    leaf::{Columns, Peaks},
     memory::Aligned,
     product::{Above, Panel, Product, Sums, add, log},
     simd::{
-        Isa, MOST_WIDTH, MatMul, MatVec, Matrix, Store,
+        MOST_WIDTH, MatMul, MatVec, Matrix, Store,
         bf16::PairProduct,
-        ops::{Exponentials, Normalise, NormaliseWide, PRODUCT_EXPONENT, Rescue, SMALLEST_SUM, SplitLogarithms, Widen},
+        ops::{Exponentials, Normalise, NormaliseWide, PRODUCT_EXPONENT, SMALLEST_SUM},
     },
-    weights::{Weights, WideWeights},
+    weights::Weights,
 };
 
-/// A sum node.
-struct Sum<'a> {
-    weights: &'a Weights,
-    feature: usize,
-    repetition: usize,
+/// Visits the columns of the leaves of a node without sums below it.
+fn columns_below(
+    structure: &Structure,
+    (layer, feature, repetition): (usize, usize, usize),
+    visit: &mut impl FnMut(usize),
+) {
+    if layer == 0 {
+        structure.pixel_columns(feature).for_each(visit);
+    } else {
+        let children = structure.children(layer, feature, repetition);
+        children.for_each(|child| columns_below(structure, (layer - 1, child, repetition), visit));
+    }
 }
 
 impl Walk<'_, '_> {
@@ -111,43 +121,35 @@ impl Walk<'_, '_> {
         out: &mut [f32],
         peaks: &mut Peaks,
     ) {
-        let (model, semiring) = (self.model, self.semiring);
-        self.leaves_below(layer, feature, repetition, panel, &mut |leaf, x, scratch| {
-            model.leaves.upward(model.isa, (leaf, repetition), x, semiring, scratch, (out, peaks));
+        let (model, semiring, width) = (self.model, self.semiring, self.tile.width);
+        let Workspace { columns, leaf, .. } = &mut *self.work;
+        let mut add = |columns: &mut Columns| {
+            model.leaves.upward(model.isa, (columns, repetition), semiring, leaf, (out, peaks));
+            columns.clear(width);
+        };
+        columns.clear(width);
+        columns_below(&model.structure, (layer, feature, repetition), &mut |column| {
+            if columns.is_full() {
+                add(columns);
+            }
+            self.tile.column(column, panel * width, columns.push(model.structure.leaf_row(column)));
         });
+        if !columns.is_empty() {
+            add(columns);
+        }
     }
 
     /// Adds the log-densities of a node without sums below it, for one panel, in float64.
     fn exact_logarithms(&mut self, layer: usize, feature: usize, repetition: usize, panel: usize, out: &mut [f64]) {
-        let (model, semiring) = (self.model, self.semiring);
-        self.leaves_below(layer, feature, repetition, panel, &mut |leaf, x, scratch| {
-            let place = (leaf, repetition, model.leaf_row(leaf));
-            model.leaves.upward_exact(model.isa, place, x, semiring, scratch, out);
-        });
-    }
-
-    /// Visits the leaves of a node without sums below it: the row of the parameter tensor, and the values of a panel.
-    fn leaves_below(
-        &mut self,
-        layer: usize,
-        feature: usize,
-        repetition: usize,
-        panel: usize,
-        visit: &mut impl FnMut(usize, &[f32], &mut LeafScratch),
-    ) {
-        let model = self.model;
-        if layer > 0 {
-            for child in model.structure.children(layer, feature, repetition) {
-                self.leaves_below(layer - 1, child, repetition, panel, visit);
-            }
-            return;
-        }
-        let width = self.tile.width;
+        let (model, semiring, width) = (self.model, self.semiring, self.tile.width);
         let mut x = [0.0; MOST_WIDTH];
-        for column in model.structure.pixel_columns(feature) {
-            self.tile.column(column, panel * width, &mut x[..width]);
-            visit(model.structure.leaf_row(column), &x[..width], &mut self.work.leaf);
-        }
+        let x = &mut x[..width];
+        columns_below(&model.structure, (layer, feature, repetition), &mut |column| {
+            self.tile.column(column, panel * width, x);
+            let leaf = model.structure.leaf_row(column);
+            let place = (leaf, repetition, model.leaf_row(leaf));
+            model.leaves.upward_exact(model.isa, place, x, semiring, &mut self.work.leaf, out);
+        });
     }
 
     /// Replaces the log-densities of rows that f32 cannot be trusted with: they are computed in float64, made relative to the
@@ -218,8 +220,8 @@ impl Walk<'_, '_> {
                     self.replace_untrusted(below, panel, x, &mut scratch.peaks);
                     model.isa.dispatch(Exponentials { x, e, max, limit: f32::INFINITY });
                 }
-                let rows = offset.iter_mut().zip(&*max).enumerate();
-                rows.for_each(|(row, (offset, max))| *offset += scratch.peaks.of(row) + f64::from(*max));
+                offset.iter_mut().zip(&*max).for_each(|(offset, max)| *offset += f64::from(*max));
+                scratch.peaks.add_to(offset);
                 Inputs::Logarithms
             } else {
                 let row = scratch.row.at_least(width);
@@ -345,57 +347,5 @@ impl Walk<'_, '_> {
                 above.take(model.isa, panel, &values, None);
             }
         }
-    }
-}
-
-/// What a sum's inputs were before they became relative.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Inputs {
-    Logarithms,
-    Plain,
-    /// Already split.
-    Wide,
-}
-
-impl Sum<'_> {
-    /// Computes outputs that are not trusted anew; returns whether there are some whose values f32 does not hold. Inputs and
-    /// outputs are in `scratch` then; otherwise the zeros among the sums are true.
-    fn rescue(
-        &self,
-        isa: Isa,
-        given: Inputs,
-        semiring: Semiring,
-        e: &[f32],
-        sums: &mut [f32],
-        scratch: &mut PanelScratch,
-    ) -> bool {
-        let Sum { weights, feature, repetition } = *self;
-        let width = sums.len() / weights.outputs;
-        let PanelScratch { logarithms, row, inputs, outputs, .. } = scratch;
-        let [mantissas, exponents] = inputs.each_mut().map(|to| to.at_least(e.len()));
-        match given {
-            Inputs::Logarithms => {
-                let (x, max) = (&logarithms.as_ref()[..e.len()], &row.as_ref()[..width]);
-                isa.dispatch(SplitLogarithms { x, max, values: mantissas, exponents });
-            }
-            Inputs::Plain => {
-                mantissas.copy_from_slice(e);
-                isa.dispatch(Widen { values: mantissas, exponents });
-            }
-            Inputs::Wide => (),
-        }
-        let [out, out_exponents] = outputs.each_mut().map(|to| to.at_least(sums.len()));
-        let largest = semiring == Semiring::MaxProduct;
-        let outs = out.chunks_exact_mut(width).zip(out_exponents.chunks_exact_mut(width));
-        let (mut wide, mut wide_weights) = (false, WideWeights::default());
-        for ((output, sum), (out, out_exponents)) in sums.chunks_exact(width).enumerate().zip(outs) {
-            let (w, w_exponents) = wide_weights.of(weights, (feature, repetition), output);
-            let (mantissas, exponents) = (&*mantissas, &*exponents);
-            wide |= isa.dispatch(Rescue { w, w_exponents, mantissas, exponents, sum, out, out_exponents, largest });
-        }
-        if !wide {
-            sums.iter_mut().filter(|s| **s < SMALLEST_SUM).for_each(|s| *s = 0.0);
-        }
-        wide
     }
 }

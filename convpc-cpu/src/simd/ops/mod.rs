@@ -6,13 +6,12 @@
 
 mod ascent;
 mod leaves;
+mod location_scale;
 mod wide;
 
 pub use ascent::{Moments, ShiftLogits};
-pub use leaves::{
-    ExactLocationScale, Largest, LocationScale, LocationScaleCounts, Logarithms, Natural, NaturalCounts, Table,
-    TableCounts,
-};
+pub use leaves::{Largest, Logarithms, Natural, NaturalCounts, Table, TableCounts};
+pub use location_scale::{ExactLocationScale, LOCATION_SCALE_ROWS, LocationScale, LocationScaleCounts};
 pub use wide::{NormaliseWide, Rescue, RescueFlow, SplitLogarithms, WideMultiply, Widen};
 
 use super::{Kernel, Lanes, lanes::MOST_LANES, math};

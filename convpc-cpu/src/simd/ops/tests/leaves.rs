@@ -20,20 +20,24 @@ fn assert_near(given: f32, expected: f64, what: &str) {
 #[test]
 fn densities_of_location_and_scale() {
     for (isa, channels, width) in panels(true) {
-        for first in 0..4 {
+        for (columns, first) in [(1, 0), (1, 1), (1, 2), (1, 3), (3, 1), (4, 0)] {
             // A panel of one row is to be a missing value too.
-            let x = &observations(width + first, 1)[first..];
-            let [mean, rate, bias, left] = [2, 3, 4, 5].map(|seed| coefficients(channels, seed));
+            let x = &observations(columns * width + first, 1)[first..];
+            let coefficients: Vec<_> = (0..columns as u32).map(|k| coefficients(5 * channels, 2 + k)).collect();
+            let of_columns: Vec<&[f32]> = coefficients.iter().map(|of| &of[..]).collect();
             for missing in [0.0, 1.0] {
                 let mut out = vec![0.25; channels * width];
-                let (mean, rate, bias, left) = (&*mean, &*rate, &*bias, &*left);
-                isa.dispatch(LocationScale { x, mean, rate, left, bias, missing, out: &mut out });
+                let some = isa.dispatch(LocationScale { x, coefficients: &of_columns, missing, out: &mut out });
+                assert_eq!(some, x.iter().any(|x| x.is_nan()));
                 for (at, &out) in out.iter().enumerate() {
-                    let (c, x) = (at / width, f64::from(x[at % width]));
-                    let [mean, rate, bias, left] = [mean, rate, bias, left].map(|of| f64::from(of[c]));
-                    let u = (x - mean) * rate + left;
-                    let density = if x.is_nan() { f64::from(missing) * bias } else { bias - u * u };
-                    assert_near(out, 0.25 + density, "density");
+                    let (c, row) = (at / width, at % width);
+                    let terms = coefficients.iter().enumerate().map(|(k, of)| {
+                        let [mean, rate, left, _, bias] = [0, 1, 2, 3, 4].map(|row| f64::from(of[row * channels + c]));
+                        let x = f64::from(x[k * width + row]);
+                        let u = (x - mean) * rate + left;
+                        if x.is_nan() { f64::from(missing) * bias } else { bias - u * u }
+                    });
+                    assert_near(out, 0.25 + terms.sum::<f64>(), "density");
                 }
             }
         }
