@@ -3,6 +3,7 @@
 //! f32 number, many trials. What f32 cannot hold is refused with an error, never a wrong number.
 #![cfg(target_os = "linux")]
 
+mod cancelling;
 mod normals;
 mod steps;
 mod trials;
