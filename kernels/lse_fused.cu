@@ -141,19 +141,19 @@ struct Block {
         return P::PAIRS ? 0.0f : most;
     }
 
-    // The inputs that a thread takes together, of far rows relative to `own`.
+    // Where pairs of a far row are computed a second time: the inputs that a thread takes together, relative to `own`.
     template <class X>
-    __device__ __forceinline__ static void add_far_or_near(const X &x, bool far, double own, uint32_t c, float (&v)[CHUNK]) {
-        if constexpr (X::EXACT) {
+    __device__ __forceinline__ static bool add_far(const X &x, bool far, double own, uint32_t c, float (&v)[CHUNK]) {
+        if constexpr (X::EXACT && P::PAIRS) {
             if (far) {
                 double exact[CHUNK] = {};
                 x.add_in_double(c, PARTS, exact);
 #pragma unroll
                 for (uint32_t k = 0; k < CHUNK; ++k) v[k] = (float)(exact[k] - own);
-                return;
             }
+            return far;
         }
-        x.add(c, PARTS, v);
+        return false;
     }
 
     // The maximum of each row, and the exponentials of what is left. Returns with the operand whole.
@@ -176,8 +176,7 @@ struct Block {
 #pragma unroll 1
                 for (uint32_t c0 = part; c0 < filled; c0 += CHUNK * PARTS) {
                     float v[CHUNK] = {};
-                    if (P::PAIRS && pass == 1) add_far_or_near(x, far, own, c0, v);
-                    else x.add(c0, PARTS, v);
+                    if (!add_far(x, far && pass == 1, own, c0, v)) x.add(c0, PARTS, v);
                     const float before = m;
 #pragma unroll
                     for (uint32_t k = 0; k < CHUNK; ++k) {

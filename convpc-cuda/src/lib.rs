@@ -22,7 +22,8 @@
 //! Log-densities of Normal leaves may be large, of both signs, and cancel, which takes standard deviations far below 1. The node of each
 //! sum therefore has a float64 offset: at the leaves it is the log-density of the row's most probable channel, computed in float64, and
 //! above them the offsets are added. Floats hold only how far the other channels are below. Where all channels are so far from a row that
-//! a float would not tell them apart, they are all computed in float64. Other families have no such log-densities, and pay nothing.
+//! a float would not tell them apart, they are all computed in float64. Other families have no such log-densities: they only have the
+//! float64 offsets.
 //!
 //! Two errors can still add up where a row's log-likelihood is near zero although its parts are not. A weight below 1.2e-38 is kept
 //! with a relative error of 4.4e-5, and each sum that goes through one is off by as many nats. A sum that gives no weight at all to the
