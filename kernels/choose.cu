@@ -110,14 +110,13 @@ __device__ __forceinline__ void choose_by_inputs(const ConvpcChoose &p, C edge) 
         if (p.mixes) {
             k = edge(node, row, w, p.inputs, [&](uint32_t r) {
                 double sum = 0.0;
-                with_inputs(p.source, node.first, node.count, r, row,
-                            [&](const auto &x) { sum = __dadd_rn(input(x, o.channel), x.offset()); });
+                with_inputs(p.source, node.first, node.count, r, row, [&](const auto &x) { sum = x.in_double(o.channel); });
                 return sum;
             });
         } else {
             // What is common to all channels, the offset, makes no difference.
             with_inputs(p.source, node.first, node.count, o.repetition, row, [&](const auto &x) {
-                k = edge(node, row, w, p.inputs, [&](uint32_t c) { return (double)input(x, c); });
+                k = edge(node, row, w, p.inputs, [&](uint32_t c) { return x.EXACT ? x.in_double(c) : (double)input(x, c); });
             });
         }
         return k;

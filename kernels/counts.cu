@@ -50,17 +50,18 @@ struct Block {
             sums.quotients(d0 + part, PARTS, last, [&](uint32_t d, float v) { store(q, d - d0, column, v); });
         for (uint32_t d = last - d0 + (part + PARTS - (last - d0) % PARTS) % PARTS; d < TILE; d += PARTS)
             store(q, d, column, 0.0f);
-        const float m = way.sums.maxima[offset_index(way.sums, way.source.rows, node.repetition, node.feature, row)];
+        const uint64_t at = offset_index(way.sums, way.source.rows, node.repetition, node.feature, row);
+        const float m = way.sums.maxima[at];
         with_inputs(way.source, node.first, node.count, node.repetition, row, [&](const auto &x) {
 #pragma unroll 1
             for (uint32_t c = part; c < TILE; c += CHUNK * PARTS) {
                 float v[CHUNK] = {};
-                x.add(c0 + c, PARTS, v);
+                add_relative(x, m, way.sums.offsets + at, c0 + c, PARTS, v);
 #pragma unroll
                 for (uint32_t k = 0; k < CHUNK; ++k)
                     if (c + k * PARTS < TILE)
                         store(e, c + k * PARTS, column,
-                              c0 + c + k * PARTS < way.source.channels ? exponential(v[k] - m) : 0.0f);
+                              c0 + c + k * PARTS < way.source.channels ? exponential(v[k]) : 0.0f);
             }
         });
         return __syncthreads_or(some);
@@ -184,14 +185,15 @@ struct Block {
                     for (; marks; marks &= marks - 1) {
                         const uint32_t row = row0 + at + __ffs(marks) - 1;
                         const Sums sums(way, node.feature, node.repetition, row);
-                        const float m = way.sums.maxima[offset_index(way.sums, way.source.rows, node.repetition, node.feature, row)];
+                        const uint64_t at = offset_index(way.sums, way.source.rows, node.repetition, node.feature, row);
+                        const float m = way.sums.maxima[at];
                         with_inputs(way.source, node.first, node.count, node.repetition, row, [&](const auto &x) {
                             float v[TILE / 32] = {};
-                            x.add(c0 + lane, 32, v);
+                            add_relative(x, m, way.sums.offsets + at, c0 + lane, 32, v);
 #pragma unroll
                             for (uint32_t k = 0; k < TILE / 32; ++k)
                                 if (c0 + lane + 32 * k < way.source.channels)
-                                    sum[k] += sums.share(d, weights(matrix, d)[c0 + lane + 32 * k], v[k] - m);
+                                    sum[k] += sums.share(d, weights(matrix, d)[c0 + lane + 32 * k], v[k]);
                         });
                     }
 #pragma unroll

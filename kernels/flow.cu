@@ -57,7 +57,8 @@ struct Block {
     // The flow into a round's channels, from `first` on.
     __device__ __forceinline__ void finish(uint32_t first) const {
         const uint32_t column = threadIdx.x % NB, row = row0 + column, last = min(first + ROUND, p.source.channels);
-        const float m = p.sums.maxima[offset_index(p.sums, p.source.rows, node.repetition, node.feature, row)];
+        const uint64_t at = offset_index(p.sums, p.source.rows, node.repetition, node.feature, row);
+        const float m = p.sums.maxima[at];
         with_inputs(p.source, node.first, node.count, node.repetition, row, [&](const auto &x) {
             const uint32_t part = threadIdx.x / NB;
             const float *product = products + part * P::LD + column;
@@ -65,10 +66,10 @@ struct Block {
 #pragma unroll 1
             for (uint32_t c0 = first + part; c0 < last; c0 += CHUNK * PARTS) {
                 float v[CHUNK] = {};
-                x.add(c0, PARTS, v);
+                add_relative(x, m, p.sums.offsets + at, c0, PARTS, v);
 #pragma unroll
                 for (uint32_t k = 0; k < CHUNK; ++k, product += PARTS * P::LD, to += (uint64_t)PARTS * p.source.rows)
-                    if (c0 + k * PARTS < last) *to = *product * exponential(v[k] - m);
+                    if (c0 + k * PARTS < last) *to = *product * exponential(v[k]);
             }
         });
     }
@@ -77,7 +78,8 @@ struct Block {
     __device__ __forceinline__ void add_untrusted() const {
         const uint32_t row = row0 + threadIdx.x % NB;
         const Sums sums(p, node.feature, node.repetition, row);
-        const float m = p.sums.maxima[offset_index(p.sums, p.source.rows, node.repetition, node.feature, row)];
+        const uint64_t at = offset_index(p.sums, p.source.rows, node.repetition, node.feature, row);
+        const float m = p.sums.maxima[at];
         with_inputs(p.source, node.first, node.count, node.repetition, row, [&](const auto &x) {
 #pragma unroll 1
             for (uint32_t d = 0; d < p.sums.channels; ++d) {
@@ -85,7 +87,8 @@ struct Block {
                 const float *w = p.linear + ((uint64_t)matrix() * p.sums.channels + d) * p.source.channels;
 #pragma unroll 1
                 for (uint32_t c = threadIdx.x / NB; c < p.source.channels; c += PARTS)
-                    p.below[below_index(p, node.feature, node.repetition, c, row)] += sums.share(d, w[c], input(x, c) - m);
+                    p.below[below_index(p, node.feature, node.repetition, c, row)] +=
+                        sums.share(d, w[c], relative_input(x, m, p.sums.offsets + at, c));
             }
         });
     }
@@ -180,16 +183,15 @@ extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) unmix(const ConvpcD
     const uint32_t repetitions = p.source.repetitions, channels = p.source.channels;
     if (row >= p.rows) return;
     const Sums sums(p, node.feature, 0, row);
-    const float base = p.sums.offsets[offset_index(p.sums, p.source.rows, 0, node.feature, row)];
+    const double base = p.sums.offsets[offset_index(p.sums, p.source.rows, 0, node.feature, row)];
     const float power = *p.inverse_temperature;
 #pragma unroll 1
     for (uint32_t r = 0; r < repetitions; ++r)
         with_inputs(p.source, node.first, node.count, r, row, [&](const auto &x) {
-            const float above = x.offset() - base;
 #pragma unroll 1
             for (uint32_t c = 0; c < channels; ++c) {
                 const float w = p.linear[((uint64_t)node.group * channels + c) * repetitions + r];
-                p.below[below_index(p, node.feature, r, c, row)] = sums.share(c, w, input(x, c) + above, power);
+                p.below[below_index(p, node.feature, r, c, row)] = sums.share(c, w, (float)(x.in_double(c) - base), power);
             }
         });
     if (power == 1.0f) return;

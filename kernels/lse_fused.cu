@@ -24,10 +24,12 @@ constexpr uint32_t CHUNK = 4;
 // What children have added up for a node, in shared memory.
 struct Accumulated {
     const float *x;
-    const float *offsets;
+    const double *offsets;
     uint32_t ld, row;
 
     uint32_t channels;
+
+    static constexpr bool EXACT = false;
 
     template <int N>
     __device__ __forceinline__ void add(uint32_t c, uint32_t stride, float (&to)[N]) const {
@@ -35,7 +37,7 @@ struct Accumulated {
         for (uint32_t k = 0; k < N; ++k)
             if (c + k * stride < channels) to[k] += x[(c + k * stride) * ld + row];
     }
-    __device__ __forceinline__ float offset() const { return offsets[row]; }
+    __device__ __forceinline__ double offset() const { return offsets[row]; }
 };
 
 template <int PRECISION, int MT, int NT, int WARPS_N, bool FOLD>
@@ -46,10 +48,10 @@ struct Block {
     const ConvpcFused &p;
     uint32_t *operand;   // [operand rows][LD]
     float *accumulators;  // [level's outputs][LD] for each level but the last
-    float *offsets;      // [levels][NB]
+    double *offsets;     // [levels but the last][NB]
     float *maxima;       // [NB]
-    float *partial;      // [PARTS][NB]
-    uint32_t *untrusted;  // [WARPS][MT * NT * 4]
+    float *partial;      // [PARTS][NB], read before the product
+    uint32_t *untrusted;  // [WARPS][MT * NT * 4], written after it, in the same place
     const ConvpcNode *nodes;  // one, or as many of one repetition as are folded
     uint32_t row0, repetition;
 
@@ -57,10 +59,10 @@ struct Block {
         : p(p), nodes(nodes), row0(row0), repetition(nodes->repetition) {
         operand = reinterpret_cast<uint32_t *>(shared);
         accumulators = shared + p.operand;
-        offsets = accumulators + p.accumulators;
-        maxima = offsets + p.level_count * NB;
+        offsets = reinterpret_cast<double *>(accumulators + p.accumulators);
+        maxima = reinterpret_cast<float *>(offsets + (p.level_count - 1) * NB);
         partial = maxima + NB;
-        untrusted = reinterpret_cast<uint32_t *>(partial + CONVPC_THREADS) + threadIdx.x / 32 * (MT * NT * 4);
+        untrusted = reinterpret_cast<uint32_t *>(partial) + threadIdx.x / 32 * (MT * NT * 4);
     }
 
     // The node, output feature and row of a column.
@@ -87,21 +89,95 @@ struct Block {
         }
     }
 
+    // The leaves of a step for one column.
+    __device__ __forceinline__ LocationScale leaves(const ConvpcStep &step, uint32_t column) const {
+        const ConvpcStep &own = FOLD ? p.steps[node(column).first] : step;
+        return LocationScale{{{p.source, p.source.list + own.first, own.count, repetition, row(column)}}};
+    }
+
+    // Of the channels from `chunk` on that this thread took together, the one whose value is the largest.
+    __device__ __forceinline__ uint32_t most_probable(const LocationScale &x, const ConvpcLevel &level, uint32_t column,
+                                                      uint32_t chunk, float largest) const {
+        float v[CHUNK] = {};
+        if (P::PAIRS) x.add(chunk, PARTS, v);
+        uint32_t best = chunk;
+#pragma unroll
+        for (uint32_t k = 0; k < CHUNK; ++k) {
+            const uint32_t c = chunk + k * PARTS;
+            if (c >= level.inputs) break;
+            if ((P::PAIRS ? v[k] : __uint_as_float(operand[c * LD + column])) == largest) best = c;
+        }
+        return best;
+    }
+
+    // The inputs of rows that are far from all leaves, from float64: they are relative to `own`, which one thread of a column has and
+    // all get. The largest becomes a part of `own`, and is returned; for other rows `m` is. All threads take part.
+    __device__ __forceinline__ float stage_far(const LocationScale &x, uint32_t filled, uint32_t column, bool leads, bool far,
+                                               float m, double &own) const {
+        const uint32_t part = threadIdx.x / NB;
+        if (PARTS > 1) {
+            uint32_t *halves = reinterpret_cast<uint32_t *>(partial);
+            if (leads) halves[column] = __double2loint(own), halves[NB + column] = __double2hiint(own);
+            __syncthreads();
+            own = __hiloint2double(halves[NB + column], halves[column]);
+            __syncthreads();
+        }
+        float most = negative_infinity();
+        if (far) {
+#pragma unroll 1
+            for (uint32_t c = part; c < filled; c += PARTS) {
+                const float v = c < x.s.channels ? (float)(x.in_double(c) - own) : negative_infinity();
+                if (!P::PAIRS) operand[c * LD + column] = __float_as_uint(v);
+                most = fmaxf(most, v);
+            }
+        }
+        partial[part * NB + column] = most;
+        __syncthreads();
+#pragma unroll
+        for (uint32_t i = 0; i < PARTS; ++i) most = fmaxf(most, partial[i * NB + column]);
+        if (!far) return m;
+        own += most;
+        // Pairs are computed anew, relative to what `own` is now.
+        return P::PAIRS ? 0.0f : most;
+    }
+
+    // Where pairs of a far row are computed a second time: the inputs that a thread takes together, relative to `own`.
+    template <class X>
+    __device__ __forceinline__ static bool add_far(const X &x, bool far, double own, uint32_t c, float (&v)[CHUNK]) {
+        if constexpr (X::EXACT && P::PAIRS) {
+            if (far) {
+                double exact[CHUNK] = {};
+                x.add_in_double(c, PARTS, exact);
+#pragma unroll
+                for (uint32_t k = 0; k < CHUNK; ++k) v[k] = (float)(exact[k] - own);
+            }
+            return far;
+        }
+        return false;
+    }
+
     // The maximum of each row, and the exponentials of what is left. Returns with the operand whole.
     __device__ __forceinline__ void stage(const ConvpcStep &step, const ConvpcLevel &level, bool last) {
         const uint32_t column = threadIdx.x % NB, part = threadIdx.x / NB;
         const uint32_t filled = P::filled(level.inputs);
-        float m = negative_infinity(), offset = 0.0f;
+        const bool exact = (FOLD || step.level == 0) && p.source.kind == CONVPC_SOURCE_LOCATION_SCALE;
+        float m = negative_infinity(), largest = 0.0f;
+        double offset = 0.0, own = 0.0;
+        // The first of the channels that this thread took together and its largest is among.
+        uint32_t chunk = part;
+        // Whether this thread has the column's largest: of several the first.
+        bool leads = part == 0, far = false;
         // Pairs of bf16 have no room for the inputs themselves, which are computed a second time then: two passes through one
         // piece of code, of which the inputs of five kinds of source are the larger part.
 #pragma unroll 1
         for (uint32_t pass = 0; pass < (P::PAIRS ? 2 : 1); ++pass) {
             inputs(step, level, column, [&](const auto &x) {
-                if (pass == 0 && part == 0) offset = x.offset();
+                if (!x.EXACT && pass == 0 && part == 0) offset = x.offset();
 #pragma unroll 1
                 for (uint32_t c0 = part; c0 < filled; c0 += CHUNK * PARTS) {
                     float v[CHUNK] = {};
-                    x.add(c0, PARTS, v);
+                    if (!add_far(x, far && pass == 1, own, c0, v)) x.add(c0, PARTS, v);
+                    const float before = m;
 #pragma unroll
                     for (uint32_t k = 0; k < CHUNK; ++k) {
                         const uint32_t c = c0 + k * PARTS;
@@ -112,15 +188,31 @@ struct Block {
                         if (!P::PAIRS) operand[c * LD + column] = __float_as_uint(v[k]);
                         else if (pass == 1) P::store(operand, c, column, exponential(v[k] - m));
                     }
+                    if (x.EXACT && m > before) chunk = c0;
                 }
             });
             if (pass == 0) {
                 partial[part * NB + column] = m;
                 __syncthreads();
+                const float mine = m;
 #pragma unroll
                 for (uint32_t i = 0; i < PARTS; ++i) m = fmaxf(m, partial[i * NB + column]);
+                if (exact) {
+                    leads = mine == m;
+#pragma unroll
+                    for (uint32_t i = 0; i < PARTS; ++i) leads &= i >= part || partial[i * NB + column] < m;
+                }
                 // Where every input is -inf there is nothing to subtract.
                 m = m == negative_infinity() ? 0.0f : m;
+                largest = m;
+                if (exact) {
+                    const LocationScale x = leaves(step, column);
+                    far = x.is_far(m);
+                    if (leads) own = x.in_double(most_probable(x, level, column, chunk, m));
+                    if (__syncthreads_or(far)) m = stage_far(x, filled, column, leads, far, m, own);
+                } else {
+                    own = offset + m;
+                }
             }
         }
         if (!P::PAIRS) {
@@ -128,13 +220,12 @@ struct Block {
             for (uint32_t c = part; c < filled; c += PARTS)
                 P::store(operand, c, column, exponential(__uint_as_float(operand[c * LD + column]) - m));
         }
-        if (part == 0 && is_there(column)) {
-            maxima[column] = m;
+        if (leads && is_there(column)) {
+            maxima[column] = largest;
             // The node's own sum first, as where another launch adds it up: the same bits whatever is fused.
-            const float own = offset + m;
-            float &to = offsets[step.level * NB + column];
-            if (!last) to = step.fresh ? own : to + own;
-            else leave(p.output, offset_index(p.output, p.source.rows, repetition, node(column).feature, row(column)), own, m);
+            double *to = offsets + step.level * NB + column;
+            if (!last) *to = step.fresh ? own : *to + own;
+            else leave(p.output, offset_index(p.output, p.source.rows, repetition, node(column).feature, row(column)), own, largest);
         }
         __syncthreads();
     }
@@ -195,7 +286,8 @@ struct Block {
             if (untrusted[at] >> (threadIdx.x % 32) & 1 && output < level.outputs && is_there(column)) {
                 const float *w = level.linear + ((uint64_t)matrix * level.outputs + output) * level.inputs;
                 inputs(step, level, column, [&](const auto &x) {
-                    const float y = log_sum(x, w, level.inputs) - maxima[column];
+                    const double total = total_of_far(x, maxima[column], level.inputs);
+                    const float y = log_sum(x, w, level.inputs, maxima[column], &total);
                     if (FOLD || last) *outside(output, column) = y;
                     else *accumulator(level, output, column) += y;
                 });

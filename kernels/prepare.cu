@@ -1,6 +1,7 @@
 // What data and weights go through once before the upward pass reads them.
 #include "params.h"
 #include "ptx.cuh"
+#include "warp.cuh"
 
 // [row][column] to [column][row]. A tile goes through shared memory, so that both sides are read and written in whole lines;
 // the extra column keeps the lanes of a warp on different banks.
@@ -64,3 +65,23 @@ __device__ __forceinline__ void pack(const ConvpcPack &p) {
 extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) pack_f32(const ConvpcPack p) { pack<CONVPC_PRECISION_F32>(p); }
 extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) pack_tf32(const ConvpcPack p) { pack<CONVPC_PRECISION_TF32>(p); }
 extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) pack_bf16(const ConvpcPack p) { pack<CONVPC_PRECISION_BF16>(p); }
+
+// The coefficients of Normal leaves: a warp takes the channels of a leaf row and repetition. In f32 their log-densities are relative to
+// that of the narrowest at its mean.
+extern "C" __global__ void __launch_bounds__(CONVPC_THREADS) lay_location_scale(const ConvpcLayLeaves p) {
+    const uint32_t place = blockIdx.x * (CONVPC_THREADS / 32) + threadIdx.x / 32;
+    if (place >= p.places) return;
+    const double half_log_tau = 0.91893853320467274178, root_half = 0.70710678118654752440;
+    const double *theta = p.theta + (uint64_t)place * p.channels * 2;
+    double largest_rate = 0.0;
+    for (uint32_t c = threadIdx.x % 32; c < p.channels; c += 32) largest_rate = fmax(largest_rate, 1.0 / theta[2 * c + 1]);
+    const double narrowest = -log(warp_max(largest_rate));
+    for (uint32_t c = threadIdx.x % 32; c < p.channels; c += 32) {
+        const uint64_t leaf = (uint64_t)place * p.channels + c;
+        const double mean = theta[2 * c], rate = root_half / theta[2 * c + 1], log_std = log(theta[2 * c + 1]);
+        double *exact = p.exact + 3 * leaf;
+        exact[0] = mean, exact[1] = rate, exact[2] = log_std + half_log_tau;
+        reinterpret_cast<float4 *>(p.leaves)[leaf] =
+            make_float4((float)mean, (float)rate, (float)(log_std - narrowest), (float)(mean - (float)mean));
+    }
+}

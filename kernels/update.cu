@@ -91,13 +91,10 @@ __device__ __forceinline__ double variance(double square, double shift) {
     return fmax(square - shift * shift, square * VARIANCE_ROUNDING);
 }
 
-// A Normal's parameters, and its coefficients.
+// A Normal's parameters; lay_location_scale makes coefficients of them.
 __device__ __forceinline__ void write_location_scale(const ConvpcLeafUpdate &p, uint64_t leaf, double mean, double std) {
     p.theta[2 * leaf] = mean;
     p.theta[2 * leaf + 1] = std;
-    const double half_log_tau = 0.91893853320467274178, root_half = 0.70710678118654752440;
-    reinterpret_cast<float4 *>(p.leaves)[leaf] =
-        make_float4((float)mean, (float)(root_half / std), (float)(log(std) + half_log_tau), (float)(mean - (float)mean));
 }
 
 // A binomial's probability of a success, and its coefficients.

@@ -68,6 +68,7 @@ impl Counts {
             None => rule_of_step,
         };
         self.launch(queue, structure, model, ascent, |_| clipped)?;
+        model.lay_leaves(queue, structure)?;
         model.pack(queue)?;
         let legal = match queue.download(&astray, 1)?[..] {
             [0] => Ok(()),

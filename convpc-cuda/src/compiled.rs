@@ -26,15 +26,15 @@ pub(crate) struct Outputs {
     /// `[repetition][feature][channel][row]`
     pub(crate) values: Buffer<f32>,
     /// `[repetition][feature][row]`
-    pub(crate) offsets: Buffer<f32>,
+    pub(crate) offsets: Buffer<f64>,
     /// `[repetition][feature][row]`; only where there is a way down.
     pub(crate) maxima: Option<Buffer<f32>>,
 }
 
 impl Outputs {
-    /// Values in memory.
+    /// Words of memory.
     pub(crate) fn len(&self) -> usize {
-        self.values.len() + self.offsets.len() + self.maxima.as_ref().map_or(0, Buffer::len)
+        self.values.len() + 2 * self.offsets.len() + self.maxima.as_ref().map_or(0, Buffer::len)
     }
 }
 
@@ -167,6 +167,7 @@ pub(crate) fn source(
         Input::Data => ConvpcSource {
             data: memory.data.address(),
             leaves: memory.model.leaves.address(),
+            exact: memory.model.exact.as_ref().map_or(0, Buffer::address),
             leaf_rows: memory.model.leaf_rows(),
             base: memory.model.base.as_ref().map_or(0, Buffer::address),
             kind: Model::source_kind(structure),

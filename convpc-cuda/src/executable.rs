@@ -145,7 +145,7 @@ impl CudaExecutable {
             if !structure.is_empty(layer, f, r) {
                 let node = r * shape.features() + f;
                 let value = values[(node * shape.channels + c) * stride + row];
-                *to = f64::from(value) + f64::from(offsets[node * stride + row]);
+                *to = f64::from(value) + offsets[node * stride + row];
             }
         }
         Ok(())
@@ -181,6 +181,7 @@ impl CudaExecutable {
         if matches!(stepped, Err(Error::Backend { .. })) {
             // Some parameters are stepped, others not: all are legal, and the statistics are dropped. What is packed has to
             // agree with them; recorded launches point to the statistics.
+            let _ = self.model.lay_leaves(&self.queue, &self.structure);
             let _ = self.model.pack(&self.queue);
             let _ = self.queue.synchronize();
             *self.session.get_mut().unwrap_or_else(PoisonError::into_inner) = Session::default();

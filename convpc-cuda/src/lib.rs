@@ -19,9 +19,17 @@
 //!   row. If the row was to be counted, the statistics are empty afterwards.
 //! - Binomial leaves of more than 262144 trials: [`CudaError::TooManyTrials`].
 //!
-//! The log-densities of a row's variables are added as floats. Where large ones of both signs cancel, which takes standard
-//! deviations far below 1, the error is relative to the sum of their sizes, not to what is left of it. If one step makes a
-//! standard deviation less than about 1e-6 of the old one, the new one is not accurate; the next step corrects it.
+//! Log-densities of Normal leaves may be large, of both signs, and cancel, which takes standard deviations far below 1. The node of each
+//! sum therefore has a float64 offset: at the leaves it is the log-density of the row's most probable channel, computed in float64, and
+//! above them the offsets are added. Floats hold only how far the other channels are below. Where all channels are so far from a row that
+//! a float would not tell them apart, they are all computed in float64. Other families have no such log-densities: they only have the
+//! float64 offsets.
+//!
+//! Two errors can still add up where a row's log-likelihood is near zero although its parts are not. A weight below 1.2e-38 is kept
+//! with a relative error of 4.4e-5, and each sum that goes through one is off by as many nats. A sum that gives no weight at all to the
+//! input that explains a row best is off by 6e-8 of the distance between this input and the best one that has weight.
+//!
+//! If one step makes a standard deviation less than about 1e-6 of the old one, the new one is not accurate; the next step corrects it.
 //!
 //! Discretized logistic leaves are looked up and counted as categorical ones are; their values are drawn from a table of
 //! probabilities in float64, which takes as much memory as a categorical leaf's parameters.

@@ -1,15 +1,13 @@
 //! A circuit's parameters in device memory, as the kernels read them.
 
-use std::f64::consts::FRAC_1_SQRT_2;
-
 use convpc_core::{Form, Layer, Parameters, Precision, Structure, WeightMatrices};
 
 use crate::{
     choices::draw_family,
     driver::{Buffer, Need, Queue},
     error::CudaError,
-    params::{self, ConvpcPack},
-    update::Leaves,
+    params::{self, ConvpcLayLeaves, ConvpcPack},
+    update::{Leaves, WARPS},
 };
 
 /// A sum-like layer's weights.
@@ -57,6 +55,8 @@ pub(crate) struct Model {
     /// `[column]`: the row of its distributions, where columns share them.
     pub(crate) leaf_rows: Option<Buffer<u32>>,
     pub(crate) leaf_stride: usize,
+    /// Normal leaves: `[leaf row][repetition][channel][3]`, what log-densities in float64 are computed from.
+    pub(crate) exact: Option<Buffer<f64>>,
     /// Natural form: `[value][statistics + 1]`.
     pub(crate) sufficient: Option<Buffer<f32>>,
     /// Natural form: `[value][2]`, the logarithm of the base measure as a sum of two numbers.
@@ -112,12 +112,14 @@ impl Model {
             Form::Table { size, free: false } => Some(queue.allocate(leaves * size, Need::Circuit)?),
             _ => None,
         };
+        let exact = family.form() == Form::LocationScale;
         let mut model = Model {
             theta: queue.allocate(leaves * family.parameters(), Need::Circuit)?,
             probabilities: table,
             leaves: queue.allocate(leaves * leaf_stride, Need::Circuit)?,
             leaf_rows: shared.then(|| queue.upload_new(&leaf_rows, Need::Circuit)).transpose()?,
             leaf_stride,
+            exact: exact.then(|| queue.allocate(3 * leaves, Need::Circuit)).transpose()?,
             sufficient: sufficient.map(|table| queue.upload_new(&table, Need::Circuit)).transpose()?,
             base: base.map(|base| queue.upload_new(&base, Need::Circuit)).transpose()?,
             sums,
@@ -136,11 +138,14 @@ impl Model {
         parameters: &Parameters,
     ) -> Result<(), CudaError> {
         let theta = by_repetition(structure, structure.leaf().family.parameters(), parameters.slice(0));
-        queue.replace(&mut self.leaves, &leaf_values(structure, &theta, self.leaf_stride))?;
+        if self.exact.is_none() {
+            queue.replace(&mut self.leaves, &leaf_values(structure, &theta, self.leaf_stride))?;
+        }
         if let Some(probabilities) = &mut self.probabilities {
             queue.replace(probabilities, &expected(structure, &theta))?;
         }
         queue.replace(&mut self.theta, &theta)?;
+        self.lay_leaves(queue, structure)?;
         for (layer, weights) in self.sums.iter_mut().enumerate() {
             let Some(weights) = weights else { continue };
             let tensor = parameters.slice(layer);
@@ -153,6 +158,21 @@ impl Model {
     /// What values are drawn from: the parameters, or the probabilities that they make.
     pub(crate) fn drawn_from(&self) -> u64 {
         self.probabilities.as_ref().unwrap_or(&self.theta).address()
+    }
+
+    /// Computes the coefficients of Normal leaves, whose parameters have changed.
+    pub(crate) fn lay_leaves(&self, queue: &Queue, structure: &Structure) -> Result<(), CudaError> {
+        let Some(exact) = &self.exact else { return Ok(()) };
+        let channels = structure.shape(0).channels;
+        let places = leaf_count(structure) / channels;
+        let arguments = ConvpcLayLeaves {
+            theta: self.theta.address(),
+            leaves: self.leaves.address(),
+            exact: exact.address(),
+            places: places as u32,
+            channels: channels as u32,
+        };
+        queue.launch("lay_location_scale", arguments, places.div_ceil(WARPS), 0)
     }
 
     /// Makes fragments of the linear weights, which have changed.
@@ -278,7 +298,7 @@ fn exchange(values: &[f64], a: usize, b: usize, size: usize) -> Vec<f64> {
     exchanged
 }
 
-/// The leaves' coefficients, `[leaf row][repetition][channel][stride]`.
+/// The coefficients of leaves that are not Normal, `[leaf row][repetition][channel][stride]`.
 fn leaf_values(structure: &Structure, theta: &[f64], stride: usize) -> Vec<f32> {
     let family = structure.leaf().family;
     let mut values = vec![0.0; theta.len() / family.parameters() * stride];
@@ -286,12 +306,6 @@ fn leaf_values(structure: &Structure, theta: &[f64], stride: usize) -> Vec<f32> 
     for (p, to) in theta.chunks_exact(family.parameters()).zip(values.chunks_exact_mut(stride)) {
         coefficients.clear();
         family.coefficients(p, &mut coefficients);
-        if family.form() == Form::LocationScale {
-            // The kernels subtract the square of z / √2 and what is left at the mean, which is a sum of two numbers.
-            coefficients[1] *= FRAC_1_SQRT_2;
-            coefficients[2] = -coefficients[2];
-            coefficients.push(f64::from(two_numbers(p[0])[1]));
-        }
         if family.form() == Form::Natural {
             // By the most probable value, see source.cuh.
             let (mode, logit, density) = (family.mode(p), coefficients[0] - coefficients[1], coefficients[3]);

@@ -48,6 +48,8 @@ pub struct ConvpcSource {
     pub data: u64,
     /// [leaf row][repetition][channel][leaf_stride]; null for nodes.
     pub leaves: u64,
+    /// Normal leaves: [leaf row][repetition][channel][3], the mean, √½/std and minus the log-density at the mean.
+    pub exact: u64,
     /// [column]: the row of `leaves` with its distributions, where columns share them; null: each has its own.
     pub leaf_rows: u64,
     /// Natural form: [value][2], h(x) as a sum of two numbers.
@@ -71,22 +73,23 @@ pub struct ConvpcSource {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcSource"][::core::mem::size_of::<ConvpcSource>() - 88usize];
+    ["Size of ConvpcSource"][::core::mem::size_of::<ConvpcSource>() - 96usize];
     ["Alignment of ConvpcSource"][::core::mem::align_of::<ConvpcSource>() - 8usize];
     ["Offset of field: ConvpcSource::values"][::core::mem::offset_of!(ConvpcSource, values) - 0usize];
     ["Offset of field: ConvpcSource::offsets"][::core::mem::offset_of!(ConvpcSource, offsets) - 8usize];
     ["Offset of field: ConvpcSource::data"][::core::mem::offset_of!(ConvpcSource, data) - 16usize];
     ["Offset of field: ConvpcSource::leaves"][::core::mem::offset_of!(ConvpcSource, leaves) - 24usize];
-    ["Offset of field: ConvpcSource::leaf_rows"][::core::mem::offset_of!(ConvpcSource, leaf_rows) - 32usize];
-    ["Offset of field: ConvpcSource::base"][::core::mem::offset_of!(ConvpcSource, base) - 40usize];
-    ["Offset of field: ConvpcSource::list"][::core::mem::offset_of!(ConvpcSource, list) - 48usize];
-    ["Offset of field: ConvpcSource::kind"][::core::mem::offset_of!(ConvpcSource, kind) - 56usize];
-    ["Offset of field: ConvpcSource::channels"][::core::mem::offset_of!(ConvpcSource, channels) - 60usize];
-    ["Offset of field: ConvpcSource::features"][::core::mem::offset_of!(ConvpcSource, features) - 64usize];
-    ["Offset of field: ConvpcSource::repetitions"][::core::mem::offset_of!(ConvpcSource, repetitions) - 68usize];
-    ["Offset of field: ConvpcSource::rows"][::core::mem::offset_of!(ConvpcSource, rows) - 72usize];
-    ["Offset of field: ConvpcSource::leaf_stride"][::core::mem::offset_of!(ConvpcSource, leaf_stride) - 76usize];
-    ["Offset of field: ConvpcSource::max_product"][::core::mem::offset_of!(ConvpcSource, max_product) - 80usize];
+    ["Offset of field: ConvpcSource::exact"][::core::mem::offset_of!(ConvpcSource, exact) - 32usize];
+    ["Offset of field: ConvpcSource::leaf_rows"][::core::mem::offset_of!(ConvpcSource, leaf_rows) - 40usize];
+    ["Offset of field: ConvpcSource::base"][::core::mem::offset_of!(ConvpcSource, base) - 48usize];
+    ["Offset of field: ConvpcSource::list"][::core::mem::offset_of!(ConvpcSource, list) - 56usize];
+    ["Offset of field: ConvpcSource::kind"][::core::mem::offset_of!(ConvpcSource, kind) - 64usize];
+    ["Offset of field: ConvpcSource::channels"][::core::mem::offset_of!(ConvpcSource, channels) - 68usize];
+    ["Offset of field: ConvpcSource::features"][::core::mem::offset_of!(ConvpcSource, features) - 72usize];
+    ["Offset of field: ConvpcSource::repetitions"][::core::mem::offset_of!(ConvpcSource, repetitions) - 76usize];
+    ["Offset of field: ConvpcSource::rows"][::core::mem::offset_of!(ConvpcSource, rows) - 80usize];
+    ["Offset of field: ConvpcSource::leaf_stride"][::core::mem::offset_of!(ConvpcSource, leaf_stride) - 84usize];
+    ["Offset of field: ConvpcSource::max_product"][::core::mem::offset_of!(ConvpcSource, max_product) - 88usize];
 };
 /// A range of a source's list, and the feature and repetition of the output that it makes.
 #[repr(C)]
@@ -216,18 +219,18 @@ pub struct ConvpcFused {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcFused"][::core::mem::size_of::<ConvpcFused>() - 168usize];
+    ["Size of ConvpcFused"][::core::mem::size_of::<ConvpcFused>() - 176usize];
     ["Alignment of ConvpcFused"][::core::mem::align_of::<ConvpcFused>() - 8usize];
     ["Offset of field: ConvpcFused::source"][::core::mem::offset_of!(ConvpcFused, source) - 0usize];
-    ["Offset of field: ConvpcFused::output"][::core::mem::offset_of!(ConvpcFused, output) - 88usize];
-    ["Offset of field: ConvpcFused::levels"][::core::mem::offset_of!(ConvpcFused, levels) - 120usize];
-    ["Offset of field: ConvpcFused::steps"][::core::mem::offset_of!(ConvpcFused, steps) - 128usize];
-    ["Offset of field: ConvpcFused::nodes"][::core::mem::offset_of!(ConvpcFused, nodes) - 136usize];
-    ["Offset of field: ConvpcFused::fold"][::core::mem::offset_of!(ConvpcFused, fold) - 144usize];
-    ["Offset of field: ConvpcFused::level_count"][::core::mem::offset_of!(ConvpcFused, level_count) - 148usize];
-    ["Offset of field: ConvpcFused::row_tiles"][::core::mem::offset_of!(ConvpcFused, row_tiles) - 152usize];
-    ["Offset of field: ConvpcFused::operand"][::core::mem::offset_of!(ConvpcFused, operand) - 156usize];
-    ["Offset of field: ConvpcFused::accumulators"][::core::mem::offset_of!(ConvpcFused, accumulators) - 160usize];
+    ["Offset of field: ConvpcFused::output"][::core::mem::offset_of!(ConvpcFused, output) - 96usize];
+    ["Offset of field: ConvpcFused::levels"][::core::mem::offset_of!(ConvpcFused, levels) - 128usize];
+    ["Offset of field: ConvpcFused::steps"][::core::mem::offset_of!(ConvpcFused, steps) - 136usize];
+    ["Offset of field: ConvpcFused::nodes"][::core::mem::offset_of!(ConvpcFused, nodes) - 144usize];
+    ["Offset of field: ConvpcFused::fold"][::core::mem::offset_of!(ConvpcFused, fold) - 152usize];
+    ["Offset of field: ConvpcFused::level_count"][::core::mem::offset_of!(ConvpcFused, level_count) - 156usize];
+    ["Offset of field: ConvpcFused::row_tiles"][::core::mem::offset_of!(ConvpcFused, row_tiles) - 160usize];
+    ["Offset of field: ConvpcFused::operand"][::core::mem::offset_of!(ConvpcFused, operand) - 164usize];
+    ["Offset of field: ConvpcFused::accumulators"][::core::mem::offset_of!(ConvpcFused, accumulators) - 168usize];
 };
 /// lse_rows, max_rows, gather, mix, mix_max: a thread takes a row through one node.
 #[repr(C)]
@@ -244,14 +247,14 @@ pub struct ConvpcRows {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcRows"][::core::mem::size_of::<ConvpcRows>() - 144usize];
+    ["Size of ConvpcRows"][::core::mem::size_of::<ConvpcRows>() - 152usize];
     ["Alignment of ConvpcRows"][::core::mem::align_of::<ConvpcRows>() - 8usize];
     ["Offset of field: ConvpcRows::source"][::core::mem::offset_of!(ConvpcRows, source) - 0usize];
-    ["Offset of field: ConvpcRows::output"][::core::mem::offset_of!(ConvpcRows, output) - 88usize];
-    ["Offset of field: ConvpcRows::nodes"][::core::mem::offset_of!(ConvpcRows, nodes) - 120usize];
-    ["Offset of field: ConvpcRows::linear"][::core::mem::offset_of!(ConvpcRows, linear) - 128usize];
-    ["Offset of field: ConvpcRows::row_tiles"][::core::mem::offset_of!(ConvpcRows, row_tiles) - 136usize];
-    ["Offset of field: ConvpcRows::rows"][::core::mem::offset_of!(ConvpcRows, rows) - 140usize];
+    ["Offset of field: ConvpcRows::output"][::core::mem::offset_of!(ConvpcRows, output) - 96usize];
+    ["Offset of field: ConvpcRows::nodes"][::core::mem::offset_of!(ConvpcRows, nodes) - 128usize];
+    ["Offset of field: ConvpcRows::linear"][::core::mem::offset_of!(ConvpcRows, linear) - 136usize];
+    ["Offset of field: ConvpcRows::row_tiles"][::core::mem::offset_of!(ConvpcRows, row_tiles) - 144usize];
+    ["Offset of field: ConvpcRows::rows"][::core::mem::offset_of!(ConvpcRows, rows) - 148usize];
 };
 /// What random numbers are made from, besides node and use.
 #[repr(C)]
@@ -343,22 +346,22 @@ pub struct ConvpcChoose {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcChoose"][::core::mem::size_of::<ConvpcChoose>() - 168usize];
+    ["Size of ConvpcChoose"][::core::mem::size_of::<ConvpcChoose>() - 176usize];
     ["Alignment of ConvpcChoose"][::core::mem::align_of::<ConvpcChoose>() - 8usize];
     ["Offset of field: ConvpcChoose::source"][::core::mem::offset_of!(ConvpcChoose, source) - 0usize];
-    ["Offset of field: ConvpcChoose::random"][::core::mem::offset_of!(ConvpcChoose, random) - 88usize];
-    ["Offset of field: ConvpcChoose::mixture"][::core::mem::offset_of!(ConvpcChoose, mixture) - 104usize];
-    ["Offset of field: ConvpcChoose::nodes"][::core::mem::offset_of!(ConvpcChoose, nodes) - 112usize];
-    ["Offset of field: ConvpcChoose::linear"][::core::mem::offset_of!(ConvpcChoose, linear) - 120usize];
-    ["Offset of field: ConvpcChoose::choices"][::core::mem::offset_of!(ConvpcChoose, choices) - 128usize];
-    ["Offset of field: ConvpcChoose::inputs"][::core::mem::offset_of!(ConvpcChoose, inputs) - 136usize];
-    ["Offset of field: ConvpcChoose::outputs"][::core::mem::offset_of!(ConvpcChoose, outputs) - 140usize];
-    ["Offset of field: ConvpcChoose::repetitions"][::core::mem::offset_of!(ConvpcChoose, repetitions) - 144usize];
-    ["Offset of field: ConvpcChoose::mixes"][::core::mem::offset_of!(ConvpcChoose, mixes) - 148usize];
-    ["Offset of field: ConvpcChoose::node_count"][::core::mem::offset_of!(ConvpcChoose, node_count) - 152usize];
-    ["Offset of field: ConvpcChoose::row_tiles"][::core::mem::offset_of!(ConvpcChoose, row_tiles) - 156usize];
-    ["Offset of field: ConvpcChoose::rows"][::core::mem::offset_of!(ConvpcChoose, rows) - 160usize];
-    ["Offset of field: ConvpcChoose::stride"][::core::mem::offset_of!(ConvpcChoose, stride) - 164usize];
+    ["Offset of field: ConvpcChoose::random"][::core::mem::offset_of!(ConvpcChoose, random) - 96usize];
+    ["Offset of field: ConvpcChoose::mixture"][::core::mem::offset_of!(ConvpcChoose, mixture) - 112usize];
+    ["Offset of field: ConvpcChoose::nodes"][::core::mem::offset_of!(ConvpcChoose, nodes) - 120usize];
+    ["Offset of field: ConvpcChoose::linear"][::core::mem::offset_of!(ConvpcChoose, linear) - 128usize];
+    ["Offset of field: ConvpcChoose::choices"][::core::mem::offset_of!(ConvpcChoose, choices) - 136usize];
+    ["Offset of field: ConvpcChoose::inputs"][::core::mem::offset_of!(ConvpcChoose, inputs) - 144usize];
+    ["Offset of field: ConvpcChoose::outputs"][::core::mem::offset_of!(ConvpcChoose, outputs) - 148usize];
+    ["Offset of field: ConvpcChoose::repetitions"][::core::mem::offset_of!(ConvpcChoose, repetitions) - 152usize];
+    ["Offset of field: ConvpcChoose::mixes"][::core::mem::offset_of!(ConvpcChoose, mixes) - 156usize];
+    ["Offset of field: ConvpcChoose::node_count"][::core::mem::offset_of!(ConvpcChoose, node_count) - 160usize];
+    ["Offset of field: ConvpcChoose::row_tiles"][::core::mem::offset_of!(ConvpcChoose, row_tiles) - 164usize];
+    ["Offset of field: ConvpcChoose::rows"][::core::mem::offset_of!(ConvpcChoose, rows) - 168usize];
+    ["Offset of field: ConvpcChoose::stride"][::core::mem::offset_of!(ConvpcChoose, stride) - 172usize];
 };
 /// draw, fill_modes: leaves fill in what is missing.
 #[repr(C)]
@@ -447,22 +450,22 @@ pub struct ConvpcDown {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcDown"][::core::mem::size_of::<ConvpcDown>() - 192usize];
+    ["Size of ConvpcDown"][::core::mem::size_of::<ConvpcDown>() - 200usize];
     ["Alignment of ConvpcDown"][::core::mem::align_of::<ConvpcDown>() - 8usize];
     ["Offset of field: ConvpcDown::source"][::core::mem::offset_of!(ConvpcDown, source) - 0usize];
-    ["Offset of field: ConvpcDown::sums"][::core::mem::offset_of!(ConvpcDown, sums) - 88usize];
-    ["Offset of field: ConvpcDown::flow"][::core::mem::offset_of!(ConvpcDown, flow) - 120usize];
-    ["Offset of field: ConvpcDown::parents"][::core::mem::offset_of!(ConvpcDown, parents) - 128usize];
-    ["Offset of field: ConvpcDown::below"][::core::mem::offset_of!(ConvpcDown, below) - 136usize];
-    ["Offset of field: ConvpcDown::nodes"][::core::mem::offset_of!(ConvpcDown, nodes) - 144usize];
-    ["Offset of field: ConvpcDown::linear"][::core::mem::offset_of!(ConvpcDown, linear) - 152usize];
+    ["Offset of field: ConvpcDown::sums"][::core::mem::offset_of!(ConvpcDown, sums) - 96usize];
+    ["Offset of field: ConvpcDown::flow"][::core::mem::offset_of!(ConvpcDown, flow) - 128usize];
+    ["Offset of field: ConvpcDown::parents"][::core::mem::offset_of!(ConvpcDown, parents) - 136usize];
+    ["Offset of field: ConvpcDown::below"][::core::mem::offset_of!(ConvpcDown, below) - 144usize];
+    ["Offset of field: ConvpcDown::nodes"][::core::mem::offset_of!(ConvpcDown, nodes) - 152usize];
+    ["Offset of field: ConvpcDown::linear"][::core::mem::offset_of!(ConvpcDown, linear) - 160usize];
     ["Offset of field: ConvpcDown::inverse_temperature"]
-        [::core::mem::offset_of!(ConvpcDown, inverse_temperature) - 160usize];
-    ["Offset of field: ConvpcDown::transposed"][::core::mem::offset_of!(ConvpcDown, transposed) - 168usize];
-    ["Offset of field: ConvpcDown::flow_features"][::core::mem::offset_of!(ConvpcDown, flow_features) - 176usize];
-    ["Offset of field: ConvpcDown::row_tiles"][::core::mem::offset_of!(ConvpcDown, row_tiles) - 180usize];
-    ["Offset of field: ConvpcDown::rows"][::core::mem::offset_of!(ConvpcDown, rows) - 184usize];
-    ["Offset of field: ConvpcDown::at_a_time"][::core::mem::offset_of!(ConvpcDown, at_a_time) - 188usize];
+        [::core::mem::offset_of!(ConvpcDown, inverse_temperature) - 168usize];
+    ["Offset of field: ConvpcDown::transposed"][::core::mem::offset_of!(ConvpcDown, transposed) - 176usize];
+    ["Offset of field: ConvpcDown::flow_features"][::core::mem::offset_of!(ConvpcDown, flow_features) - 184usize];
+    ["Offset of field: ConvpcDown::row_tiles"][::core::mem::offset_of!(ConvpcDown, row_tiles) - 188usize];
+    ["Offset of field: ConvpcDown::rows"][::core::mem::offset_of!(ConvpcDown, rows) - 192usize];
+    ["Offset of field: ConvpcDown::at_a_time"][::core::mem::offset_of!(ConvpcDown, at_a_time) - 196usize];
 };
 /// root_flow: where the way down begins.
 #[repr(C)]
@@ -548,13 +551,13 @@ pub struct ConvpcCounts {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of ConvpcCounts"][::core::mem::size_of::<ConvpcCounts>() - 216usize];
+    ["Size of ConvpcCounts"][::core::mem::size_of::<ConvpcCounts>() - 224usize];
     ["Alignment of ConvpcCounts"][::core::mem::align_of::<ConvpcCounts>() - 8usize];
     ["Offset of field: ConvpcCounts::down"][::core::mem::offset_of!(ConvpcCounts, down) - 0usize];
-    ["Offset of field: ConvpcCounts::partial"][::core::mem::offset_of!(ConvpcCounts, partial) - 192usize];
-    ["Offset of field: ConvpcCounts::begins"][::core::mem::offset_of!(ConvpcCounts, begins) - 200usize];
-    ["Offset of field: ConvpcCounts::matrices"][::core::mem::offset_of!(ConvpcCounts, matrices) - 208usize];
-    ["Offset of field: ConvpcCounts::parts"][::core::mem::offset_of!(ConvpcCounts, parts) - 212usize];
+    ["Offset of field: ConvpcCounts::partial"][::core::mem::offset_of!(ConvpcCounts, partial) - 200usize];
+    ["Offset of field: ConvpcCounts::begins"][::core::mem::offset_of!(ConvpcCounts, begins) - 208usize];
+    ["Offset of field: ConvpcCounts::matrices"][::core::mem::offset_of!(ConvpcCounts, matrices) - 216usize];
+    ["Offset of field: ConvpcCounts::parts"][::core::mem::offset_of!(ConvpcCounts, parts) - 220usize];
 };
 /// add_parts: what the parts of a batch found goes to the statistics.
 #[repr(C)]
@@ -961,6 +964,30 @@ const _: () = {
         [::core::mem::offset_of!(ConvpcWeightUpdate, pseudocount) - 184usize];
     ["Offset of field: ConvpcWeightUpdate::inputs"][::core::mem::offset_of!(ConvpcWeightUpdate, inputs) - 192usize];
 };
+/// lay_location_scale: what the other kernels read of Normal leaves, from their parameters.
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub struct ConvpcLayLeaves {
+    /// [place][channel][2], mean and std.
+    pub theta: u64,
+    /// [place][channel][4], as in ConvpcSource.
+    pub leaves: u64,
+    /// [place][channel][3], as in ConvpcSource.
+    pub exact: u64,
+    /// Leaf rows times repetitions.
+    pub places: u32,
+    pub channels: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ConvpcLayLeaves"][::core::mem::size_of::<ConvpcLayLeaves>() - 32usize];
+    ["Alignment of ConvpcLayLeaves"][::core::mem::align_of::<ConvpcLayLeaves>() - 8usize];
+    ["Offset of field: ConvpcLayLeaves::theta"][::core::mem::offset_of!(ConvpcLayLeaves, theta) - 0usize];
+    ["Offset of field: ConvpcLayLeaves::leaves"][::core::mem::offset_of!(ConvpcLayLeaves, leaves) - 8usize];
+    ["Offset of field: ConvpcLayLeaves::exact"][::core::mem::offset_of!(ConvpcLayLeaves, exact) - 16usize];
+    ["Offset of field: ConvpcLayLeaves::places"][::core::mem::offset_of!(ConvpcLayLeaves, places) - 24usize];
+    ["Offset of field: ConvpcLayLeaves::channels"][::core::mem::offset_of!(ConvpcLayLeaves, channels) - 28usize];
+};
 /// step_*, ascend_* and gradient_* of the leaf families.
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
@@ -971,7 +998,7 @@ pub struct ConvpcLeafUpdate {
     pub running: u64,
     /// [leaf][parameters], written by the steps.
     pub theta: u64,
-    /// [leaf][leaf_stride], written by the steps.
+    /// [leaf][leaf_stride], written by the steps; those of Normal leaves by lay_location_scale.
     pub leaves: u64,
     /// Discretized logistic: [leaf][value], written by the steps.
     pub probabilities: u64,

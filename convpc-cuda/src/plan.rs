@@ -162,9 +162,9 @@ impl Plan {
         stride(self.rows)
     }
 
-    /// Values written for each row, activations, offsets and maxima.
+    /// Words written for each row: activations, offsets of two words each, and maxima.
     pub fn values_per_row(&self, structure: &Structure) -> usize {
-        let besides = 1 + usize::from(self.purpose.has_flows());
+        let besides = 2 + usize::from(self.purpose.has_flows());
         let values = |launch: &Launch| {
             let shape = structure.shape(launch.output);
             shape.repetitions * shape.features() * (shape.channels + besides)

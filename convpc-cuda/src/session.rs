@@ -41,10 +41,24 @@ struct Slot {
     /// `[row]`: its class, where it is known, on the host and on the queue.
     staged_labels: Pinned<u32>,
     labels: Buffer<u32>,
-    /// The root's values, then its offsets.
-    root: Pinned<f32>,
+    /// The root's values and offsets.
+    root: Root,
     /// Set while the device works on the slot.
     running: Option<Running>,
+}
+
+/// What the root says of each row: its values, and its offsets.
+struct Root {
+    values: Pinned<f32>,
+    offsets: Pinned<f64>,
+}
+
+impl Root {
+    /// The log-likelihoods of so many rows.
+    fn log_likelihoods(&mut self, rows: usize) -> Result<impl Iterator<Item = f64>, CudaError> {
+        let (values, offsets) = (&self.values.values()?[..rows], &self.offsets.values()?[..rows]);
+        Ok(values.iter().zip(offsets).map(|(y, offset)| f64::from(*y) + offset))
+    }
 }
 
 struct Running {
@@ -249,7 +263,7 @@ impl Session {
                 raw: on.queue.allocate(columns * rows, need)?,
                 staged_labels: on.queue.pinned(rows)?,
                 labels: on.queue.allocate(rows, need)?,
-                root: on.queue.pinned(2 * rows)?,
+                root: Root { values: on.queue.pinned(rows)?, offsets: on.queue.pinned(rows)? },
                 running: None,
             });
         }
@@ -338,8 +352,8 @@ impl Session {
         let top = on.structure.layers().len() - 1;
         let Outputs { values, offsets, .. } = &self.outputs[&top];
         let root = &mut self.slots[slot].root;
-        on.queue.download_pinned(values, root, 0, rows)?;
-        on.queue.download_pinned(offsets, root, rows, rows)?;
+        on.queue.download_pinned(values, &mut root.values, 0, rows)?;
+        on.queue.download_pinned(offsets, &mut root.offsets, 0, rows)?;
         self.slots[slot].running = Some(Running { mark: on.queue.mark()?, first_row, rows });
         Ok(())
     }
@@ -350,7 +364,7 @@ impl Session {
         let Some(Running { mark, first_row, rows }) = running.take() else { return Ok(()) };
         mark.wait()?;
         let to = all[first_row..first_row + rows].iter_mut();
-        to.zip(log_likelihoods(root, rows)?).for_each(|(to, ll)| *to = ll);
+        to.zip(root.log_likelihoods(rows)?).for_each(|(to, ll)| *to = ll);
         Ok(())
     }
 }
@@ -366,10 +380,4 @@ pub(crate) fn check_range(
     }
     let far = values.into_iter().filter(|(_, value)| !value.is_finite()).map(|(row, _)| row).min();
     far.map_or(Ok(()), |row| Err(CudaError::TooFar { row }))
-}
-
-/// What the root says of each row: its values, then its offsets.
-fn log_likelihoods(root: &mut Pinned<f32>, rows: usize) -> Result<impl Iterator<Item = f64>, CudaError> {
-    let (values, offsets) = root.values()?.split_at(rows);
-    Ok(values.iter().zip(offsets).map(|(y, offset)| f64::from(*y) + f64::from(*offset)))
 }

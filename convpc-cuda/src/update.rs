@@ -151,6 +151,7 @@ impl Counts {
         let arguments = ConvpcLeafUpdate { pseudocount, minimum_std, bias_correction, blend, running, ..arguments };
         let blocks = leaves.blocks(model::leaf_count(structure));
         queue.launch(&format!("step_{}", leaves.name()), arguments, blocks, 0)?;
+        model.lay_leaves(queue, structure)?;
         model.pack(queue)?;
         Ok(self.clear(queue)?)
     }

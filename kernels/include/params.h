@@ -2,7 +2,8 @@
  * What the host passes to the kernels. Plain C: the kernels include it, and `cargo xtask bindings` makes Rust of it.
  *
  * Activations lie in memory as [repetition][feature][channel][row], offsets as [repetition][feature][row]; the
- * log-likelihood of a channel is its activation plus the offset. `rows` is always a multiple of every tile: rows that fill
+ * log-likelihood of a channel is its activation plus the offset. Offsets are float64: those of different nodes may be
+ * large, of both signs, and cancel. `rows` is always a multiple of every tile: rows that fill
  * up the last tile hold missing values.
  */
 #ifndef CONVPC_PARAMS_H
@@ -56,8 +57,8 @@
 
 /** The inputs are activations of a layer below. */
 #define CONVPC_SOURCE_NODES 0
-/** The inputs are Normal leaves: parameters mean, √½/std, minus the log-density at the mean, and the
- *  part of the mean that rounding to f32 lost. */
+/** The inputs are Normal leaves: parameters mean, √½/std, how far the log-density at the mean is below that of the narrowest
+ *  of the variable's channels, and the part of the mean that rounding to f32 lost. */
 #define CONVPC_SOURCE_LOCATION_SCALE 1
 /** The inputs are tables: the log-density of each value, then that of the mode. */
 #define CONVPC_SOURCE_TABLE 2
@@ -101,11 +102,13 @@ typedef struct ConvpcSource {
     /** [repetition][feature][channel][row]; null for leaves. */
     CONVPC_POINTER(const float) values;
     /** [repetition][feature][row]; null for leaves. */
-    CONVPC_POINTER(const float) offsets;
+    CONVPC_POINTER(const double) offsets;
     /** [column][row], NaN = missing; null for nodes. */
     CONVPC_POINTER(const float) data;
     /** [leaf row][repetition][channel][leaf_stride]; null for nodes. */
     CONVPC_POINTER(const float) leaves;
+    /** Normal leaves: [leaf row][repetition][channel][3], the mean, √½/std and minus the log-density at the mean. */
+    CONVPC_POINTER(const double) exact;
     /** [column]: the row of `leaves` with its distributions, where columns share them; null: each has its own. */
     CONVPC_POINTER(const uint32_t) leaf_rows;
     /** Natural form: [value][2], h(x) as a sum of two numbers. */
@@ -147,7 +150,7 @@ typedef struct ConvpcOutput {
     /** [repetition][feature][channel][row] */
     CONVPC_POINTER(float) values;
     /** [repetition][feature][row] */
-    CONVPC_POINTER(float) offsets;
+    CONVPC_POINTER(double) offsets;
     /** [repetition][feature][row], the largest input of each sum, which the way down subtracts again; null where there is
      *  no way down. */
     CONVPC_POINTER(float) maxima;
@@ -344,7 +347,7 @@ typedef struct ConvpcRootFlow {
     /** [row] */
     CONVPC_POINTER(const float) values;
     /** [row] */
-    CONVPC_POINTER(const float) offsets;
+    CONVPC_POINTER(const double) offsets;
     /** [row] */
     CONVPC_POINTER(float) flow;
     /** Rows of the batch. */
@@ -358,7 +361,7 @@ typedef struct ConvpcLabelFlow {
     /** [class][stride], the heads' */
     CONVPC_POINTER(const float) values;
     /** [row], the heads' */
-    CONVPC_POINTER(const float) offsets;
+    CONVPC_POINTER(const double) offsets;
     /** [class] */
     CONVPC_POINTER(const float) prior;
     /** [row] */
@@ -366,7 +369,7 @@ typedef struct ConvpcLabelFlow {
     /** [row], in place of the root's. */
     CONVPC_POINTER(float) joint;
     /** [row], in place of the root's. */
-    CONVPC_POINTER(float) joint_offsets;
+    CONVPC_POINTER(double) joint_offsets;
     /** [class][stride], into the root's inputs. */
     CONVPC_POINTER(float) flow;
     uint32_t classes;
@@ -616,6 +619,19 @@ typedef struct ConvpcWeightUpdate {
     uint32_t inputs;
 } ConvpcWeightUpdate;
 
+/** lay_location_scale: what the other kernels read of Normal leaves, from their parameters. */
+typedef struct ConvpcLayLeaves {
+    /** [place][channel][2], mean and std. */
+    CONVPC_POINTER(const double) theta;
+    /** [place][channel][4], as in ConvpcSource. */
+    CONVPC_POINTER(float) leaves;
+    /** [place][channel][3], as in ConvpcSource. */
+    CONVPC_POINTER(double) exact;
+    /** Leaf rows times repetitions. */
+    uint32_t places;
+    uint32_t channels;
+} ConvpcLayLeaves;
+
 /** step_*, ascend_* and gradient_* of the leaf families. */
 typedef struct ConvpcLeafUpdate {
     /** [leaf][1 + statistics]; ascend_* leave something else there. */
@@ -624,7 +640,7 @@ typedef struct ConvpcLeafUpdate {
     CONVPC_POINTER(double) running;
     /** [leaf][parameters], written by the steps. */
     CONVPC_POINTER(double) theta;
-    /** [leaf][leaf_stride], written by the steps. */
+    /** [leaf][leaf_stride], written by the steps; those of Normal leaves by lay_location_scale. */
     CONVPC_POINTER(float) leaves;
     /** Discretized logistic: [leaf][value], written by the steps. */
     CONVPC_POINTER(double) probabilities;

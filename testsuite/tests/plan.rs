@@ -146,18 +146,18 @@ fn plans_of_28_by_28_pixels_with_64_channels() {
     let plan = |rows, precision| Plan::new(&structure, rows, Purpose::Root, precision, H100).to_string();
     insta::assert_snapshot!(plan(4096, Precision::F32), @r"
     4096 rows, 4 launches
-    lse_fused_f32_base         data → layer 6   3 sum level(s), 64 node(s), 4096 block(s), 57344 bytes shared
-    lse_fused_f32_base      layer 6 → layer 8   1 sum level(s), 16 node(s), 1024 block(s), 19968 bytes shared
-    lse_fused_f32_base      layer 8 → layer 10  1 sum level(s), 4 node(s), 256 block(s), 19968 bytes shared
+    lse_fused_f32_base         data → layer 6   3 sum level(s), 64 node(s), 4096 block(s), 57088 bytes shared
+    lse_fused_f32_base      layer 6 → layer 8   1 sum level(s), 16 node(s), 1024 block(s), 19200 bytes shared
+    lse_fused_f32_base      layer 8 → layer 10  1 sum level(s), 4 node(s), 256 block(s), 19200 bytes shared
     lse_rows               layer 10 → layer 12  1 sum level(s), 1 node(s), 32 block(s), 0 bytes shared
     ");
     insta::assert_snapshot!(plan(1, Precision::F32), @r"
     16 rows, 6 launches
-    lse_fused_f32_slim         data → layer 2   1 sum level(s), 784 node(s), 784 block(s), 6912 bytes shared
-    lse_fused_f32_slim      layer 2 → layer 4   1 sum level(s), 196 node(s), 196 block(s), 6912 bytes shared
-    lse_fused_f32_slim      layer 4 → layer 6   1 sum level(s), 64 node(s), 64 block(s), 6912 bytes shared
-    lse_fused_f32_slim      layer 6 → layer 8   1 sum level(s), 16 node(s), 16 block(s), 6912 bytes shared
-    lse_fused_f32_slim      layer 8 → layer 10  1 sum level(s), 4 node(s), 4 block(s), 6912 bytes shared
+    lse_fused_f32_slim         data → layer 2   1 sum level(s), 784 node(s), 784 block(s), 6720 bytes shared
+    lse_fused_f32_slim      layer 2 → layer 4   1 sum level(s), 196 node(s), 196 block(s), 6720 bytes shared
+    lse_fused_f32_slim      layer 4 → layer 6   1 sum level(s), 64 node(s), 64 block(s), 6720 bytes shared
+    lse_fused_f32_slim      layer 6 → layer 8   1 sum level(s), 16 node(s), 16 block(s), 6720 bytes shared
+    lse_fused_f32_slim      layer 8 → layer 10  1 sum level(s), 4 node(s), 4 block(s), 6720 bytes shared
     lse_rows               layer 10 → layer 12  1 sum level(s), 1 node(s), 1 block(s), 0 bytes shared
     ");
     let wide = ConvPc::new(28, 28, 1, Family::normal()).channels(512).structure().unwrap();
@@ -165,11 +165,11 @@ fn plans_of_28_by_28_pixels_with_64_channels() {
     assert_eq!(plan.launches[0].kernel, Kernel::Fused(Precision::Bf16, Tile::Wide));
     insta::assert_snapshot!(plan.to_string(), @r"
     4096 rows, 6 launches
-    lse_fused_bf16_wide        data → layer 2   1 sum level(s), 784 node(s), 25088 block(s), 142848 bytes shared
-    lse_fused_bf16_wide     layer 2 → layer 4   1 sum level(s), 196 node(s), 6272 block(s), 142848 bytes shared
-    lse_fused_bf16_wide     layer 4 → layer 6   1 sum level(s), 64 node(s), 2048 block(s), 142848 bytes shared
-    lse_fused_bf16_wide     layer 6 → layer 8   1 sum level(s), 16 node(s), 512 block(s), 142848 bytes shared
-    lse_fused_bf16_wide     layer 8 → layer 10  1 sum level(s), 4 node(s), 128 block(s), 142848 bytes shared
+    lse_fused_bf16_wide        data → layer 2   1 sum level(s), 784 node(s), 25088 block(s), 141824 bytes shared
+    lse_fused_bf16_wide     layer 2 → layer 4   1 sum level(s), 196 node(s), 6272 block(s), 141824 bytes shared
+    lse_fused_bf16_wide     layer 4 → layer 6   1 sum level(s), 64 node(s), 2048 block(s), 141824 bytes shared
+    lse_fused_bf16_wide     layer 6 → layer 8   1 sum level(s), 16 node(s), 512 block(s), 141824 bytes shared
+    lse_fused_bf16_wide     layer 8 → layer 10  1 sum level(s), 4 node(s), 128 block(s), 141824 bytes shared
     lse_rows               layer 10 → layer 12  1 sum level(s), 1 node(s), 32 block(s), 0 bytes shared
     ");
 }

@@ -29,6 +29,7 @@ arguments!(
     ConvpcAddRows,
     ConvpcFoldLeaves,
     ConvpcLeafCounts,
+    ConvpcLayLeaves,
     ConvpcLeafUpdate,
     ConvpcWeightUpdate,
     ConvpcAverage,

@@ -25,9 +25,10 @@ pub(super) fn leading(tile: Tile) -> usize {
     tile.columns() + params::CONVPC_OPERAND_PADDING as usize
 }
 
-/// Operand, accumulators, then offsets of each level, maxima, partial maxima and marks; see lse_fused.cu.
+/// Operand, accumulators, then the offsets of each level but the last, in float64, maxima, and partial maxima or, later, marks; see
+/// lse_fused.cu.
 pub(super) fn shared_bytes(tile: Tile, (operand, accumulators): (usize, usize), levels: usize) -> usize {
-    let rest = (levels + 1) * tile.columns() + params::CONVPC_THREADS as usize + tile.marks();
+    let rest = (2 * (levels - 1) + 1) * tile.columns() + tile.marks().max(params::CONVPC_THREADS as usize);
     (operand + accumulators + rest) * size_of::<f32>()
 }
 

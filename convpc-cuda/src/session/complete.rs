@@ -3,7 +3,7 @@
 use convpc_core::{Choice, Semiring};
 use ndarray::{ArrayViewMut2, s};
 
-use super::{Context, Key, MOST_ROWS, Running, Session, Slot, check_range, log_likelihoods};
+use super::{Context, Key, MOST_ROWS, Running, Session, Slot, check_range};
 use crate::{
     choices::{Call, Tables},
     compiled::Memory,
@@ -131,7 +131,7 @@ impl Session {
         let Some(Running { mark, first_row, rows }) = running.take() else { return Ok(None) };
         mark.wait()?;
         if query.evidence.is_some() {
-            let found: Vec<f64> = log_likelihoods(root, rows)?.collect();
+            let found: Vec<f64> = root.log_likelihoods(rows)?.collect();
             check_range(on.structure, found.iter().enumerate().map(|(row, ll)| (first_row + row, *ll)))?;
             let impossible = found.iter().position(|ll| *ll == f64::NEG_INFINITY);
             if let Some(row) = impossible {

@@ -1,6 +1,6 @@
 //! Random models over the whole range of what is legal.
 
-use convpc::{Backend, Circuit, ConvPc, Family, Parameters, Reference, Semiring, em};
+use convpc::{Backend, Circuit, ConvPc, Family, Parameters, Reference, em};
 use ndarray::{Array2, Axis};
 use proptest::prelude::*;
 
@@ -96,20 +96,11 @@ fn extreme() -> impl Strategy<Value = (Circuit, Array2<f32>)> {
         })
 }
 
-/// Models as above whose log-densities lie within a few thousand nats of zero, where large ones of both signs do not cancel.
-fn moderate() -> impl Strategy<Value = (Circuit, Array2<f32>)> {
-    extreme().prop_filter("no cancellation", |(circuit, data)| {
-        let reference = Reference.load(circuit).unwrap();
-        let leaves = &reference.evaluate(data.view(), Semiring::SumProduct).unwrap();
-        leaves.activations(0).iter().all(|x| x.abs() < 50.0 || x.is_infinite())
-    })
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, max_global_rejects: 100_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_contract_holds_on_every_backend((circuit, data) in moderate()) {
+    fn the_contract_holds_on_every_backend((circuit, data) in extreme()) {
         for backend in backends() {
             assert_contract_on(&*backend, &circuit, &data);
         }
