@@ -1,12 +1,35 @@
 //! The images that a command reads: how, what it says of them, and what helps where they do not fit the leaves.
 
-use std::{error::Error, fmt, path::Path};
+use std::{
+    error::Error,
+    fmt,
+    io::{IsTerminal, stdin},
+    path::Path,
+};
 
+use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use convpc::{
     Circuit, Family,
     data::{self, AxisOrder, DataError, Element, ImageShape, Images, Options, Values},
 };
+
+use crate::{failure::Usage, output::is_standard};
+
+/// What errors call the images that come from standard input.
+const STDIN: &str = "standard input";
+
+/// An error if images would be read from a terminal, or twice from standard input.
+pub(crate) fn check_stdin<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<(), Usage> {
+    match paths.into_iter().filter(|path| is_standard(path)).count() {
+        0 => Ok(()),
+        1 if stdin().is_terminal() => Err(Usage(
+            "--data - reads a .npy array from standard input, which is a terminal; send it through a pipe".into(),
+        )),
+        1 => Ok(()),
+        _ => Err(Usage("standard input (-) can be read only once; give a file for all but one".into())),
+    }
+}
 
 /// The flags that say how images are read.
 #[derive(Args)]
@@ -24,6 +47,9 @@ pub(crate) struct Input {
     /// The values that become the first and the last level [default: the range of u8 or u16, else 0:1]
     #[arg(long, value_name = "LOW:HIGH", requires = "quantize", allow_hyphen_values = true, value_parser = range)]
     range: Option<(f64, f64)>,
+    /// The most memory that the values of a file may take, such as 8GB or 500MiB [default: half of the machine's]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<ByteSize>,
 }
 
 /// The names of the orders of axes.
@@ -39,22 +65,31 @@ fn range(text: &str) -> Result<(f64, f64), String> {
 }
 
 impl Input {
-    fn options(&self) -> Options {
-        let axes = self.layout.map(|layout| match layout {
+    pub(crate) fn options(&self) -> Options {
+        let mut options = Options::default();
+        options.axes = self.layout.map(|layout| match layout {
             LayoutName::Chw => AxisOrder::ColorsFirst,
             LayoutName::Hwc => AxisOrder::ColorsLast,
         });
-        let values = match (self.binarize, self.quantize) {
+        options.values = match (self.binarize, self.quantize) {
             (Some(threshold), _) => Values::Binarize { threshold },
             (None, Some(levels)) => Values::Quantize { levels, range: self.range },
             (None, None) => Values::AsTheyAre,
         };
-        Options { axes, values }
+        options.memory = self.memory.map(|size| size.as_u64());
+        options
     }
 
     /// Reads images, and says on stderr which files it passed over.
     pub(crate) fn read(&self, path: &Path) -> Result<Images, DataError> {
-        told(path, data::read_with(path, &self.options())?)
+        self.read_with(path, &self.options())
+    }
+
+    fn read_with(&self, path: &Path, options: &Options) -> Result<Images, DataError> {
+        if is_standard(path) {
+            return data::read_from(Path::new(STDIN), &mut stdin().lock(), options);
+        }
+        told(path, data::read_with(path, options)?)
     }
 
     /// Reads images that fit a circuit: the shape, where the file tells it, the number of variables and the support.
@@ -63,15 +98,10 @@ impl Input {
     pub(crate) fn read_for(&self, path: &Path, circuit: &Circuit) -> Result<Images, Box<dyn Error>> {
         let expected = shape(circuit);
         let mut options = self.options();
-        let images = match data::read_with(path, &options) {
-            // The model knows what the sizes alone do not say.
-            Err(DataError::AmbiguousAxes { shape, .. }) if order(&shape, expected).is_some() => {
-                options.axes = order(&shape, expected);
-                data::read_with(path, &options)
-            }
-            result => result,
-        };
-        let images = told(path, images?)?;
+        // The model knows what the sizes alone do not say.
+        options.shape = expected;
+        let images = self.read_with(path, &options)?;
+        let path = if is_standard(path) { Path::new(STDIN) } else { path };
         if let Some(given) = images.shape.filter(|given| expected.is_some_and(|expected| *given != expected)) {
             let (path, expected) = (path.display(), expected.map(|shape| shape.to_string()).unwrap_or_default());
             return Err(
@@ -90,16 +120,6 @@ impl Input {
 pub(crate) fn shape(circuit: &Circuit) -> Option<ImageShape> {
     let leaf = circuit.structure().leaf();
     leaf.kept.is_none().then_some(ImageShape { height: leaf.height, width: leaf.width, colors: leaf.colors })
-}
-
-/// The only order of axes in which an array holds images of this shape.
-fn order(sizes: &[usize], expected: Option<ImageShape>) -> Option<AxisOrder> {
-    let ImageShape { height, width, colors } = expected?;
-    match (sizes[1..] == [height, width, colors], sizes[1..] == [colors, height, width]) {
-        (true, false) => Some(AxisOrder::ColorsLast),
-        (false, true) => Some(AxisOrder::ColorsFirst),
-        _ => None,
-    }
 }
 
 /// An error unless folders of class folders, if labels come from two of them, number their classes alike.

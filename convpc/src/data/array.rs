@@ -29,8 +29,10 @@ pub(super) struct Unread<'a> {
     /// As the user named it.
     pub(super) path: &'a Path,
     pub(super) header: Header,
-    /// No more bytes than these can follow the header.
-    pub(super) limit: u64,
+    /// No more bytes than these can follow the header; `None` if nobody knows how many.
+    pub(super) limit: Option<u64>,
+    /// No more bytes of memory than these may be taken.
+    pub(super) memory: u64,
     pub(super) reader: &'a mut dyn Read,
 }
 
@@ -47,8 +49,19 @@ impl Unread<'_> {
         let too_large = || DataError::too_large(self.path, sizes);
         let count = sizes.iter().try_fold(1_usize, |count, &size| count.checked_mul(size)).ok_or_else(too_large)?;
         let declared = count.checked_mul(encoding.size()).ok_or_else(too_large)? as u64;
+        let over_limit = |count: usize| {
+            let needed = (count as u64).saturating_mul(size_of::<T>() as u64);
+            if needed > self.memory {
+                Err(DataError::over_limit(self.path, sizes, size_of::<T>(), self.memory))
+            } else {
+                Ok(())
+            }
+        };
         let mut values = Vec::new();
-        if declared <= self.limit {
+        if self.limit.is_none_or(|limit| declared <= limit) {
+            over_limit(count)?;
+        }
+        if self.limit.is_some_and(|limit| declared <= limit) {
             values.try_reserve_exact(count).map_err(|_| too_large())?;
         }
         let mut buffer = vec![0; declared.min(CHUNK as u64) as usize];
@@ -64,6 +77,7 @@ impl Unread<'_> {
             if encoding.element == Element::Bool && bytes.iter().any(|&byte| byte > 1) {
                 return Err(DataError::corrupt(self.path, "a value of type bool is neither 0 nor 1"));
             }
+            over_limit(values.len() + wanted / encoding.size())?;
             values.try_reserve(wanted / encoding.size()).map_err(|_| too_large())?;
             encoding.decode(bytes, |number| match convert(number) {
                 Some(value) => {

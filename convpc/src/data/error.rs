@@ -139,6 +139,21 @@ pub enum DataError {
         /// The size along each axis.
         shape: Vec<usize>,
     },
+    /// The values would take more memory than they may.
+    #[error(
+        "the array of shape {} in '{path}' needs {needed} bytes of memory; expected at most {limit}: split it into smaller files, or raise Options::memory",
+        dims(.shape)
+    )]
+    OverLimit {
+        /// The file or folder.
+        path: PathBuf,
+        /// The size along each axis.
+        shape: Vec<usize>,
+        /// The bytes that the values take in memory.
+        needed: u64,
+        /// The bytes that they may take.
+        limit: u64,
+    },
     /// The numbers have a type that is not read here.
     #[error("'{path}' holds numbers of type {found}; expected {expected}: convert them, in numpy with .astype(...)")]
     ElementType {
@@ -369,9 +384,30 @@ impl DataError {
         Self::Corrupt { path: path.to_path_buf(), reason: reason.into() }
     }
 
+    /// An error if the values of an array would take more memory than they may.
+    pub(super) fn check_limit(path: &Path, shape: &[usize], bytes_of_a_value: usize, limit: u64) -> Result<(), Self> {
+        match needed(shape, bytes_of_a_value) {
+            Some(needed) if needed <= limit => Ok(()),
+            _ => Err(Self::over_limit(path, shape, bytes_of_a_value, limit)),
+        }
+    }
+
+    /// The error of an array whose values would take more memory than they may.
+    pub(super) fn over_limit(path: &Path, shape: &[usize], bytes_of_a_value: usize, limit: u64) -> Self {
+        match needed(shape, bytes_of_a_value) {
+            Some(needed) => Self::OverLimit { path: path.to_path_buf(), shape: shape.to_vec(), needed, limit },
+            None => Self::too_large(path, shape),
+        }
+    }
+
     pub(super) fn too_large(path: &Path, shape: &[usize]) -> Self {
         Self::TooLarge { path: path.to_path_buf(), shape: shape.to_vec() }
     }
+}
+
+/// The bytes of the values of an array in memory; `None` if they cannot be counted.
+fn needed(shape: &[usize], bytes_of_a_value: usize) -> Option<u64> {
+    shape.iter().try_fold(bytes_of_a_value as u64, |needed, &size| needed.checked_mul(size as u64))
 }
 
 /// A shape as people write it: 60000 x 28 x 28.

@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::fs;
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
+
+use crate::memory;
 
 use super::{
     DataError,
@@ -13,7 +16,7 @@ use super::{
     folder,
     layout::{AxisOrder, Layout},
     picture,
-    source::with_array,
+    source::{with_array, with_stream},
     values::{Conversion, Values},
 };
 
@@ -65,11 +68,23 @@ impl fmt::Display for ImageShape {
 
 /// How images are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Options {
-    /// The order of the axes of arrays of four axes; found by their sizes unless given.
+    /// The order of the axes of arrays of four axes; found by the shape or by their sizes unless given.
     pub axes: Option<AxisOrder>,
+    /// The shape that the images should have, if it is known. It tells in which order the axes of an array are.
+    pub shape: Option<ImageShape>,
     /// What becomes of the values.
     pub values: Values,
+    /// The most bytes that the values of a file or folder may take in memory; half of the machine's memory unless given.
+    pub memory: Option<u64>,
+}
+
+impl Options {
+    /// The most bytes that values may take in memory.
+    pub(super) fn memory(&self) -> u64 {
+        self.memory.unwrap_or_else(|| memory::of_machine() / 2)
+    }
 }
 
 /// Reads images from a file, a picture or a folder of pictures, with the default [`Options`].
@@ -112,23 +127,46 @@ pub fn read(path: &Path) -> Result<Images, DataError> {
 /// let folder = tempfile::tempdir()?;
 /// let path = folder.path().join("images.npy");
 /// write_npy_f32(&path, array![[0.0, 0.4], [0.6, 1.0]].view().into_dyn())?;
-/// let options = Options { values: Values::Quantize { levels: 256, range: None }, ..Options::default() };
+/// let mut options = Options::default();
+/// options.values = Values::Quantize { levels: 256, range: None };
 /// assert_eq!(read_with(&path, &options)?.values, array![[0.0, 102.0], [153.0, 255.0]]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn read_with(path: &Path, options: &Options) -> Result<Images, DataError> {
     if fs::metadata(path).is_ok_and(|metadata| metadata.is_dir()) {
-        return folder::read(path, options.values);
+        return folder::read(path, options);
     }
     if picture::is_picture(path) {
-        return folder::read_one(path, options.values);
+        return folder::read_one(path, options);
     }
-    with_array(path, &NAMES, |array| read_array(array, options))
+    with_array(path, &NAMES, options.memory(), |array| read_array(array, options))
+}
+
+/// Reads images from a stream, such as a pipe: a `.npy` or IDX array, plain or gzip. Errors call the stream by `name`.
+///
+/// # Errors
+///
+/// As [`read`].
+///
+/// ```
+/// use std::path::Path;
+/// use convpc::data::{Options, read_from, write_npy_f32};
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("images.npy");
+/// write_npy_f32(&path, ndarray::array![[0.0, 0.4], [0.6, 1.0]].view().into_dyn())?;
+/// let mut stream = std::io::BufReader::new(std::fs::File::open(&path)?);
+/// let images = read_from(Path::new("standard input"), &mut stream, &Options::default())?;
+/// assert_eq!(images.values.dim(), (2, 2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn read_from(name: &Path, stream: &mut dyn BufRead, options: &Options) -> Result<Images, DataError> {
+    with_stream(name, stream, None, options.memory(), |array| read_array(array, options))
 }
 
 fn read_array(array: Unread<'_>, options: &Options) -> Result<Images, DataError> {
     let path = array.path;
-    let layout = Layout::new(path, &array.header.sizes, options.axes)?;
+    let layout = Layout::new(path, &array.header.sizes, options.axes, options.shape)?;
+    let (is_copied, memory) = (layout.is_rearranged(array.header.is_fortran), array.memory);
     let element = array.header.encoding.element;
     let conversion = Conversion::new(path, options.values, element)?;
     let fail = |index: &[usize], value: Number| {
@@ -136,6 +174,10 @@ fn read_array(array: Unread<'_>, options: &Options) -> Result<Images, DataError>
         out_of_range(path, (row, variable), value, conversion)
     };
     let values = array.load(|number| conversion.apply(number), fail)?;
+    if is_copied {
+        // For a moment there are two copies.
+        DataError::check_limit(path, values.shape(), 2 * size_of::<f32>(), memory)?;
+    }
     Ok(Images { values: layout.arrange(path, values)?, shape: layout.shape, element, passed_over: vec![] })
 }
 
