@@ -105,7 +105,7 @@ fn data_in_words_of_the_command(error: DataError) -> Box<dyn Error> {
     match error {
         DataError::OverLimit { path, shape, needed, limit } => {
             let sizes = shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ");
-            let (path, needed, limit) = (path.display(), ByteSize(needed), ByteSize(limit));
+            let (path, needed, limit) = (path.display(), ByteSize(needed).display().si(), ByteSize(limit).display().si());
             format!(
                 "the array of shape {sizes} in '{path}' needs {needed} of memory, more than the limit of {limit}; split it into smaller files, or raise \
                  the limit with --memory"

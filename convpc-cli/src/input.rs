@@ -11,10 +11,14 @@ use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use convpc::{
     Circuit, Family,
-    data::{self, AxisOrder, DataError, Element, ImageShape, Images, Options, Values},
+    data::{self, AxisOrder, Batch, DataError, Element, ImageShape, Images, Options, Values},
 };
 
-use crate::{failure::Usage, output::is_standard};
+use crate::{
+    Outcome,
+    failure::Usage,
+    output::{batch_rows, is_standard},
+};
 
 /// What errors call the images that come from standard input.
 const STDIN: &str = "standard input";
@@ -96,24 +100,84 @@ impl Input {
     ///
     /// All rows are checked here, so that an error names the row of the file and not of a batch.
     pub(crate) fn read_for(&self, path: &Path, circuit: &Circuit) -> Result<Images, Box<dyn Error>> {
-        let expected = shape(circuit);
-        let mut options = self.options();
-        // The model knows what the sizes alone do not say.
-        options.shape = expected;
-        let images = self.read_with(path, &options)?;
-        let path = if is_standard(path) { Path::new(STDIN) } else { path };
-        if let Some(given) = images.shape.filter(|given| expected.is_some_and(|expected| *given != expected)) {
-            let (path, expected) = (path.display(), expected.map(|shape| shape.to_string()).unwrap_or_default());
-            return Err(
-                format!("{path} has images of {given}, the model is of {expected}; give images of that size").into()
-            );
-        }
-        if images.values.ncols() == circuit.variables() {
-            check_support(path, &images, &circuit.structure().leaf().family, Leaves::OfTheModel)?;
-        }
-        convpc::evidence::check(circuit.structure(), images.values.view())?;
+        let images = self.read_with(path, &self.options_for(circuit))?;
+        check_fit(name(path), &images, 0, circuit)?;
         Ok(images)
     }
+
+    /// The images of a file, or of standard input, to be read batch by batch for a circuit.
+    pub(crate) fn batches_for<'a>(&self, path: &'a Path, circuit: &'a Circuit) -> Result<Batches<'a>, DataError> {
+        let options = self.options_for(circuit);
+        let loaded = is_standard(path).then(|| self.read_with(path, &options)).transpose()?;
+        Ok(Batches { path, circuit, options, loaded })
+    }
+
+    /// The model knows what the sizes of an array alone do not say.
+    fn options_for(&self, circuit: &Circuit) -> Options {
+        let mut options = self.options();
+        options.shape = shape(circuit);
+        options
+    }
+}
+
+/// Images that are read batch by batch.
+pub(crate) struct Batches<'a> {
+    path: &'a Path,
+    circuit: &'a Circuit,
+    options: Options,
+    /// What came from standard input, which cannot be read again.
+    loaded: Option<Images>,
+}
+
+impl Batches<'_> {
+    /// Hands the images to `each`, after it is sure that they fit the circuit, and says on stderr which files were passed over.
+    pub(crate) fn each(&self, each: &mut dyn FnMut(Batch) -> Outcome) -> Outcome {
+        self.each_unchecked(&mut |mut batch| {
+            batch.images = told(self.path, batch.images)?;
+            self.check(&batch)?;
+            each(batch)
+        })
+    }
+
+    /// Hands the images to `each` as they are.
+    pub(crate) fn each_unchecked(&self, each: &mut dyn FnMut(Batch) -> Outcome) -> Outcome {
+        let rows = batch_rows(self.circuit.variables());
+        match &self.loaded {
+            Some(images) => images.in_batches(rows, each),
+            None => data::read_batches(self.path, &self.options, rows, each),
+        }
+    }
+
+    fn check(&self, batch: &Batch) -> Outcome {
+        let problem = check_fit(name(self.path), &batch.images, batch.first, self.circuit);
+        if problem.is_err() && self.loaded.is_none() {
+            // The advice depends on all values, where there is memory for them.
+            if let Ok(images) = data::read_with(self.path, &self.options) {
+                check_fit(self.path, &images, 0, self.circuit)?;
+            }
+        }
+        problem
+    }
+}
+
+/// What errors call the images of a path.
+fn name(path: &Path) -> &Path {
+    if is_standard(path) { Path::new(STDIN) } else { path }
+}
+
+/// An error unless images, of which the first has the number `first`, fit a circuit.
+fn check_fit(path: &Path, images: &Images, first: usize, circuit: &Circuit) -> Outcome {
+    let expected = shape(circuit);
+    if let Some(given) = images.shape.filter(|given| expected.is_some_and(|expected| *given != expected)) {
+        let (path, expected) = (path.display(), expected.map(|shape| shape.to_string()).unwrap_or_default());
+        return Err(
+            format!("{path} has images of {given}, the model is of {expected}; give images of that size").into()
+        );
+    }
+    if images.values.ncols() == circuit.variables() {
+        check_support(path, (images, first), &circuit.structure().leaf().family, Leaves::OfTheModel)?;
+    }
+    Ok(convpc::evidence::check_rows(circuit.structure(), images.values.view(), first)?)
 }
 
 /// The shape of a circuit's images, unless some of their variables were marginalised.
@@ -184,15 +248,23 @@ pub(crate) enum Leaves {
 }
 
 /// An error that names the place, the range of the data and what helps, if a value is outside the support of the leaves.
-pub(crate) fn check_support(path: &Path, images: &Images, family: &Family, leaves: Leaves) -> Result<(), String> {
+///
+/// The first image has the number `first`.
+pub(crate) fn check_support(
+    path: &Path,
+    (images, first): (&Images, usize),
+    family: &Family,
+    leaves: Leaves,
+) -> Result<(), String> {
     let rows = images.values.outer_iter().enumerate();
     let mut outside = rows.filter_map(|(row, values)| Some((row, family.first_outside(values.as_slice()?)?)));
     let Some((row, variable)) = outside.next() else { return Ok(()) };
     let (value, summary) = (images.values[(row, variable)], Summary::of(images));
     Err(format!(
-        "{}: row {row}, variable {variable} is {value}, outside the support of {}, {}; the data are {summary}: {}. NaN marks a missing \
+        "{}: row {}, variable {variable} is {value}, outside the support of {}, {}; the data are {summary}: {}. NaN marks a missing \
          value",
         path.display(),
+        first + row,
         family.name(),
         family.support(),
         summary.remedy(family, leaves)

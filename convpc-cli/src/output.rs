@@ -74,6 +74,7 @@ impl Write for Place {
 pub(crate) struct Images<'a> {
     path: PathBuf,
     circuit: &'a Circuit,
+    rows: usize,
     to: To,
 }
 
@@ -100,7 +101,12 @@ impl<'a> Images<'a> {
             };
             To::Npy(begin().map_err(|source| failed(path, source))?)
         };
-        Ok(Images { path: path.to_path_buf(), circuit, to })
+        Ok(Images { path: path.to_path_buf(), circuit, rows, to })
+    }
+
+    /// Returns how many images the file is for.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
     }
 
     /// Writes the next images.

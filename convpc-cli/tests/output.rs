@@ -220,20 +220,53 @@ fn nothing_but_rows_of_probability_zero_is_an_error() {
     );
 }
 
-/// 30,000 images of 64 × 64 pixels are 490 MB of float32, more than there is left.
+/// 12,000 images of 64 × 64 pixels are 197 MB of float32, more than there is for them and everything else together.
 #[cfg(target_os = "linux")]
 #[test]
-fn draws_are_written_as_they_are_made() {
+fn images_are_read_and_written_batch_by_batch() {
     let bench = Bench::new();
     bench.array("x.npy", &[8, 64, 64], |at| (at % 4) as f32);
     bench.prints(&format!("train --data x.npy --levels 4 {TRAIN}"));
     let convpc = env!("CARGO_BIN_EXE_convpc");
-    // The limit is in KiB, and counts addresses, of which there are always more than bytes in memory.
-    for command in ["sample m -n 30000 --threads 2 -o s.npy", "sample m -n 30000 --threads 2 -o - > t.npy"] {
-        let script = format!("ulimit -v 524288; exec {convpc} {command}");
+    for command in [
+        "sample m -n 12000 -o s.npy",
+        "sample m -n 12000 -o - > t.npy",
+        "score m --data s.npy -o l.npy",
+        "complete m --data s.npy --mask left --how greedy -o c.npy",
+    ] {
+        // In KiB of addresses, of which the allocator reserves more for each of its arenas than there are.
+        let script = format!("ulimit -v 196608; export MALLOC_ARENA_MAX=1; exec {convpc} --threads 1 {command}");
         let output = Command::new("sh").current_dir(bench.0.path()).args(["-c", &script]).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
+        assert!(output.status.success(), "{command}: {output:?}");
     }
-    let [file, pipe] = ["s.npy", "t.npy"].map(|name| fs::read(bench.path(name)).unwrap());
-    assert!(file.len() == 128 + 30_000 * 64 * 64 && file == pipe);
+    let [drawn, piped, completed] = ["s.npy", "t.npy", "c.npy"].map(|name| fs::read(bench.path(name)).unwrap());
+    assert!(drawn.len() == 128 + 12_000 * 64 * 64 && drawn == piped && completed.len() == drawn.len());
+    assert_eq!(fs::metadata(bench.path("l.npy")).unwrap().len(), 128 + 12_000 * 8);
+}
+
+/// A value that does not fit is told with its row in the file, and advice that depends on all values.
+#[test]
+fn a_value_outside_in_a_later_batch_has_its_row() {
+    let bench = Bench::new();
+    bench.array("x.npy", &[3000, 2, 2], |at| (at % 3) as f32);
+    bench.prints(&format!("train --data x.npy --levels 3 {TRAIN}"));
+    bench.array("y.npy", &[3000, 2, 2], |at| {
+        if at == 9001 {
+            7.0
+        } else if at == 11_000 {
+            9.0
+        } else {
+            1.0
+        }
+    });
+    for command in ["score m --data y.npy -o l.npy", "complete m --data y.npy -o c.npy"] {
+        let message = bench.fails(1, command);
+        assert!(
+            message.contains("y.npy: row 2250, variable 1 is 7, outside") && message.contains("from 1 to 9"),
+            "{message}"
+        );
+        let piped = String::from_utf8(bench.piped(&command.replace("y.npy", "-"), "y.npy").stderr).unwrap();
+        assert!(piped.contains("standard input: row 2250, variable 1 is 7, outside"), "{piped}");
+    }
+    assert!(!bench.path("l.npy").exists() && !bench.path("c.npy").exists());
 }

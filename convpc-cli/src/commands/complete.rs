@@ -13,8 +13,8 @@ use crate::{
     Outcome, Shared,
     failure::note,
     files::Files,
-    input::{self, check_stdin},
-    output::{self, Images, batch_rows},
+    input::{self, Batches, check_stdin},
+    output::{self, Images},
     progress,
     refused::{Part, Refused, ask},
 };
@@ -56,25 +56,33 @@ impl Complete {
         let mask = self.mask.as_deref().filter(|mask| part(mask, (0, 0), (1, 1)).is_none()).map(PathBuf::from);
         files.inputs("--mask", &mask).output("-o", &self.output).check()?;
         let circuit = model::load(&self.model)?;
-        let given = self.input.read_for(&self.data, &circuit)?.values;
+        let batches = self.input.batches_for(&self.data, &circuit)?;
         let options = self.input.options();
         let hidden = self.mask.as_deref().map(|mask| hidden(&circuit, mask, &options)).transpose()?;
         let work = Work { how: self.how, hidden, executable: shared.backend()?.load(&circuit)?, seed: shared.seed() };
-        let element = work.element(&circuit, given.view())?;
-        let rows = given.nrows();
-        let mut images = Images::create(&self.output, &circuit, rows, element)?;
         let mut refused = Refused::default();
-        let bar = progress::bar(rows, "completing");
-        let batch_rows = batch_rows(circuit.variables());
-        for (first, batch) in (0..).step_by(batch_rows).zip(given.axis_chunks_iter(Axis(0), batch_rows)) {
-            images.write(work.batch(batch, first, &mut refused)?.view())?;
-            bar.inc(batch.nrows() as u64);
-        }
+        let mut begun = None;
+        batches.each(&mut |batch| {
+            let (images, bar) = match &mut begun {
+                Some(begun) => begun,
+                None => {
+                    let element = work.element(&circuit, &batches, batch.images.element)?;
+                    let images = Images::create(&self.output, &circuit, batch.of, element)?;
+                    begun.insert((images, progress::bar(batch.of, "completing")))
+                }
+            };
+            images.write(work.batch(batch.images.values.view(), batch.first, &mut refused)?.view())?;
+            bar.inc(batch.images.values.nrows() as u64);
+            Ok(())
+        })?;
+        let Some((images, bar)) = begun else { return Ok(()) };
         bar.finish_and_clear();
-        for line in refused.warnings(rows, (" and is left as it was given", " and are left as they were given")) {
+        for line in
+            refused.warnings(images.rows(), (" and is left as it was given", " and are left as they were given"))
+        {
             note(line);
         }
-        if refused.count() == rows {
+        if refused.count() == images.rows() {
             return Err(
                 "no row could be completed, so nothing was written; give rows that the model can explain, or learn it \
                         with a larger --pseudocount"
@@ -128,22 +136,32 @@ impl Work {
         rows.into()
     }
 
-    /// The type of the numbers that are written: that of the circuit's images, or f32 where a row that stays as it was given
-    /// lacks values, since integers have no NaN.
-    fn element(&self, circuit: &Circuit, given: ArrayView2<f32>) -> convpc::Result<Element> {
+    /// The type of the numbers that are written, where `given` is that of the file: that of the circuit's images, or f32 where a row
+    /// that stays as it was given lacks values, since integers have no NaN.
+    fn element(
+        &self,
+        circuit: &Circuit,
+        batches: &Batches,
+        given: Element,
+    ) -> Result<Element, Box<dyn std::error::Error>> {
         let element = output::element(circuit);
-        let lacking: Vec<usize> = (0..given.nrows()).filter(|row| given.row(*row).iter().any(|x| x.is_nan())).collect();
-        if element == Element::F32 {
-            return Ok(element);
+        let may_lack = matches!(given, Element::F16 | Element::F32 | Element::F64);
+        let mut keeps_holes = false;
+        if may_lack && element != Element::F32 {
+            batches.each_unchecked(&mut |batch| {
+                let rows = batch.images.values;
+                let lacking: Vec<usize> =
+                    (0..rows.nrows()).filter(|row| rows.row(*row).iter().any(|x| x.is_nan())).collect();
+                if !keeps_holes && !lacking.is_empty() {
+                    let rows = rows.select(Axis(0), &lacking);
+                    let scores = self.executable.log_likelihood(self.masked(rows.view()).view());
+                    let scores = scores.map_err(|error| error.map_row(|row| batch.first + lacking[row]))?;
+                    keeps_holes = scores.iter().any(|score| *score == f64::NEG_INFINITY);
+                }
+                Ok(())
+            })?;
         }
-        for rows in lacking.chunks(batch_rows(given.ncols())) {
-            let rows = given.select(Axis(0), rows);
-            let scores = self.executable.log_likelihood(self.masked(rows.view()).view())?;
-            if scores.iter().any(|score| *score == f64::NEG_INFINITY) {
-                return Ok(Element::F32);
-            }
-        }
-        Ok(element)
+        Ok(if keeps_holes { Element::F32 } else { element })
     }
 }
 

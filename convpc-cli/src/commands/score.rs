@@ -4,7 +4,8 @@ use std::{
 };
 
 use clap::Args;
-use convpc::{Circuit, classes, data, evidence, metrics::bits_per_dimension, model};
+use convpc::{Executable, classes, data, evidence, metrics::bits_per_dimension, model};
+use indicatif::ProgressBar;
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
     files::{self, Files},
     input::{Input, check_stdin},
     number::fixed,
-    output::{batch_rows, is_standard},
+    output::is_standard,
     progress,
     refused::{Part, Refused, ask},
 };
@@ -46,13 +47,21 @@ impl Score {
         let files = Files::default().input("the model", &self.model).input("--data", &self.data);
         files.inputs("--labels", &self.labels).outputs("-o", &self.output).check()?;
         let circuit = model::load(&self.model)?;
-        let images = self.input.read_for(&self.data, &circuit)?;
+        let batches = self.input.batches_for(&self.data, &circuit)?;
         let labels = self.labels.as_deref();
         let labels = labels.map(|path| data::read_labels_with(path, &self.input.options())).transpose()?;
-        if let Some(labels) = &labels {
-            classes::check_labels(circuit.structure(), images.values.nrows(), labels)?;
-        }
-        let scored = Scored::new(shared, &circuit, images.values.view(), labels.is_some())?;
+        let executable = shared.backend()?.load(&circuit)?;
+        let classes = if labels.is_some() { circuit.structure().num_classes() } else { None };
+        let mut scored = Scored { joint: Array2::zeros((0, classes.unwrap_or(1))), ..Scored::default() };
+        batches.each(&mut |batch| {
+            if let Some(labels) = labels.as_ref().filter(|_| batch.first == 0) {
+                classes::check_labels(circuit.structure(), batch.of, labels)?;
+            }
+            let bar = scored.bar.get_or_insert_with(|| progress::bar(batch.of, "scoring"));
+            bar.set_position(batch.first as u64);
+            scored.add(&*executable, batch.images.values.view(), batch.first, labels.is_some())
+        })?;
+        scored.finish(labels.is_some());
         let to_stdout = self.output.as_deref().is_some_and(is_standard);
         match &self.output {
             Some(_) if to_stdout => scored.lines(&mut stdout().lock())?,
@@ -60,7 +69,7 @@ impl Score {
             None => {}
         }
         let mut out: Box<dyn Write> = if to_stdout { Box::new(stderr()) } else { Box::new(stdout()) };
-        scored.summary(&mut out, images.values.view())?;
+        scored.summary(&mut out)?;
         if let Some(labels) = labels {
             scored.accuracy(&mut out, &labels)?;
         }
@@ -84,50 +93,40 @@ impl Score {
 }
 
 /// The scores of all rows.
+#[derive(Default)]
 struct Scored {
-    /// NaN where a row was too far from the leaves.
+    /// `[row, class]` where there are labels, else `[row, 1]`. NaN where a row was too far from the leaves.
+    joint: Array2<f64>,
+    /// The total of each row of `joint`.
     scores: Array1<f64>,
-    /// Those of each class, where there are labels.
-    joint: Option<Array2<f64>>,
+    /// How many variables of each row were observed.
+    observed: Vec<usize>,
     refused: Refused,
+    bar: Option<ProgressBar>,
 }
 
 impl Scored {
-    fn new(
-        shared: &Shared,
-        circuit: &Circuit,
-        data: ArrayView2<f32>,
-        with_classes: bool,
-    ) -> Result<Self, Box<dyn std::error::Error>> {
-        let executable = shared.backend()?.load(circuit)?;
-        let mut refused = Refused::default();
-        let of_rows = |rows: ArrayView2<f32>, _| match with_classes {
+    /// Scores rows, of which the first has the number `first`.
+    fn add(&mut self, executable: &dyn Executable, rows: ArrayView2<f32>, first: usize, by_class: bool) -> Outcome {
+        let query = |rows: ArrayView2<f32>, _| match by_class {
             true => executable.class_log_joint(rows),
             false => Ok(executable.log_likelihood(rows)?.insert_axis(Axis(1))),
         };
-        let columns = if with_classes { circuit.structure().num_classes().unwrap_or(1) } else { 1 };
-        let mut all = Array2::from_elem((data.nrows(), columns), f64::NAN);
-        let bar = progress::bar(data.nrows(), "scoring");
-        let batch_rows = batch_rows(data.ncols());
-        let mut row = 0;
-        for (first, batch) in (0..).step_by(batch_rows).zip(data.axis_chunks_iter(Axis(0), batch_rows)) {
-            for part in ask(batch, first, &of_rows, &mut refused)? {
-                let Part::Answered(scores) = part else {
-                    row += 1;
-                    continue;
-                };
-                for scores in scores.outer_iter() {
-                    all.row_mut(row).assign(&scores);
-                    row += 1;
-                }
-            }
-            bar.inc(batch.nrows() as u64);
+        let unknown = Array2::from_elem((1, self.joint.ncols()), f64::NAN);
+        for part in ask(rows, first, &query, &mut self.refused)? {
+            let scores = if let Part::Answered(scores) = &part { scores } else { &unknown };
+            self.joint.append(Axis(0), scores.view())?;
         }
-        bar.finish_and_clear();
-        let mut scores = if with_classes { classes::total(all.view()) } else { all.column(0).to_owned() };
-        refused.far.iter().for_each(|row| scores[*row] = f64::NAN);
-        refused.impossible.extend((0..scores.len()).filter(|row| scores[*row] == f64::NEG_INFINITY));
-        Ok(Scored { scores, joint: with_classes.then_some(all), refused })
+        self.observed.extend(rows.outer_iter().map(|row| evidence::observed(row.insert_axis(Axis(0)))));
+        Ok(())
+    }
+
+    /// Adds up the classes of each row, and counts the rows of probability 0.
+    fn finish(&mut self, by_class: bool) {
+        self.bar.take().iter().for_each(ProgressBar::finish_and_clear);
+        self.scores = if by_class { classes::total(self.joint.view()) } else { self.joint.column(0).to_owned() };
+        self.refused.far.iter().for_each(|row| self.scores[*row] = f64::NAN);
+        self.refused.impossible.extend((0..self.scores.len()).filter(|row| self.scores[*row] == f64::NEG_INFINITY));
     }
 
     /// Writes a number a line.
@@ -137,12 +136,11 @@ impl Scored {
     }
 
     /// Writes the mean, and where some rows have probability 0 the mean of the others.
-    fn summary(&self, out: &mut dyn Write, data: ArrayView2<f32>) -> io::Result<()> {
+    fn summary(&self, out: &mut dyn Write) -> io::Result<()> {
         let mean = |kept: &dyn Fn(f64) -> bool| {
             let rows: Vec<usize> = (0..self.scores.len()).filter(|row| kept(self.scores[*row])).collect();
             let sum = rows.iter().map(|row| self.scores[*row]).sum::<f64>();
-            let observed =
-                rows.iter().map(|row| evidence::observed(data.row(*row).insert_axis(Axis(0)))).sum::<usize>();
+            let observed = rows.iter().map(|row| self.observed[*row]).sum::<usize>();
             (rows.len(), sum / rows.len() as f64, bits_per_dimension(sum, observed as f64))
         };
         let (_, nats, bits) = mean(&|score| !score.is_nan());
@@ -168,7 +166,7 @@ impl Scored {
 
     /// Writes how often the most probable class is the label.
     fn accuracy(&self, out: &mut dyn Write, labels: &[usize]) -> io::Result<()> {
-        let Some(joint) = &self.joint else { return Ok(()) };
+        let joint = &self.joint;
         // Of rows of probability zero no class is right, and their posterior is none.
         let posterior = classes::of_labels(joint.view(), labels) - &self.scores;
         let mean = posterior.iter().map(|p| if p.is_nan() { f64::NEG_INFINITY } else { *p }).sum::<f64>();

@@ -68,14 +68,15 @@ impl Layout {
         is_fortran || is_colors_first
     }
 
-    /// Brings an array into rows × variables, in C order.
+    /// Brings an array of some of the rows into rows × variables, in C order.
     pub(super) fn arrange(&self, path: &Path, array: ArrayD<f32>) -> Result<Array2<f32>, DataError> {
+        let rows = array.shape()[0];
         let array = match (array.ndim(), self.order) {
             (4, AxisOrder::ColorsFirst) => array.permuted_axes(&[0, 2, 3, 1][..]),
             _ => array,
         };
         let array = if array.is_standard_layout() { array } else { array.as_standard_layout().into_owned() };
-        let size = (self.rows, self.variables);
+        let size = (rows, self.variables);
         array.into_shape_with_order(size).map_err(|error| DataError::corrupt(path, error.to_string()))
     }
 

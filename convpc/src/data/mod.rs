@@ -46,7 +46,7 @@ use crate::atomic;
 pub use element::Element;
 pub use error::DataError;
 pub use folder::class_names;
-pub use images::{ImageShape, Images, Options, read, read_from, read_with};
+pub use images::{Batch, ImageShape, Images, Options, read, read_batches, read_from, read_with};
 pub use labels::{read_labels, read_labels_with};
 pub use layout::AxisOrder;
 pub use mask::{read_mask, read_mask_with};

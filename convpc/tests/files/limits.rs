@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
-use convpc::data::{DataError, Images, Options, read_from, read_labels_with, read_mask_with, read_with};
+use convpc::data::{
+    Batch, DataError, Images, Options, read_batches, read_from, read_labels_with, read_mask_with, read_with,
+};
 use convpc::metrics;
 use convpc::model::{self, ModelError};
 use image::{DynamicImage, ImageBuffer, Luma};
 
-use crate::tools::{assert_says, gzip, idx, npy_of_sizes, store, zip_of};
+use crate::tools::{assert_says, gzip, idx, npy, npy_of_sizes, store, zip_of};
 
 fn within(memory: u64) -> Options {
     let mut options = Options::default();
@@ -39,6 +41,39 @@ fn an_array_takes_no_more_memory_than_it_may() {
     let colors_first = store("a", &npy_of_sizes("|u1", &[2, 3, 10, 10], &[0; 600]));
     assert!(read_with(&colors_first.path, &within(4800)).is_ok());
     assert!(matches!(read_with(&colors_first.path, &within(4799)), Err(DataError::OverLimit { needed: 4800, .. })));
+}
+
+/// Arrays in C order take the memory of a batch, whatever their size.
+#[test]
+fn batches_are_those_of_the_whole_file_in_less_memory() {
+    let values: Vec<u8> = (0..600).map(|at| (at % 251) as u8).collect();
+    let fortran = npy("{'descr': '|u1', 'fortran_order': True, 'shape': (2, 300), }", &values);
+    let mut files = vec![("colors first", npy_of_sizes("|u1", &[2, 3, 10, 10], &values)), ("fortran", fortran)];
+    files.extend(bombs());
+    for (name, file) in files {
+        let stored = store("a", &file);
+        let whole = read_with(&stored.path, &Options::default()).unwrap();
+        for rows in [0, 1, 2, 9] {
+            let mut all: Vec<f32> = vec![];
+            let mut each = |batch: Batch| -> Result<(), DataError> {
+                let images = batch.images;
+                assert_eq!((batch.of, images.shape, images.element), (2, whole.shape, whole.element), "{name}");
+                assert_eq!(batch.first * images.values.ncols(), all.len(), "{name}");
+                assert!(images.values.nrows() <= rows.max(1), "{name}");
+                all.extend(images.values);
+                Ok(())
+            };
+            read_batches(&stored.path, &Options::default(), rows, &mut each).unwrap();
+            assert_eq!(all, whole.values.as_slice().unwrap(), "{name}, {rows}");
+        }
+        if name != "colors first" && name != "fortran" {
+            let mut one = |_| Ok::<(), DataError>(());
+            read_batches(&stored.path, &within(4000), 1, &mut one).unwrap();
+            assert!(matches!(read_batches(&stored.path, &within(3999), 1, &mut one), Err(DataError::OverLimit { .. })));
+        }
+        let stop = &mut |batch: Batch| Err(DataError::NoArray { path: format!("{}", batch.first).into() });
+        assert!(matches!(read_batches(&stored.path, &Options::default(), 1, stop), Err(DataError::NoArray { .. })));
+    }
 }
 
 #[test]
