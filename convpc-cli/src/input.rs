@@ -101,7 +101,7 @@ impl Input {
     /// All rows are checked here, so that an error names the row of the file and not of a batch.
     pub(crate) fn read_for(&self, path: &Path, circuit: &Circuit) -> Result<Images, Box<dyn Error>> {
         let images = self.read_with(path, &self.options_for(circuit))?;
-        check_fit(name(path), &images, 0, circuit)?;
+        check_fit(name(path), &images, 0, circuit, || Summary::of(&images))?;
         Ok(images)
     }
 
@@ -149,14 +149,18 @@ impl Batches<'_> {
     }
 
     fn check(&self, batch: &Batch) -> Outcome {
-        let problem = check_fit(name(self.path), &batch.images, batch.first, self.circuit);
-        if problem.is_err() && self.loaded.is_none() {
-            // The advice depends on all values, where there is memory for them.
-            if let Ok(images) = data::read_with(self.path, &self.options) {
-                check_fit(self.path, &images, 0, self.circuit)?;
-            }
-        }
-        problem
+        // The advice in an error depends on the values of all images.
+        let summary = || {
+            let mut summary = Summary::of(&batch.images);
+            let add = &mut |batch: Batch| {
+                summary.add(&batch.images);
+                Ok(())
+            };
+            // What comes after damage is not known.
+            let _ = self.each_unchecked(add);
+            summary
+        };
+        check_fit(name(self.path), &batch.images, batch.first, self.circuit, summary)
     }
 }
 
@@ -165,8 +169,14 @@ fn name(path: &Path) -> &Path {
     if is_standard(path) { Path::new(STDIN) } else { path }
 }
 
-/// An error unless images, of which the first has the number `first`, fit a circuit.
-fn check_fit(path: &Path, images: &Images, first: usize, circuit: &Circuit) -> Outcome {
+/// An error unless images, of which the first has the number `first`, fit a circuit. `summary` is of all images of the file.
+fn check_fit(
+    path: &Path,
+    images: &Images,
+    first: usize,
+    circuit: &Circuit,
+    summary: impl FnOnce() -> Summary,
+) -> Outcome {
     let expected = shape(circuit);
     if let Some(given) = images.shape.filter(|given| expected.is_some_and(|expected| *given != expected)) {
         let (path, expected) = (path.display(), expected.map(|shape| shape.to_string()).unwrap_or_default());
@@ -175,7 +185,8 @@ fn check_fit(path: &Path, images: &Images, first: usize, circuit: &Circuit) -> O
         );
     }
     if images.values.ncols() == circuit.variables() {
-        check_support(path, (images, first), &circuit.structure().leaf().family, Leaves::OfTheModel)?;
+        let family = &circuit.structure().leaf().family;
+        check_support_in(path, (images, first), family, Leaves::OfTheModel, summary)?;
     }
     Ok(convpc::evidence::check_rows(circuit.structure(), images.values.view(), first)?)
 }
@@ -248,18 +259,22 @@ pub(crate) enum Leaves {
 }
 
 /// An error that names the place, the range of the data and what helps, if a value is outside the support of the leaves.
-///
-/// The first image has the number `first`.
-pub(crate) fn check_support(
+pub(crate) fn check_support(path: &Path, images: &Images, family: &Family, leaves: Leaves) -> Result<(), String> {
+    check_support_in(path, (images, 0), family, leaves, || Summary::of(images))
+}
+
+/// The same for some of the images in a file, of which the first has the number `first`. `summary` is of all images.
+fn check_support_in(
     path: &Path,
     (images, first): (&Images, usize),
     family: &Family,
     leaves: Leaves,
+    summary: impl FnOnce() -> Summary,
 ) -> Result<(), String> {
     let rows = images.values.outer_iter().enumerate();
     let mut outside = rows.filter_map(|(row, values)| Some((row, family.first_outside(values.as_slice()?)?)));
     let Some((row, variable)) = outside.next() else { return Ok(()) };
-    let (value, summary) = (images.values[(row, variable)], Summary::of(images));
+    let (value, summary) = (images.values[(row, variable)], summary());
     Err(format!(
         "{}: row {}, variable {variable} is {value}, outside the support of {}, {}; the data are {summary}: {}. NaN marks a missing \
          value",
@@ -283,21 +298,20 @@ struct Summary {
 
 impl Summary {
     fn of(images: &Images) -> Self {
-        let begin = Summary {
-            element: images.element,
-            low: f32::INFINITY,
-            high: f32::NEG_INFINITY,
-            whole: true,
-            minus_one: true,
-        };
-        let values = images.values.iter().filter(|value| !value.is_nan());
-        values.fold(begin, |summary, &value| Summary {
-            low: summary.low.min(value),
-            high: summary.high.max(value),
-            whole: summary.whole && value.fract() == 0.0,
-            minus_one: summary.minus_one && (value >= 0.0 || value == -1.0),
-            ..summary
-        })
+        let element = images.element;
+        let mut summary =
+            Summary { element, low: f32::INFINITY, high: f32::NEG_INFINITY, whole: true, minus_one: true };
+        summary.add(images);
+        summary
+    }
+
+    /// Takes more images of the same file in.
+    fn add(&mut self, images: &Images) {
+        for &value in images.values.iter().filter(|value| !value.is_nan()) {
+            (self.low, self.high) = (self.low.min(value), self.high.max(value));
+            self.whole &= value.fract() == 0.0;
+            self.minus_one &= value >= 0.0 || value == -1.0;
+        }
     }
 
     /// True if `--quantize` without `--range` suits the values.

@@ -217,7 +217,7 @@ impl Train {
             (Data::new(self.input.read_for(&self.data, &circuit)?, labels, &self.input)?, circuit)
         } else {
             let data = Data::new(self.input.read(&self.data)?, labels, &self.input)?;
-            check_support(&self.data, (&data.images, 0), &self.architecture.family(), Leaves::ToBeChosen)?;
+            check_support(&self.data, &data.images, &self.architecture.family(), Leaves::ToBeChosen)?;
             let (images, labels) = (&data.images, data.labels.as_deref());
             let circuit = if options.valid_fraction.is_some() && self.valid.is_none() {
                 // What is held out must not be known to the leaves either.

@@ -57,9 +57,11 @@ fn read_all(folder: &Path, paths: &[PathBuf], options: &Options) -> Result<Image
     let mut kind = None;
     for path in paths {
         let pixels = picture::read(path, options)?;
-        let ImageShape { height, width, colors } = pixels.shape;
-        let so_far = [values.len() / pixels.values.len() + 1, height, width, colors];
-        DataError::check_limit(folder, &so_far, size_of::<f32>(), options.memory())?;
+        if kind.is_none() {
+            // All pictures must be like the first.
+            let ImageShape { height, width, colors } = pixels.shape;
+            DataError::check_limit(folder, &[paths.len(), height, width, colors], size_of::<f32>(), options.memory())?;
+        }
         let this = (pixels.shape, pixels.element);
         let expected = *kind.get_or_insert(this);
         if this != expected {

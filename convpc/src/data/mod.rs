@@ -20,6 +20,7 @@
 mod array;
 mod element;
 mod error;
+mod failures;
 mod folder;
 mod format;
 mod gzip;
