@@ -151,6 +151,16 @@ fn rows_of_probability_zero_stay_and_the_others_are_completed() {
 }
 
 #[test]
+fn images_that_lack_nothing_are_written_as_they_are_with_a_note() {
+    let bench = Bench::new();
+    bench.array("x.npy", &[20, 4, 4], |at| (at * 7 % 11 % 3) as f32);
+    bench.prints(&format!("train --data x.npy --levels 3 {TRAIN}"));
+    assert!(warnings(&bench.run("complete m --data x.npy -o c.npy")).starts_with("note: no value is missing"));
+    assert_eq!(bench.images("c.npy").values, bench.images("x.npy").values);
+    assert_eq!(warnings(&bench.run("complete m --data x.npy --mask left -o c.npy")), "");
+}
+
+#[test]
 fn a_row_that_stays_as_it_was_given_keeps_its_missing_values() {
     let bench = Bench::new();
     bench.with_impossible_rows();

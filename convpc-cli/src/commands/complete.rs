@@ -61,7 +61,7 @@ impl Complete {
         let hidden = self.mask.as_deref().map(|mask| hidden(&circuit, mask, &options)).transpose()?;
         let work = Work { how: self.how, hidden, executable: shared.backend()?.load(&circuit)?, seed: shared.seed() };
         let mut refused = Refused::default();
-        let mut begun = None;
+        let (mut begun, mut is_missing) = (None, self.mask.is_some());
         batches.each(&mut |batch| {
             let (images, bar) = match &mut begun {
                 Some(begun) => begun,
@@ -71,12 +71,18 @@ impl Complete {
                     begun.insert((images, progress::bar(batch.of, "completing")))
                 }
             };
+            is_missing |= batch.images.values.iter().any(|x| x.is_nan());
             images.write(work.batch(batch.images.values.view(), batch.first, &mut refused)?.view())?;
             bar.inc(batch.images.values.nrows() as u64);
             Ok(())
         })?;
         let Some((images, bar)) = begun else { return Ok(()) };
         bar.finish_and_clear();
+        if !is_missing {
+            note(
+                "note: no value is missing in the images, so they are written as they are; give --mask to complete a part of them",
+            );
+        }
         for line in
             refused.warnings(images.rows(), (" and is left as it was given", " and are left as they were given"))
         {
