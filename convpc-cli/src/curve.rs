@@ -2,7 +2,10 @@
 
 use std::{error::Error, path::Path, sync::OnceLock};
 
-use convpc::{data::ImageShape, picture::Picture};
+use convpc::{
+    data::{DataError, ImageShape},
+    picture::Picture,
+};
 use ndarray::Array2;
 use plotters::{
     coord::Shift,
@@ -55,8 +58,8 @@ pub(crate) fn draw(path: &Path, (over, what): (&str, &str), lines: &[Line]) -> O
     if files::ends_in(path, &["svg"]) {
         let mut svg = String::new();
         chart(SVGBackend::with_string(&mut svg, SIZE).into_drawing_area(), (over, what), lines)?;
-        convpc::atomic::write(path, |file| file.write_all(svg.as_bytes()))?;
-        return Ok(());
+        let written = convpc::atomic::write(path, |file| file.write_all(svg.as_bytes()));
+        return Ok(written.map_err(|source| DataError::Write { path: path.to_path_buf(), source })?);
     }
     let (width, height) = (SIZE.0 as usize, SIZE.1 as usize);
     let mut rgb = vec![0; width * height * 3];
@@ -73,6 +76,24 @@ fn register_sans() -> Result<(), &'static str> {
     if done { Ok(()) } else { Err("the font that is built in cannot be read; build convpc anew") }
 }
 
+/// The ends of an axis that has so many values on it, at least one. A single value still has room beside it.
+///
+/// # Errors
+/// Where the values are larger than an axis can be divided for.
+fn range(what: &str, values: impl Iterator<Item = f64> + Clone) -> Result<(f64, f64), String> {
+    /// Far from the ends of float64, where the length of an axis is infinite.
+    const MOST: f64 = 1e300;
+    let (low, high) = (values.clone().fold(f64::MAX, f64::min), values.fold(f64::MIN, f64::max));
+    if low < -MOST || high > MOST {
+        return Err(format!(
+            "the {what} go from {low:e} to {high:e}; a curve is drawn of numbers from -1e300 to 1e300"
+        ));
+    }
+    // Numbers that are too close to each other have none between them to divide the axis at.
+    let least = 1e-6 * low.abs().max(high.abs()).max(1e-6);
+    Ok(if high - low > least { (low, high) } else { (low - least.max(0.5), high + least.max(0.5)) })
+}
+
 fn chart<B: DrawingBackend>(
     area: DrawingArea<B, Shift>,
     (over, what): (&str, &str),
@@ -81,18 +102,16 @@ fn chart<B: DrawingBackend>(
 where
     B::ErrorType: 'static,
 {
-    let values = || lines.iter().flat_map(|line| &line.points).map(|(_, value)| *value);
-    let (low, high) = (values().fold(f64::MAX, f64::min), values().fold(f64::MIN, f64::max));
-    // A single value, or a single epoch, still has room around it.
-    let room = if high > low { (high - low) / 20.0 } else { 0.5 };
-    let places = || lines.iter().flat_map(|line| &line.points).map(|(place, _)| *place);
-    let (first, last) = (places().fold(f64::MAX, f64::min), places().fold(f64::MIN, f64::max));
+    let points = || lines.iter().flat_map(|line| &line.points);
+    let (low, high) = range(what, points().map(|(_, value)| *value))?;
+    let room = (high - low) / 20.0;
+    let (first, last) = range(over, points().map(|(place, _)| *place))?;
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&area)
         .margin(12)
         .x_label_area_size(36)
         .y_label_area_size(64)
-        .build_cartesian_2d(first..last.max(first + 1.0), low - room..high + room)?;
+        .build_cartesian_2d(first..last, low - room..high + room)?;
     chart.configure_mesh().x_desc(over).x_label_formatter(&f64::to_string).y_desc(what).draw()?;
     for (line, color) in lines.iter().zip(COLORS.into_iter().cycle()).filter(|(line, _)| !line.points.is_empty()) {
         chart
@@ -108,4 +127,44 @@ where
     chart.configure_series_labels().background_style(WHITE).border_style(BLACK).draw()?;
     area.present()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn axes_have_a_length_that_can_be_divided() {
+        for values in [
+            &[0.0, 1.0][..],
+            &[3.0],
+            &[-1e300, 1e300],
+            &[1e300, 1e300],
+            &[1e16, 1e16 + 2.0],
+            &[0.0, f64::MIN_POSITIVE],
+            &[1.0, 1.0 + f64::EPSILON],
+        ] {
+            let (low, high) = range("values", values.iter().copied()).unwrap();
+            let step = (high - low) / 1000.0;
+            assert!(step.is_finite() && low + step > low && high - step < high, "{values:?}: {low} to {high}");
+            assert!(values.iter().all(|value| (low..=high).contains(value)), "{values:?}: {low} to {high}");
+        }
+        assert_eq!(range("values", [0.0, 1.0].into_iter()), Ok((0.0, 1.0)));
+        let error = range("seconds", [-1e308, 1e308].into_iter()).unwrap_err();
+        insta::assert_snapshot!(error, @"the seconds go from -1e308 to 1e308; a curve is drawn of numbers from -1e300 to 1e300");
+    }
+
+    #[test]
+    fn curves_of_any_numbers_end() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, points) in [
+            ("a.svg", [(0.0, 1e300), (1.0, -1e300)]),
+            ("b.png", [(1e300, 1.0), (-1e300, 1.0)]),
+            ("c.svg", [(1e17, 1e17), (1e17 + 16.0, 1e17 + 16.0)]),
+        ] {
+            draw(&folder.path().join(name), ("seconds", "bits"), &[Line::new("x", points.into_iter())]).unwrap();
+        }
+        let far = [Line::new("x", [(0.0, 1e308), (1.0, -1e308)].into_iter())];
+        assert!(draw(&folder.path().join("d.svg"), ("seconds", "bits"), &far).is_err());
+    }
 }

@@ -7,6 +7,9 @@ use std::{
     process::ExitCode,
 };
 
+use bytesize::ByteSize;
+use convpc::data::DataError;
+
 /// A command line that cannot be meant: exit status 2, as where clap refuses it.
 #[derive(Debug)]
 pub(crate) struct Usage(pub(crate) String);
@@ -46,12 +49,26 @@ pub(crate) fn report(error: Box<dyn Error>) -> ExitCode {
         Ok(error) => in_words_of_the_command(*error),
         Err(error) => error,
     };
+    let error = match error.downcast::<DataError>() {
+        Ok(error) => data_in_words_of_the_command(*error),
+        Err(error) => error,
+    };
     if let Some(Stopped { signal, message }) = error.downcast_ref() {
         note(message);
         return ExitCode::from(128 + signal);
     }
-    note(format_args!("error: {error}"));
+    // Every file has an error that names it; what is left is standard output.
+    let place = if error.is::<io::Error>() { "standard output cannot be written: " } else { "" };
+    note(format_args!("error: {place}{error}"));
     if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+}
+
+/// Prints what clap says in place of arguments, and returns the exit status.
+pub(crate) fn report_parsing(message: &clap::Error) -> ExitCode {
+    match message.print() {
+        Ok(()) => ExitCode::from(if message.use_stderr() { 2 } else { 0 }),
+        Err(error) => report(error.into()),
+    }
 }
 
 /// Writes a line to stderr. Where nobody reads it, nobody misses it.
@@ -80,6 +97,26 @@ fn in_words_of_the_command(error: convpc::Error) -> Box<dyn Error> {
         UnknownClass { .. } => Usage(format!("--class: {error}")).into(),
         NoClasses => "the model has no classes; `convpc train` makes one that has, with --labels or --classes".into(),
         _ => error.into(),
+    }
+}
+
+/// An error about a data file that an option of the library mends, as one about the flag that sets it.
+fn data_in_words_of_the_command(error: DataError) -> Box<dyn Error> {
+    match error {
+        DataError::OverLimit { path, shape, needed, limit } => {
+            let sizes = shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ");
+            let (path, needed, limit) = (path.display(), ByteSize(needed).display().si(), ByteSize(limit).display().si());
+            format!(
+                "the array of shape {sizes} in '{path}' needs {needed} of memory, more than the limit of {limit}; split it into smaller files, or raise \
+                 the limit with --memory"
+            )
+            .into()
+        }
+        DataError::NotAFile { path } => {
+            format!("'{}' is neither a file nor a folder; save its contents to a file, or send images through a pipe with --data -", path.display())
+                .into()
+        }
+        other => other.into(),
     }
 }
 

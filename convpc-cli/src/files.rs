@@ -8,7 +8,7 @@ use std::{
 use convpc::atomic;
 use same_file::Handle;
 
-use crate::{Outcome, failure::Usage};
+use crate::{Outcome, failure::Usage, output::is_standard};
 
 /// The files that a command reads, and those that it writes, each with the flag or the words that name it.
 #[derive(Default)]
@@ -21,22 +21,27 @@ pub(crate) struct Files {
 #[derive(PartialEq)]
 enum Identity {
     Present(Handle),
+    /// The path of what is not there, or of a device or pipe.
     Absent(PathBuf),
 }
 
 impl Identity {
     fn of(path: &Path) -> Option<Self> {
-        match Handle::from_path(path) {
-            Ok(handle) => Some(Identity::Present(handle)),
-            Err(_) => atomic::resolve(path).ok().map(Identity::Absent),
+        // A handle opens the file, and opening a pipe waits for its other end.
+        let can_be_opened = fs::metadata(path).is_ok_and(|found| found.is_file() || found.is_dir());
+        match can_be_opened.then(|| Handle::from_path(path)) {
+            Some(Ok(handle)) => Some(Identity::Present(handle)),
+            _ => atomic::resolve(path).ok().map(Identity::Absent),
         }
     }
 }
 
 impl Files {
-    /// Adds a file or a folder that is read.
+    /// Adds a file or a folder that is read, unless it is standard input.
     pub(crate) fn input(mut self, name: &'static str, path: &Path) -> Self {
-        self.inputs.push((name, path.to_path_buf()));
+        if !is_standard(path) {
+            self.inputs.push((name, path.to_path_buf()));
+        }
         self
     }
 
@@ -45,9 +50,11 @@ impl Files {
         paths.into_iter().fold(self, |files, path| files.input(name, path))
     }
 
-    /// Adds a file that is written.
+    /// Adds a file that is written, unless it is standard output.
     pub(crate) fn output(mut self, name: &'static str, path: &Path) -> Self {
-        self.outputs.push((name, path.to_path_buf()));
+        if !is_standard(path) {
+            self.outputs.push((name, path.to_path_buf()));
+        }
         self
     }
 
@@ -84,9 +91,10 @@ impl Files {
         if !ends_in(path, &["png"]) {
             return Ok(());
         }
-        let folder = atomic::resolve(path)?.parent().and_then(|folder| Handle::from_path(folder).ok());
+        let folder = atomic::resolve(path).ok().and_then(|path| path.parent().map(Path::to_path_buf));
+        let folder = folder.and_then(|folder| Handle::from_path(folder).ok());
         for (other_name, other) in &self.inputs {
-            if folder.is_some() && Handle::from_path(other).ok() == folder {
+            if folder.is_some() && other.is_dir() && Handle::from_path(other).ok() == folder {
                 let (path, other) = (path.display(), other.display());
                 let problem = format!(
                     "{name} {path} would be one of the images of {other_name} {other}; write it to another folder"

@@ -1,12 +1,39 @@
 //! The images that a command reads: how, what it says of them, and what helps where they do not fit the leaves.
 
-use std::{error::Error, fmt, path::Path};
+use std::{
+    error::Error,
+    fmt,
+    io::{IsTerminal, stdin},
+    path::Path,
+};
 
+use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use convpc::{
     Circuit, Family,
-    data::{self, AxisOrder, DataError, Element, ImageShape, Images, Options, Values},
+    data::{self, AxisOrder, Batch, DataError, Element, ImageShape, Images, Options, Values},
 };
+
+use crate::{
+    Outcome,
+    failure::Usage,
+    output::{batch_rows, is_standard},
+};
+
+/// What errors call the images that come from standard input.
+const STDIN: &str = "standard input";
+
+/// An error if images would be read from a terminal, or twice from standard input.
+pub(crate) fn check_stdin<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<(), Usage> {
+    match paths.into_iter().filter(|path| is_standard(path)).count() {
+        0 => Ok(()),
+        1 if stdin().is_terminal() => Err(Usage(
+            "--data - reads a .npy array from standard input, which is a terminal; send it through a pipe".into(),
+        )),
+        1 => Ok(()),
+        _ => Err(Usage("standard input (-) can be read only once; give a file for all but one".into())),
+    }
+}
 
 /// The flags that say how images are read.
 #[derive(Args)]
@@ -24,6 +51,9 @@ pub(crate) struct Input {
     /// The values that become the first and the last level [default: the range of u8 or u16, else 0:1]
     #[arg(long, value_name = "LOW:HIGH", requires = "quantize", allow_hyphen_values = true, value_parser = range)]
     range: Option<(f64, f64)>,
+    /// The most memory that the values of a file may take, such as 8GB or 500MiB [default: half of the machine's]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<ByteSize>,
 }
 
 /// The names of the orders of axes.
@@ -39,67 +69,132 @@ fn range(text: &str) -> Result<(f64, f64), String> {
 }
 
 impl Input {
-    fn options(&self) -> Options {
-        let axes = self.layout.map(|layout| match layout {
+    pub(crate) fn options(&self) -> Options {
+        let mut options = Options::default();
+        options.axes = self.layout.map(|layout| match layout {
             LayoutName::Chw => AxisOrder::ColorsFirst,
             LayoutName::Hwc => AxisOrder::ColorsLast,
         });
-        let values = match (self.binarize, self.quantize) {
+        options.values = match (self.binarize, self.quantize) {
             (Some(threshold), _) => Values::Binarize { threshold },
             (None, Some(levels)) => Values::Quantize { levels, range: self.range },
             (None, None) => Values::AsTheyAre,
         };
-        Options { axes, values }
+        options.memory = self.memory.map(|size| size.as_u64());
+        options
     }
 
     /// Reads images, and says on stderr which files it passed over.
     pub(crate) fn read(&self, path: &Path) -> Result<Images, DataError> {
-        told(path, data::read_with(path, &self.options())?)
+        self.read_with(path, &self.options())
+    }
+
+    fn read_with(&self, path: &Path, options: &Options) -> Result<Images, DataError> {
+        if is_standard(path) {
+            return data::read_from(Path::new(STDIN), &mut stdin().lock(), options);
+        }
+        told(path, data::read_with(path, options)?)
     }
 
     /// Reads images that fit a circuit: the shape, where the file tells it, the number of variables and the support.
     ///
     /// All rows are checked here, so that an error names the row of the file and not of a batch.
     pub(crate) fn read_for(&self, path: &Path, circuit: &Circuit) -> Result<Images, Box<dyn Error>> {
-        let expected = shape(circuit);
-        let mut options = self.options();
-        let images = match data::read_with(path, &options) {
-            // The model knows what the sizes alone do not say.
-            Err(DataError::AmbiguousAxes { shape, .. }) if order(&shape, expected).is_some() => {
-                options.axes = order(&shape, expected);
-                data::read_with(path, &options)
-            }
-            result => result,
-        };
-        let images = told(path, images?)?;
-        if let Some(given) = images.shape.filter(|given| expected.is_some_and(|expected| *given != expected)) {
-            let (path, expected) = (path.display(), expected.map(|shape| shape.to_string()).unwrap_or_default());
-            return Err(
-                format!("{path} has images of {given}, the model is of {expected}; give images of that size").into()
-            );
-        }
-        if images.values.ncols() == circuit.variables() {
-            check_support(path, &images, &circuit.structure().leaf().family, Leaves::OfTheModel)?;
-        }
-        convpc::evidence::check(circuit.structure(), images.values.view())?;
+        let images = self.read_with(path, &self.options_for(circuit))?;
+        check_fit(name(path), &images, 0, circuit, || Summary::of(&images))?;
         Ok(images)
     }
+
+    /// The images of a file, or of standard input, to be read batch by batch for a circuit.
+    pub(crate) fn batches_for<'a>(&self, path: &'a Path, circuit: &'a Circuit) -> Result<Batches<'a>, DataError> {
+        let options = self.options_for(circuit);
+        let loaded = is_standard(path).then(|| self.read_with(path, &options)).transpose()?;
+        Ok(Batches { path, circuit, options, loaded })
+    }
+
+    /// The model knows what the sizes of an array alone do not say.
+    fn options_for(&self, circuit: &Circuit) -> Options {
+        let mut options = self.options();
+        options.shape = shape(circuit);
+        options
+    }
+}
+
+/// Images that are read batch by batch.
+pub(crate) struct Batches<'a> {
+    path: &'a Path,
+    circuit: &'a Circuit,
+    options: Options,
+    /// What came from standard input, which cannot be read again.
+    loaded: Option<Images>,
+}
+
+impl Batches<'_> {
+    /// Hands the images to `each`, after it is sure that they fit the circuit, and says on stderr which files were passed over.
+    pub(crate) fn each(&self, each: &mut dyn FnMut(Batch) -> Outcome) -> Outcome {
+        self.each_unchecked(&mut |mut batch| {
+            batch.images = told(self.path, batch.images)?;
+            self.check(&batch)?;
+            each(batch)
+        })
+    }
+
+    /// Hands the images to `each` as they are.
+    pub(crate) fn each_unchecked(&self, each: &mut dyn FnMut(Batch) -> Outcome) -> Outcome {
+        let rows = batch_rows(self.circuit.variables());
+        match &self.loaded {
+            Some(images) => images.in_batches(rows, each),
+            None => data::read_batches(self.path, &self.options, rows, each),
+        }
+    }
+
+    fn check(&self, batch: &Batch) -> Outcome {
+        // The advice in an error depends on the values of all images.
+        let summary = || {
+            let mut summary = Summary::of(&batch.images);
+            let add = &mut |batch: Batch| {
+                summary.add(&batch.images);
+                Ok(())
+            };
+            // What comes after damage is not known.
+            let _ = self.each_unchecked(add);
+            summary
+        };
+        check_fit(name(self.path), &batch.images, batch.first, self.circuit, summary)
+    }
+}
+
+/// What errors call the images of a path.
+fn name(path: &Path) -> &Path {
+    if is_standard(path) { Path::new(STDIN) } else { path }
+}
+
+/// An error unless images, of which the first has the number `first`, fit a circuit. `summary` is of all images of the file.
+fn check_fit(
+    path: &Path,
+    images: &Images,
+    first: usize,
+    circuit: &Circuit,
+    summary: impl FnOnce() -> Summary,
+) -> Outcome {
+    let expected = shape(circuit);
+    if let Some(given) = images.shape.filter(|given| expected.is_some_and(|expected| *given != expected)) {
+        let (path, expected) = (path.display(), expected.map(|shape| shape.to_string()).unwrap_or_default());
+        return Err(
+            format!("{path} has images of {given}, the model is of {expected}; give images of that size").into()
+        );
+    }
+    if images.values.ncols() == circuit.variables() {
+        let family = &circuit.structure().leaf().family;
+        check_support_in(path, (images, first), family, Leaves::OfTheModel, summary)?;
+    }
+    Ok(convpc::evidence::check_rows(circuit.structure(), images.values.view(), first)?)
 }
 
 /// The shape of a circuit's images, unless some of their variables were marginalised.
 pub(crate) fn shape(circuit: &Circuit) -> Option<ImageShape> {
     let leaf = circuit.structure().leaf();
     leaf.kept.is_none().then_some(ImageShape { height: leaf.height, width: leaf.width, colors: leaf.colors })
-}
-
-/// The only order of axes in which an array holds images of this shape.
-fn order(sizes: &[usize], expected: Option<ImageShape>) -> Option<AxisOrder> {
-    let ImageShape { height, width, colors } = expected?;
-    match (sizes[1..] == [height, width, colors], sizes[1..] == [colors, height, width]) {
-        (true, false) => Some(AxisOrder::ColorsLast),
-        (false, true) => Some(AxisOrder::ColorsFirst),
-        _ => None,
-    }
 }
 
 /// An error unless folders of class folders, if labels come from two of them, number their classes alike.
@@ -165,14 +260,26 @@ pub(crate) enum Leaves {
 
 /// An error that names the place, the range of the data and what helps, if a value is outside the support of the leaves.
 pub(crate) fn check_support(path: &Path, images: &Images, family: &Family, leaves: Leaves) -> Result<(), String> {
+    check_support_in(path, (images, 0), family, leaves, || Summary::of(images))
+}
+
+/// The same for some of the images in a file, of which the first has the number `first`. `summary` is of all images.
+fn check_support_in(
+    path: &Path,
+    (images, first): (&Images, usize),
+    family: &Family,
+    leaves: Leaves,
+    summary: impl FnOnce() -> Summary,
+) -> Result<(), String> {
     let rows = images.values.outer_iter().enumerate();
     let mut outside = rows.filter_map(|(row, values)| Some((row, family.first_outside(values.as_slice()?)?)));
     let Some((row, variable)) = outside.next() else { return Ok(()) };
-    let (value, summary) = (images.values[(row, variable)], Summary::of(images));
+    let (value, summary) = (images.values[(row, variable)], summary());
     Err(format!(
-        "{}: row {row}, variable {variable} is {value}, outside the support of {}, {}; the data are {summary}: {}. NaN marks a missing \
+        "{}: row {}, variable {variable} is {value}, outside the support of {}, {}; the data are {summary}: {}. NaN marks a missing \
          value",
         path.display(),
+        first + row,
         family.name(),
         family.support(),
         summary.remedy(family, leaves)
@@ -191,21 +298,20 @@ struct Summary {
 
 impl Summary {
     fn of(images: &Images) -> Self {
-        let begin = Summary {
-            element: images.element,
-            low: f32::INFINITY,
-            high: f32::NEG_INFINITY,
-            whole: true,
-            minus_one: true,
-        };
-        let values = images.values.iter().filter(|value| !value.is_nan());
-        values.fold(begin, |summary, &value| Summary {
-            low: summary.low.min(value),
-            high: summary.high.max(value),
-            whole: summary.whole && value.fract() == 0.0,
-            minus_one: summary.minus_one && (value >= 0.0 || value == -1.0),
-            ..summary
-        })
+        let element = images.element;
+        let mut summary =
+            Summary { element, low: f32::INFINITY, high: f32::NEG_INFINITY, whole: true, minus_one: true };
+        summary.add(images);
+        summary
+    }
+
+    /// Takes more images of the same file in.
+    fn add(&mut self, images: &Images) {
+        for &value in images.values.iter().filter(|value| !value.is_nan()) {
+            (self.low, self.high) = (self.low.min(value), self.high.max(value));
+            self.whole &= value.fract() == 0.0;
+            self.minus_one &= value >= 0.0 || value == -1.0;
+        }
     }
 
     /// True if `--quantize` without `--range` suits the values.

@@ -6,11 +6,14 @@ mod curve;
 mod failure;
 mod files;
 mod input;
-mod io;
 mod memory;
 mod number;
+mod output;
+mod pictures;
 mod progress;
+mod refused;
 mod report;
+mod signals;
 
 use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode};
 
@@ -68,9 +71,9 @@ enum Command {
     /// Learns a circuit from images by EM, mini-batch EM or Adam.
     Train(Box<commands::train::Train>),
     /// Prints the mean log-likelihood of images under a model, and the bits for each variable that was observed (not NaN).
-    Score(commands::query::Score),
+    Score(commands::score::Score),
     /// Draws images from a model.
-    Sample(commands::query::Sample),
+    Sample(commands::sample::Sample),
     /// Completes the missing part of images.
     Complete(commands::complete::Complete),
     /// Makes a model of fewer variables.
@@ -96,7 +99,12 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Arguments { shared, command } = Arguments::parse();
+    let Arguments { shared, command } = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // Help and the version come as errors too.
+        Err(message) => return failure::report_parsing(&message),
+    };
+    signals::watch();
     let outcome = match command {
         Command::Demo(demo) => demo.run(&shared),
         Command::Train(train) => train.run(&shared),

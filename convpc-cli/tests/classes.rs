@@ -6,7 +6,6 @@ use std::fs;
 
 use common::{Bench, number};
 use convpc::{
-    checkpoint,
     data::{read, write_npy_f32},
     model,
 };
@@ -93,13 +92,7 @@ fn a_run_goes_on_only_with_its_labels() {
     let flags = "--labels y --valid v.npy --valid-labels w --algorithm minibatch-em --epochs 2";
     bench.prints(&format!("{TRAIN} {flags}"));
     let whole = model::load(&bench.path("m")).unwrap();
-    // An interruption after the first epoch.
-    bench.prints(&format!("{TRAIN} {flags} --checkpoint-batches 1"));
-    let file = bench.path("m.checkpoint");
-    let (run, circuit, mut state) = checkpoint::load(&file).unwrap();
-    (state.finished, state.main_epochs, state.epoch) = (false, None, 1);
-    state.best.iter_mut().for_each(|best| best.epoch = 0);
-    checkpoint::save(&file, &run, circuit.structure(), circuit.parameters(), &state).unwrap();
+    bench.interrupt(&format!("{TRAIN} {flags}"));
     fs::copy(bench.path("w"), bench.path("other")).unwrap();
     bench.labels("z", 1..101);
     let resume = |flags: &str| format!("train --data x.npy --valid v.npy --resume -o m {flags}");
@@ -120,8 +113,12 @@ fn a_run_goes_on_only_with_its_labels() {
 fn labels_and_classes_that_do_not_fit_are_refused() {
     let bench = Bench::new();
     fs::write(bench.path("one"), [[0, 0, 8, 1, 0, 0, 0, 100].as_slice(), &[0; 100]].concat()).unwrap();
+    // Of i32, the last label the largest.
+    let far = [[0, 0, 12, 1, 0, 0, 0, 100].as_slice(), &[0; 99 * 4], &i32::MAX.to_be_bytes()].concat();
+    fs::write(bench.path("far"), far).unwrap();
     for (status, flags, expected) in [
         (1, "--labels w", "40 labels were given for 100 rows"),
+        (1, "--labels far", "the largest label is 2147483647, for 100 images; number the classes from 0"),
         (2, "--labels one", "1 classes are none to tell apart"),
         (1, "--labels y --classes 2", "has the label 2, the circuit has 2 classes"),
         (2, "--labels y --valid v.npy", "give --valid-labels"),

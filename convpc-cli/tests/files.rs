@@ -82,6 +82,7 @@ fn a_model_is_replaced_only_where_that_is_asked_for() {
     let message = bench.fails(1, &format!("{TRAIN} -o m"));
     insta::assert_snapshot!(message, @"error: m is there already; give --resume to go on with it, --force to replace it, or another name");
     // The checkpoint of a run that was interrupted in its first epoch is as dear as a model.
+    bench.interrupt(&format!("{TRAIN} --force -o m"));
     fs::remove_file(bench.path("m")).unwrap();
     assert!(bench.fails(1, &format!("{TRAIN} -o m")).contains("m.checkpoint is there already"));
     bench.prints(&format!("{TRAIN} --force -o m"));
@@ -168,4 +169,50 @@ fn two_runs_do_not_share_a_model() {
     fs::write(bench.path("m.lock"), "process 1").unwrap();
     bench.prints(&format!("{TRAIN} --resume -o m"));
     assert!(!Path::exists(&bench.path("m.lock")));
+}
+
+/// Opening a pipe waits for its writer, who may never come.
+#[test]
+fn a_pipe_by_name_is_an_error_at_once() {
+    let bench = Bench::new();
+    std::process::Command::new("mkfifo").arg(bench.path("pipe")).status().unwrap();
+    for (arguments, says) in [
+        ("info pipe", "give a regular file"),
+        ("prune pipe -o n", "give a regular file"),
+        ("mix pipe m -o n", "give a regular file"),
+        ("curve a=pipe -o c.svg", "give a regular file"),
+        ("score m --data pipe -o l.npy", "send images through a pipe with --data -"),
+        ("score m --data x.npy --labels pipe", "send images through a pipe with --data -"),
+        ("complete m --data pipe -o c.npy", "send images through a pipe with --data -"),
+        ("train --data pipe --valid pipe --levels 3 -o n", "send images through a pipe with --data -"),
+    ] {
+        let message = bench.fails(1, arguments);
+        assert!(message.contains(says), "{arguments}: {message}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_an_error_that_names_what_was_written() {
+    let bench = Bench::new();
+    for arguments in ["info m", "score m --data x.npy", "sample m -n 3 -o -", "--help", "--version"] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = bench.command(arguments).stdout(full).output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments}: {message}");
+        assert!(message.contains("standard output") && message.contains("No space left"), "{arguments}: {message}");
+    }
+}
+
+/// A limit of the size of files (`ulimit -f`) comes with a signal that ends a process which does not expect it.
+#[test]
+fn a_file_beyond_the_limit_of_sizes_is_an_error() {
+    let bench = Bench::new();
+    let before = bench.contents();
+    let script = format!("ulimit -f 8; exec {} sample m -n 100000 -o s.npy", env!("CARGO_BIN_EXE_convpc"));
+    let mut command = std::process::Command::new("sh");
+    let output = command.current_dir(bench.0.path()).args(["-c", &script]).output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && message.contains("cannot write 's.npy': File too large"), "{message}");
+    assert_eq!(bench.contents(), before);
 }

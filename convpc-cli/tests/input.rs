@@ -220,3 +220,17 @@ fn files_that_are_passed_over_are_counted() {
     let note = note(&bench);
     assert!(note.starts_with("note: 2 files or folders are passed over in d") && note.contains("d/a.gif, …"), "{note}");
 }
+
+#[test]
+fn files_take_no_more_memory_than_the_flag_allows() {
+    let bench = Bench::new();
+    bench.array("x.npy", &[1000, 8, 8], |at| (at % 3) as f32);
+    let train = |memory: &str| format!("train --data x.npy --levels 3 --memory {memory} {FLAGS}");
+    bench.prints(&train("256kB"));
+    let message = bench.fails(1, &train("255kB"));
+    insta::assert_snapshot!(message, @"error: the array of shape 1000 x 8 x 8 in 'x.npy' needs 256.0 kB of memory, more than the limit of 255.0 kB; split it into smaller files, or raise the limit with --memory");
+    // Where rows are read batch by batch, what counts is a batch.
+    bench.prints("score m --data x.npy --memory 256kB");
+    assert!(bench.fails(1, "score m --data x.npy --memory 1kB").contains("--memory"));
+    bench.fails(2, &train("much"));
+}

@@ -70,6 +70,15 @@ pub trait Executable: Send {
     /// The current parameters.
     fn parameters(&self) -> Result<Parameters>;
 
+    /// Returns the parameters as the backend computes with them: a backend of this kind that is given them, by
+    /// [`set_parameters`](Self::set_parameters) or in a circuit, computes with the same numbers to the last bit.
+    ///
+    /// [`parameters`](Self::parameters) may differ in the last bits, because it scales weights that were rounded to f32 so that
+    /// they sum to one in float64. These here sum to one within 1e-6.
+    fn held_parameters(&self) -> Result<Parameters> {
+        self.parameters()
+    }
+
     /// Replaces the parameters and forgets the statistics. Errors as [`Circuit::new`].
     fn set_parameters(&mut self, parameters: &Parameters) -> Result<()>;
 

@@ -249,8 +249,10 @@ fn fit(
     let mut parameters = circuit.parameters().clone();
     let size = family.statistics();
     let mut t = vec![0.0; size];
+    let mut columns_of = vec![Vec::new(); structure.leaf_rows()];
+    (0..data.ncols()).for_each(|column| columns_of[structure.leaf_row(column)].push(column));
     for (leaf, mut leaves) in parameters.0[0].outer_iter_mut().enumerate() {
-        let columns: Vec<usize> = (0..data.ncols()).filter(|&column| structure.leaf_row(column) == leaf).collect();
+        let columns = &columns_of[leaf];
         if columns.is_empty() {
             continue;
         }
@@ -273,7 +275,7 @@ fn fit(
         let (all_count, all) = sum_over(&mut columns.iter().copied().flat_map(each_row));
         let prior = if all_count > 0.0 { PRIOR / all_count } else { 0.0 };
         for (index, mut lane) in leaves.lanes_mut(Axis(2)).into_iter().enumerate() {
-            let (count, mut sum) = sum_over(&mut places(&columns, index).into_iter());
+            let (count, mut sum) = sum_over(&mut places(columns, index).into_iter());
             sum.iter_mut().zip(&all).for_each(|(s, a)| *s += prior * a);
             let leaf = lane.as_slice_mut().expect("innermost axis");
             leaf.copy_from_slice(&start);

@@ -130,6 +130,10 @@ impl Executable for ReplicaExecutable {
         self.with_first(|part| part.parameters())
     }
 
+    fn held_parameters(&self) -> Result<Parameters> {
+        self.with_first(|part| part.held_parameters())
+    }
+
     fn set_parameters(&mut self, parameters: &Parameters) -> Result<()> {
         self.share(self.parts.len(), |part, _| part.set_parameters(parameters)).map(|_| ())
     }

@@ -249,6 +249,22 @@ impl CpuExecutable {
         self.seen.log_likelihood += batch.log_likelihood;
         Ok(batch)
     }
+
+    /// The parameters, the weights of each output divided by what `scale` makes of them.
+    fn parameters_by(&self, scale: impl Fn(&mut dyn Iterator<Item = f64>) -> f64) -> Parameters {
+        let mut parameters = Parameters::zeros(self.structure());
+        parameters.0[0].iter_mut().zip(&self.model.leaf_tensor).for_each(|(p, v)| *p = *v);
+        for (layer, weights) in self.model.sums.iter().enumerate() {
+            let (Some(weights), Some(tensor)) = (weights, parameters.0[layer].as_slice_mut()) else { continue };
+            let outputs = weights.values().len() / weights.inputs;
+            let mut offsets = weights.offsets();
+            for output in 0..outputs {
+                let scale = scale(&mut weights.of_output(output));
+                weights.of_output(output).zip(&mut offsets).for_each(|(w, offset)| tensor[offset] = w / scale);
+            }
+        }
+        parameters
+    }
 }
 
 impl Executable for CpuExecutable {
@@ -257,19 +273,12 @@ impl Executable for CpuExecutable {
     }
 
     fn parameters(&self) -> Result<Parameters> {
-        let mut parameters = Parameters::zeros(self.structure());
-        parameters.0[0].iter_mut().zip(&self.model.leaf_tensor).for_each(|(p, v)| *p = *v);
-        for (layer, weights) in self.model.sums.iter().enumerate() {
-            let (Some(weights), Some(tensor)) = (weights, parameters.0[layer].as_slice_mut()) else { continue };
-            let outputs = weights.values().len() / weights.inputs;
-            let mut offsets = weights.offsets();
-            for output in 0..outputs {
-                // Rounded to f32, weights sum to one within 1e-7; here they do to the last bit of float64.
-                let sum: f64 = weights.of_output(output).sum();
-                weights.of_output(output).zip(&mut offsets).for_each(|(w, offset)| tensor[offset] = w / sum);
-            }
-        }
-        Ok(parameters)
+        // Rounded to f32, weights sum to one within 1e-7; here they do to the last bit of float64.
+        Ok(self.parameters_by(|weights| weights.sum()))
+    }
+
+    fn held_parameters(&self) -> Result<Parameters> {
+        Ok(self.parameters_by(|_| 1.0))
     }
 
     fn set_parameters(&mut self, parameters: &Parameters) -> Result<()> {

@@ -243,6 +243,10 @@ impl Executable for CudaExecutable {
         Ok(self.current()?.parameters().clone())
     }
 
+    fn held_parameters(&self) -> Result<Parameters> {
+        Ok(self.model.held_parameters(&self.queue, &self.structure)?)
+    }
+
     fn set_parameters(&mut self, parameters: &Parameters) -> Result<()> {
         let circuit = Circuit::new(self.structure().clone(), parameters.clone())?;
         self.model.replace(&self.queue, circuit.structure(), circuit.parameters())?;

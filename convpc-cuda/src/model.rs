@@ -182,6 +182,22 @@ impl Model {
 
     /// The parameters as they are on the device now.
     pub(crate) fn parameters(&self, queue: &Queue, structure: &Structure) -> Result<Parameters, CudaError> {
+        // Rounded to f32, weights sum to one within 1e-7; here they do to the last bit of float64.
+        self.parameters_by(queue, structure, |weights| weights.sum())
+    }
+
+    /// The same, but weights that were rounded to f32 stay as they are.
+    pub(crate) fn held_parameters(&self, queue: &Queue, structure: &Structure) -> Result<Parameters, CudaError> {
+        self.parameters_by(queue, structure, |_| 1.0)
+    }
+
+    /// The parameters, the weights of each output divided by what `scale` makes of them.
+    fn parameters_by(
+        &self,
+        queue: &Queue,
+        structure: &Structure,
+        scale: impl Fn(&mut dyn Iterator<Item = f64>) -> f64,
+    ) -> Result<Parameters, CudaError> {
         let mut parameters = Parameters::zeros(structure);
         let size = structure.leaf().family.parameters();
         let theta = queue.download(&self.theta, leaf_count(structure) * size)?;
@@ -191,9 +207,8 @@ impl Model {
             let linear = queue.download(&weights.linear, weights.matrices.weights())?;
             let mut offsets = weights.matrices.offsets();
             for row in linear.chunks_exact(weights.matrices.inputs) {
-                // Rounded to f32, weights sum to one within 1e-7; here they do to the last bit of float64.
-                let sum: f64 = row.iter().map(|w| of_stored(*w)).sum();
-                row.iter().zip(&mut offsets).for_each(|(w, offset)| tensor[offset] = of_stored(*w) / sum);
+                let scale = scale(&mut row.iter().map(|w| of_stored(*w)));
+                row.iter().zip(&mut offsets).for_each(|(w, offset)| tensor[offset] = of_stored(*w) / scale);
             }
         }
         Ok(parameters)

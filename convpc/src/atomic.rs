@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile};
 
-use crate::lock::is_still_there;
+use crate::{lock::is_still_there, unfinished::Unfinished};
+
+pub use crate::unfinished::{Ended, remove_unfinished};
 
 /// How the names of temporary files begin and end.
 const TEMPORARY: (&str, &str) = (".convpc-", ".tmp");
@@ -17,18 +19,12 @@ const MAX_LINKS: usize = 40;
 
 /// Writes a file so that a reader sees the old contents or all of the new, never a part.
 ///
-/// `fill` receives a buffered writer to a temporary file in the folder of `path`. When it returns `Ok` the temporary
-/// file is flushed, synchronised with the disk and renamed to `path`, and the folder is synchronised; when anything fails
-/// `path` is left as it was and the temporary file is removed.
-///
-/// A file that is replaced hands its permissions on, and nobody else can read the new contents for a moment; a new one gets
-/// the usual ones (on Unix 0666 less the umask). A symbolic link stays, and the file that it names is replaced or made.
-/// Devices and pipes (`/dev/stdout`) cannot be replaced by a rename, so they are written directly.
+/// `fill` receives a [`Writer`]. When it returns `Ok` the file is [finished](Writer::finish); when anything fails `path` is
+/// left as it was.
 ///
 /// # Errors
 ///
-/// The error of `fill`; any error of the file system; `InvalidInput` if `path` names no file; `IsADirectory` if it is
-/// a folder; `PermissionDenied` if the file is there and read-only.
+/// The error of `fill`, and those of [`Writer`].
 ///
 /// ```
 /// let folder = tempfile::tempdir()?;
@@ -41,27 +37,110 @@ pub fn write<F>(path: &Path, fill: F) -> io::Result<()>
 where
     F: FnOnce(&mut dyn Write) -> io::Result<()>,
 {
-    let (target, permissions) = match target(path)? {
-        Target::Device => return fill_file(&OpenOptions::new().write(true).open(path)?, fill),
-        Target::File { path, permissions } => (path, permissions),
-    };
-    let temporary = create_beside(&target, permissions.clone())?;
-    fill_file(temporary.as_file(), fill)?;
-    if let Some(permissions) = permissions {
-        temporary.as_file().set_permissions(permissions)?;
-    }
-    temporary.as_file().sync_all()?;
-    temporary.persist(&target).map_err(|error| error.error)?;
-    sync_folder(&target);
-    Ok(())
+    let mut writer = Writer::create(path)?;
+    fill(&mut writer)?;
+    writer.finish()
 }
 
-/// Fails where [`write()`] would fail before it begins to fill the file; to be asked before long work. It makes a temporary
+/// A file that appears under its name only when it is complete.
+///
+/// What is written goes through a buffer to a temporary file in the same folder. [`finish`](Self::finish) gives that file its
+/// name. If the writer is dropped before, the temporary file is removed and `path` is left as it was.
+///
+/// A file that is replaced hands its permissions on, and nobody else can read the new contents for a moment; a new one gets
+/// the usual ones (on Unix 0666 less the umask). A symbolic link stays, and the file that it names is replaced or made.
+/// Devices and pipes (`/dev/stdout`) cannot be replaced by a rename, so they are written directly.
+///
+/// ```
+/// use std::io::Write;
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("scores.txt");
+/// let mut file = convpc::atomic::Writer::create(&path)?;
+/// writeln!(file, "-1.5")?;
+/// assert!(!path.exists());
+/// file.finish()?;
+/// assert!(path.exists());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Writer(BufWriter<Destination>);
+
+/// Where the bytes go.
+#[derive(Debug)]
+enum Destination {
+    Device(File),
+    Temporary { file: NamedTempFile, listed: Unfinished, target: PathBuf, permissions: Option<Permissions> },
+}
+
+impl Writer {
+    /// Begins a file.
+    ///
+    /// # Errors
+    ///
+    /// Any error of the file system; `InvalidInput` if `path` names no file; `IsADirectory` if it is a folder;
+    /// `PermissionDenied` if the file is there and read-only.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let destination = match target(path)? {
+            Target::Device => Destination::Device(OpenOptions::new().write(true).open(path)?),
+            Target::File { path: target, permissions } => {
+                let (file, listed) = create_beside(&target, permissions.clone())?;
+                Destination::Temporary { file, listed, target, permissions }
+            }
+        };
+        Ok(Writer(BufWriter::new(destination)))
+    }
+
+    /// Writes what is in the buffer, synchronises the file with the disk, renames it and synchronises the folder.
+    ///
+    /// # Errors
+    ///
+    /// Any error of the file system; the file of this name is then as it was.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.0.flush()?;
+        let destination = self.0.into_inner().map_err(|error| error.into_error())?;
+        let Destination::Temporary { file, listed, target, permissions } = destination else { return Ok(()) };
+        if let Some(permissions) = permissions {
+            file.as_file().set_permissions(permissions)?;
+        }
+        file.as_file().sync_all()?;
+        listed.finish(|| file.persist(&target)).map_err(|error| error.error)?;
+        sync_folder(&target);
+        Ok(())
+    }
+}
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Write for Destination {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Destination::Device(file) => file.write(bytes),
+            Destination::Temporary { file, .. } => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Destination::Device(file) => file.flush(),
+            Destination::Temporary { file, .. } => file.flush(),
+        }
+    }
+}
+
+/// Fails where [`Writer::create`] would fail; to be asked before long work. It makes a temporary
 /// file and removes it, and those that killed processes left in the folder.
 ///
 /// # Errors
 ///
-/// As [`write()`].
+/// As [`Writer::create`].
 ///
 /// ```
 /// let folder = tempfile::tempdir()?;
@@ -71,7 +150,7 @@ where
 /// ```
 pub fn check(path: &Path) -> io::Result<()> {
     let Target::File { path: target, permissions } = target(path)? else { return Ok(()) };
-    create_beside(&target, permissions)?.close()?;
+    create_beside(&target, permissions)?.0.close()?;
     remove_orphans(folder(&target));
     Ok(())
 }
@@ -127,29 +206,24 @@ fn folder(path: &Path) -> &Path {
     }
 }
 
-fn fill_file<F>(file: &File, fill: F) -> io::Result<()>
-where
-    F: FnOnce(&mut dyn Write) -> io::Result<()>,
-{
-    let mut writer = BufWriter::new(file);
-    fill(&mut writer)?;
-    writer.flush()
-}
-
 /// A temporary file in the folder of `target`: a rename is atomic only within one file system. Its process has a lock on it, by which
 /// [`remove_orphans`] knows that it is in use.
-fn create_beside(target: &Path, permissions: Option<Permissions>) -> io::Result<NamedTempFile> {
+fn create_beside(target: &Path, permissions: Option<Permissions>) -> io::Result<(NamedTempFile, Unfinished)> {
     let mut builder = Builder::new();
     builder.prefix(TEMPORARY.0).suffix(TEMPORARY.1);
     if let Some(permissions) = permissions.or_else(permissions_of_a_new_file) {
         builder.permissions(permissions);
     }
     loop {
-        let temporary = builder.tempfile_in(folder(target))?;
+        let (temporary, listed) = Unfinished::make(|| {
+            let temporary = builder.tempfile_in(folder(target))?;
+            let path = temporary.path().to_path_buf();
+            Ok((temporary, path))
+        })?;
         // Where there are no locks, no orphans are removed either.
         let locked = temporary.as_file().lock().is_ok();
         if !locked || is_still_there(temporary.as_file(), temporary.path()) {
-            return Ok(temporary);
+            return Ok((temporary, listed));
         }
     }
 }

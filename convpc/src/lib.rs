@@ -22,10 +22,12 @@ pub mod checkpoint;
 mod choice;
 pub mod data;
 pub mod lock;
+mod memory;
 pub mod metrics;
 pub mod model;
 pub mod picture;
 pub mod spflow;
+mod unfinished;
 
 pub use choice::BackendChoice;
 pub use convpc_core::*;

@@ -7,6 +7,8 @@ use std::{
     process,
 };
 
+use crate::unfinished::Unfinished;
+
 /// Why a lock was not taken.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -35,7 +37,7 @@ pub enum LockError {
 pub struct Lock {
     /// Holds the lock of the system.
     _file: File,
-    path: PathBuf,
+    listed: Unfinished,
 }
 
 impl Lock {
@@ -74,7 +76,8 @@ impl Lock {
             if is_still_there(&file, &lock) {
                 file.set_len(0).map_err(failed)?;
                 writeln!(file, "process {}", process::id()).map_err(failed)?;
-                return Ok(Lock { _file: file, path: lock });
+                let (file, listed) = Unfinished::make(|| Ok((file, lock))).map_err(failed)?;
+                return Ok(Lock { _file: file, listed });
             }
         }
     }
@@ -83,7 +86,7 @@ impl Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         // What stays behind is free for the next.
-        let _ = fs::remove_file(&self.path);
+        let _ = fs::remove_file(self.listed.path());
     }
 }
 

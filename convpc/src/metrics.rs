@@ -1,7 +1,7 @@
 //! What a training run brings epoch by epoch, as JSON lines; and what scores are worth.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::OpenOptions,
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -9,7 +9,7 @@ use std::{
 use convpc_core::train::{Epoch, Observed};
 use serde::{Deserialize, Serialize};
 
-use crate::atomic;
+use crate::{atomic, memory::read_file};
 
 /// One line: an epoch. What is not finite is `null`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -139,7 +139,9 @@ pub enum MetricsError {
 /// # Errors
 /// Where the file cannot be read, or is no log.
 pub fn read(path: &Path) -> Result<Vec<Record>, MetricsError> {
-    let text = fs::read_to_string(path).map_err(|e| file_error(path, "read", e))?;
+    let read = |e| file_error(path, "read", e);
+    let text = read_file(path).map_err(read)?;
+    let text = String::from_utf8(text).map_err(|e| read(io::Error::new(io::ErrorKind::InvalidData, e)))?;
     let mut records = Vec::new();
     for (index, line) in text.split_inclusive('\n').enumerate() {
         match serde_json::from_str::<Record>(line) {

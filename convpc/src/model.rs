@@ -4,7 +4,7 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
-    fs, io,
+    io,
     path::Path,
 };
 
@@ -12,7 +12,7 @@ use convpc_core::{Circuit, Layer, Parameters, Structure};
 use ndarray::{ArrayD, IxDyn};
 use safetensors::{Dtype, SafeTensors, View, tensor::TensorView};
 
-use crate::atomic;
+use crate::{atomic, memory::read_file};
 
 /// The version of the format that this library writes, and the only one it reads.
 pub const VERSION: &str = "1";
@@ -259,7 +259,7 @@ fn check_variables(path: &Path, layers: &[Layer], file: &SafeTensors) -> Result<
 
 /// The bytes of a file.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, ModelError> {
-    fs::read(path).map_err(|source| ModelError::Read { path: path.display().to_string(), source })
+    read_file(path).map_err(|source| ModelError::Read { path: path.display().to_string(), source })
 }
 
 /// The metadata and the tensors of a safetensors file.

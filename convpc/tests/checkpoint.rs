@@ -1,6 +1,10 @@
 //! Checkpoints and metrics: what is written comes back to the last bit, and what is broken is noticed.
 
-use std::{fs, ops::ControlFlow::Continue, path::Path};
+use std::{
+    fs,
+    ops::ControlFlow::{Break, Continue},
+    path::Path,
+};
 
 use convpc::{
     Adam, Backend, Circuit, ConvPc, Family, MiniBatchEm, Reference, Rule, Schedule,
@@ -72,6 +76,53 @@ fn every_rule_goes_on_from_a_file_as_if_nothing_had_been() {
             Rule::Adam(Adam { clip: Some(0.3), ..Default::default() }),
         ] {
             through_files(&folder.path().join("checkpoint"), family, rule);
+        }
+    }
+}
+
+/// Goes on with a run until `stop` events have come, and returns the circuit and the state of the last checkpoint.
+fn stopped(
+    trainer: &Trainer,
+    backend: &dyn Backend,
+    (circuit, mut state): (&Circuit, State),
+    stop: usize,
+) -> (Circuit, State) {
+    let mut executable = backend.load(circuit).unwrap();
+    let (mut events, mut saved) = (0, Some((circuit.parameters().clone(), state.clone())));
+    let observe = &mut |event: Event| {
+        events += 1;
+        saved = match event {
+            Event::Checkpoint { parameters, state } => Some((parameters.clone(), state.clone())),
+            _ => None,
+        }
+        .or(saved.take());
+        if events >= stop { Break(()) } else { Continue(()) }
+    };
+    trainer.run(&mut *executable, &mut state, observe).unwrap();
+    let (parameters, saved) = saved.unwrap();
+    assert_eq!((saved.epoch, saved.batch), (state.epoch, state.batch), "the last event is a checkpoint");
+    (Circuit::new(circuit.structure().clone(), parameters).unwrap(), saved)
+}
+
+/// Also between the places where a run that is not stopped has checkpoints.
+#[cfg(feature = "cpu")]
+#[test]
+fn a_run_that_is_stopped_after_any_event_goes_on_as_if_it_had_not_been() {
+    let data = Array2::from_shape_fn((40, 36), |(row, v)| ((row * 7 + v * (1 + row % 3)) % 5 / 2) as f32);
+    let circuit = ConvPc::new(6, 6, 1, Family::categorical(3)).channels(7).repetitions(2).build(4).unwrap();
+    let cpu = convpc::Cpu::new(Some(1)).unwrap();
+    for rule in [
+        Rule::Em(em::Options { pseudocount: 0.1, ..Default::default() }),
+        Rule::MiniBatchEm(MiniBatchEm { momentum: 0.7, pseudocount: 0.1, ..Default::default() }),
+        Rule::Adam(Adam { clip: Some(0.3), ..Default::default() }),
+    ] {
+        let options = Options { epochs: 4, batch_size: 10, evaluate_every: 3, ..Options::new(rule) };
+        let trainer = Trainer::new(options, data.view(), None).unwrap();
+        let (whole, last) = stopped(&trainer, &cpu, (&circuit, State::default()), usize::MAX);
+        for stop in 1..18 {
+            let (circuit, state) = stopped(&trainer, &cpu, (&circuit, State::default()), stop);
+            let (circuit, state) = stopped(&trainer, &cpu, (&circuit, state), usize::MAX);
+            assert!(circuit == whole && state == last, "{rule:?}, stopped after event {stop}");
         }
     }
 }

@@ -119,6 +119,20 @@ enum LeafInit {
     Random,
 }
 
+/// An error where labels name far more classes than there are images: they are other numbers than classes from 0 on.
+fn check_named(classes: usize, labels: &[usize]) -> Result<(), String> {
+    /// So many classes are no surprise.
+    const USUAL: usize = 1000;
+    if classes <= USUAL.max(labels.len()) {
+        return Ok(());
+    }
+    let (most, images) = (classes - 1, labels.len());
+    Err(format!(
+        "--labels: the largest label is {most}, for {images} images; number the classes from 0 without gaps, or give --classes {classes} if \
+         there are so many"
+    ))
+}
+
 impl Architecture {
     /// A new circuit for these images and labels, its leaves fitted to `rows`.
     pub(crate) fn build(
@@ -128,7 +142,10 @@ impl Architecture {
         rows: ArrayView2<f32>,
         seed: u64,
     ) -> Result<Circuit, Box<dyn Error>> {
-        let named = labels.and_then(|labels| labels.iter().max()).map(|most| most + 1);
+        let named = labels.and_then(|labels| labels.iter().max()).map(|most| most.saturating_add(1));
+        if let (None, Some(named), Some(labels)) = (self.classes, named, labels) {
+            check_named(named, labels)?;
+        }
         let classes = self.classes.or(named).unwrap_or(1);
         if let (Some(_), ..=1) = (labels, classes) {
             let problem = format!("{classes} classes are none to tell apart; give --classes 2 or more, or no --labels");

@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Args;
-use convpc::{ConvPc, Executable, Family, em, fit_leaves, metrics::bits_per_dimension, model};
+use convpc::{ConvPc, Executable, Family, data, em, fit_leaves, metrics::bits_per_dimension, model};
 use flate2::read::GzDecoder;
 use indicatif::ProgressBar;
 use ndarray::{Array2, ArrayView2, Axis, concatenate};
@@ -16,8 +16,8 @@ use super::complete::hidden;
 use crate::{
     Outcome, Shared,
     curve::{self, Line},
-    io,
     number::fixed,
+    pictures::write_picture,
     progress,
 };
 
@@ -69,12 +69,14 @@ impl Demo {
 
         let circuit = executable.circuit()?;
         model::save(&file("model.safetensors"), &circuit)?;
-        io::write_picture(&file("samples.png"), &circuit, executable.sample(0..64, shared.seed())?.view(), 16)?;
+        write_picture(&file("samples.png"), &circuit, executable.sample(0..64, shared.seed())?.view(), 16)?;
         // Masked, completed and true side by side, four triples a line.
         let truth = held_out.split_at(Axis(0), 32).0;
         let mut masked = truth.to_owned();
         for (half, name) in ["left", "right", "top", "bottom"].into_iter().enumerate() {
-            for (column, _) in hidden(&circuit, name)?.into_iter().enumerate().filter(|(_, hidden)| *hidden) {
+            for (column, _) in
+                hidden(&circuit, name, &data::Options::default())?.into_iter().enumerate().filter(|(_, hidden)| *hidden)
+            {
                 masked.column_mut(column).iter_mut().skip(half).step_by(4).for_each(|x| *x = f32::NAN);
             }
         }
@@ -83,7 +85,7 @@ impl Demo {
             .flat_map(|row| [masked.view(), completed.view(), truth].map(|x| x.split_at(Axis(0), row).1))
             .map(|rows| rows.split_at(Axis(0), 1).0)
             .collect();
-        io::write_picture(&file("completions.png"), &circuit, concatenate(Axis(0), &triples)?.view(), 12)?;
+        write_picture(&file("completions.png"), &circuit, concatenate(Axis(0), &triples)?.view(), 12)?;
         let line = |name, k: usize| Line::of_epochs(name, curve.iter().map(|point| point[k]).enumerate());
         let lines = [line("train", 0), line("held out", 1)];
         curve::draw(&file("curve.svg"), ("epoch", "mean log-likelihood (nats)"), &lines)?;

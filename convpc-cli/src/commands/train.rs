@@ -1,9 +1,9 @@
 use std::{
     error::Error,
-    io::{Stdout, Write, stdout},
+    ffi::OsString,
+    fs,
     ops::ControlFlow,
     path::{Path, PathBuf},
-    time::Instant,
 };
 
 use clap::Args;
@@ -12,29 +12,30 @@ use convpc::{
     checkpoint::{self, Fingerprint, Run},
     data::{self, DataError, Images},
     lock::Lock,
-    metrics::{Log, Record, bits_per_dimension},
+    metrics::Log,
     model,
-    train::{Event, Observed, Options, State, Trainer},
+    train::{Options, State, Trainer},
 };
-use indicatif::ProgressBar;
 use ndarray::Axis;
 
-use super::{architecture::Architecture, run_flags::RunFlags};
+use super::{
+    architecture::Architecture,
+    run_flags::RunFlags,
+    session::{Session, Written},
+};
 use crate::{
-    Outcome, Shared,
-    curve::{self, Line},
-    failure::{Usage, note},
+    Outcome, Shared, curve,
+    failure::{Stopped, Usage, note},
     files::{self, Files},
-    input::{Input, Leaves, check_classes, check_support, describe},
-    number::fixed,
-    progress,
+    input::{Input, Leaves, check_classes, check_stdin, check_support, describe},
+    signals::{self, Signal},
 };
 
 /// Arguments of `train`.
 #[derive(Args)]
 pub(crate) struct Train {
-    /// Images to learn from: .npy, .npz, IDX, a picture, a folder of pictures, or one of class folders. FILE.npz:NAME names one of
-    /// several arrays.
+    /// Images to learn from: .npy, .npz, IDX, a picture, a folder of pictures, or one of class folders; - for .npy on standard input.
+    /// FILE.npz:NAME names one of several arrays.
     #[arg(long)]
     data: PathBuf,
     /// The classes of the images, numbered from 0: IDX (MNIST's labels), .npy, .npz, or the folder of class folders. The model then learns images and classes
@@ -55,8 +56,8 @@ pub(crate) struct Train {
     /// Replace a model that is there, and the checkpoint of its run.
     #[arg(long, conflicts_with = "resume")]
     force: bool,
-    /// The model file, written after each epoch: the best on the held-out images, if there are any, else the last. Beside it
-    /// lies a checkpoint of the run, with `.checkpoint` behind the name.
+    /// The model file, written after each epoch: the best on the held-out images, if there are any, else the last. While the run
+    /// lasts, a checkpoint of it lies beside the model, with `.checkpoint` behind the name.
     #[arg(short)]
     output: PathBuf,
     /// A file for the metrics of each epoch, as JSON lines.
@@ -87,8 +88,9 @@ struct Data {
 }
 
 impl Data {
-    fn new(images: Images, labels: Option<&Path>) -> Result<Self, DataError> {
-        Ok(Data { images, labels: labels.map(data::read_labels).transpose()? })
+    fn new(images: Images, labels: Option<&Path>, input: &Input) -> Result<Self, DataError> {
+        let labels = labels.map(|path| data::read_labels_with(path, &input.options())).transpose()?;
+        Ok(Data { images, labels })
     }
 
     fn fingerprint(&self) -> Fingerprint {
@@ -125,6 +127,7 @@ impl Train {
         if self.labels.is_some() && self.valid.is_some() && self.valid_labels.is_none() {
             return Err(Usage("--labels: the held-out images need theirs too; give --valid-labels".into()).into());
         }
+        check_stdin([Some(&self.data), self.valid.as_ref()].into_iter().flatten().map(PathBuf::as_path))?;
         check_classes(self.labels.as_deref(), self.valid_labels.as_deref())?;
         let checkpoint = checkpoint::beside(&self.output);
         self.check_files(&checkpoint)?;
@@ -139,7 +142,8 @@ impl Train {
             Some(start) => {
                 self.run.check(shared.seed, &start.run.options, &checkpoint)?;
                 self.architecture.check(&start.circuit, &self.output)?;
-                let data = Data::new(self.input.read_for(&self.data, &start.circuit)?, self.labels.as_deref())?;
+                let data =
+                    Data::new(self.input.read_for(&self.data, &start.circuit)?, self.labels.as_deref(), &self.input)?;
                 let valid = self.valid(&start.circuit)?;
                 self.check_data(&start.run, &data, valid.as_ref())?;
                 (data, valid, start)
@@ -153,36 +157,32 @@ impl Train {
             _ => Log::resume(self.metrics.as_deref(), state.epoch)?,
         };
         let mut executable = shared.backend()?.load(&circuit)?;
-        let length = run.options.all_epochs().saturating_mul(trainer.rows().len());
-        let bar = progress::bar(length, "learning");
-        bar.set_position((state.epoch.saturating_mul(trainer.rows().len()) as u64).saturating_add(state.seen.rows));
-        bar.reset_eta();
-        let mut session = Session {
-            train: &self,
-            run,
-            circuit: &circuit,
-            checkpoint: &checkpoint,
-            out: stdout(),
-            read: Some(describe(&data.images)),
-            bar,
-            rows: trainer.rows().len(),
-            observed: trainer.observed(),
-            before: log.records().last().map_or(0.0, |record| record.seconds),
-            log,
-            began: Instant::now(),
-            epoch_began: (Instant::now(), state.seen.rows),
-            model_is_current: false,
-        };
-        let mut problem = None;
-        trainer.run(&mut *executable, &mut state, &mut |event| match session.observe(event) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                problem = Some(error);
+        let files = Written { model: &self.output, checkpoint: &checkpoint, curve: self.curve.as_deref() };
+        let read = describe(&data.images);
+        let mut session = Session::new(files, (run, &circuit), (&trainer, &state), log, read);
+        let mut problem: Option<Box<dyn Error>> = None;
+        signals::let_work_finish();
+        trainer.run(&mut *executable, &mut state, &mut |event| {
+            // After an error, too, what was learned goes into the checkpoint.
+            let written = session.observe(event);
+            if problem.is_none() {
+                problem = written.err();
+            }
+            if problem.is_some() || signals::received().is_some() {
                 ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
             }
         })?;
-        session.bar.finish_and_clear();
+        session.finish();
         problem.map_or(Ok(()), Err)?;
+        if state.finished {
+            // The model is written, and nothing is left to go on with.
+            fs::remove_file(&checkpoint).map_err(|e| format!("{} cannot be removed: {e}", checkpoint.display()))?;
+        }
+        if let Some(signal) = signals::received() {
+            return Err(stopped(signal, &state).into());
+        }
         let unused = unused_repetitions(&circuit, &executable.parameters()?);
         if unused > 0 {
             note(format_args!(
@@ -214,9 +214,9 @@ impl Train {
         let (data, circuit) = if self.resume {
             let circuit = model::load(&self.output)?;
             self.architecture.check(&circuit, &self.output)?;
-            (Data::new(self.input.read_for(&self.data, &circuit)?, labels)?, circuit)
+            (Data::new(self.input.read_for(&self.data, &circuit)?, labels, &self.input)?, circuit)
         } else {
-            let data = Data::new(self.input.read(&self.data)?, labels)?;
+            let data = Data::new(self.input.read(&self.data)?, labels, &self.input)?;
             check_support(&self.data, &data.images, &self.architecture.family(), Leaves::ToBeChosen)?;
             let (images, labels) = (&data.images, data.labels.as_deref());
             let circuit = if options.valid_fraction.is_some() && self.valid.is_none() {
@@ -241,7 +241,7 @@ impl Train {
 
     fn valid(&self, circuit: &Circuit) -> Result<Option<Data>, Box<dyn Error>> {
         let Some(path) = &self.valid else { return Ok(None) };
-        Ok(Some(Data::new(self.input.read_for(path, circuit)?, self.valid_labels.as_deref())?))
+        Ok(Some(Data::new(self.input.read_for(path, circuit)?, self.valid_labels.as_deref(), &self.input)?))
     }
 
     /// An error where the data are not those that the run has seen.
@@ -271,116 +271,30 @@ impl Train {
     }
 }
 
-/// A mean log-likelihood for people, of rows of which so many variables were observed on average.
-fn score(mean: f64, observed: f64) -> String {
-    let bits = match bits_per_dimension(mean, observed) {
-        Some(bits) => format!("{} bits per dimension", fixed(bits, 4)),
-        None => "no variable was observed".into(),
+/// Says where a run was stopped, and how to go on with it.
+fn stopped(signal: Signal, state: &State) -> Stopped {
+    let Signal { number, name } = signal;
+    let place = match (state.epoch, state.batch) {
+        _ if state.finished => {
+            return Stopped {
+                signal: number,
+                message: format!("{name} came when the training was over; the model is complete"),
+            };
+        }
+        (0, 0) => "in the first epoch, which will begin anew".to_owned(),
+        (epoch, 0) => format!("after epoch {epoch}"),
+        (epoch, batch) => format!("after batch {batch} of epoch {}", epoch + 1),
     };
-    format!("{} nats, {bits}", fixed(mean, 3))
+    let message = format!("stopped by {name} {place}; go on with: {}", resuming(std::env::args_os()));
+    Stopped { signal: number, message }
 }
 
-/// A run of the command: what it writes while it learns.
-struct Session<'a> {
-    train: &'a Train,
-    run: Run,
-    circuit: &'a Circuit,
-    checkpoint: &'a Path,
-    out: Stdout,
-    /// The line that describes the training images; taken when it has been printed.
-    read: Option<String>,
-    bar: ProgressBar,
-    /// Of an epoch.
-    rows: usize,
-    /// Variables of a row.
-    observed: Observed,
-    log: Log,
-    /// Seconds that the run took before it was interrupted.
-    before: f64,
-    began: Instant,
-    /// When, and after which rows of the epoch.
-    epoch_began: (Instant, u64),
-    /// Whether the model file has been written since the command began.
-    model_is_current: bool,
-}
-
-impl Session<'_> {
-    fn observe(&mut self, event: Event) -> Outcome {
-        match event {
-            Event::Batch { epoch, rows, mean_log_likelihood, .. } => {
-                if let Some(read) = self.read.take() {
-                    let mut out = &self.out;
-                    self.bar.suspend(|| writeln!(out, "{read}"))?;
-                }
-                self.bar.set_position(epoch.saturating_mul(self.rows).saturating_add(rows) as u64);
-                let epochs = self.run.options.all_epochs();
-                let nats = fixed(mean_log_likelihood, 2);
-                self.bar.set_message(format!("epoch {}/{epochs}  {nats} nats", epoch + 1));
-                Ok(())
-            }
-            Event::Epoch(epoch) => {
-                let (began, rows) = self.epoch_began;
-                let rate = (epoch.rows - rows) as f64 / began.elapsed().as_secs_f64().max(1e-9);
-                let seconds = self.before + self.began.elapsed().as_secs_f64();
-                self.log.push(Record::new(&epoch, self.observed, rate, seconds))?;
-                let line = self.line(&epoch);
-                let mut out = &self.out;
-                self.bar.suspend(|| writeln!(out, "{line}"))?;
-                self.epoch_began = (Instant::now(), 0);
-                self.train.curve.as_deref().map_or(Ok(()), |path| self.draw(path))
-            }
-            Event::Checkpoint { parameters, state } => {
-                checkpoint::save(self.checkpoint, &self.run, self.circuit.structure(), parameters, state)?;
-                if state.epoch > 0 {
-                    self.write_model(parameters, state)?;
-                }
-                if state.batch == 0 {
-                    self.epoch_began = (Instant::now(), 0);
-                }
-                Ok(())
-            }
-        }
+/// The command line that goes on with a run that was begun or gone on with by this one.
+fn resuming(arguments: impl Iterator<Item = OsString>) -> String {
+    let arguments = arguments.map(|argument| argument.to_string_lossy().into_owned());
+    let mut arguments: Vec<String> = arguments.filter(|argument| argument != "--force").collect();
+    if !arguments.iter().any(|argument| argument == "--resume") {
+        arguments.push("--resume".into());
     }
-
-    fn line(&self, epoch: &convpc::train::Epoch) -> String {
-        let when = if epoch.is_final_em || self.run.options.rule.is_full_batch() {
-            "before the step"
-        } else {
-            "before each step"
-        };
-        let mut line =
-            format!("epoch {}  {when} {}", epoch.epoch + 1, score(epoch.mean_log_likelihood, self.observed.train));
-        if let Some(validation) = epoch.validation {
-            line += &format!("  held-out after it {}", score(validation, self.observed.valid.unwrap_or(0.0)));
-        }
-        if let Some(accuracy) = epoch.accuracy {
-            line += &format!(", accuracy {}", fixed(accuracy, 4));
-        }
-        line
-    }
-
-    /// The best parameters so far; the last ones where nothing is held out.
-    fn write_model(&mut self, last: &Parameters, state: &State) -> Outcome {
-        let (parameters, is_new) = match &state.best {
-            Some(best) => (&best.parameters, state.batch == 0 && best.epoch + 1 == state.epoch),
-            None => (last, state.batch == 0),
-        };
-        if is_new || !self.model_is_current {
-            model::save(&self.train.output, &Circuit::new(self.circuit.structure().clone(), parameters.clone())?)?;
-            self.model_is_current = true;
-        }
-        Ok(())
-    }
-
-    fn draw(&self, path: &Path) -> Outcome {
-        let records = self.log.records();
-        let line = |name, value: fn(&Record) -> Option<f64>| {
-            Line::of_epochs(
-                name,
-                records.iter().filter_map(|record| Some((record.epoch.saturating_sub(1), value(record)?))),
-            )
-        };
-        let lines = [line("train", |record| record.train_bits), line("held out", |record| record.valid_bits)];
-        curve::draw(path, ("epoch", "bits per dimension"), &lines)
-    }
+    shlex::try_join(arguments.iter().map(String::as_str)).unwrap_or_else(|_| arguments.join(" "))
 }

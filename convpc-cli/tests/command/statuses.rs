@@ -56,6 +56,7 @@ fn flags_that_cannot_be_meant_exit_with_2_too() {
         ("train --data x.npy --levels 3 --kernel-size 0 -o n", "--kernel-size is 0"),
         ("train --data x.npy --levels 3 --batch-size 0 -o n", "--batch-size is 0"),
         ("train --data x.npy --levels 3 --pseudocount=-1 -o n", "--pseudocount is -1"),
+        ("train --data x.npy --levels 3 --pseudocount 1e308 -o n", "--pseudocount is 1e308; expected at most 1e30"),
         ("score m --data x.npy -o ll.csv", "does not end in .npy"),
         ("sample m -n 2 -o x.jpg", "ends in neither .npy nor .png"),
         ("train --data x.npy --levels 3 --patience 5 -o n", "--patience needs held-out images; give --valid or"),

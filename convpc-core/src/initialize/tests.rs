@@ -173,3 +173,13 @@ fn no_counter_is_used_twice() {
     let distinct: std::collections::HashSet<_> = both.iter().collect();
     assert_eq!(distinct.len(), both.len(), "leaves that are fitted to a circuit of the same seed");
 }
+
+/// Time that grows with the square of the pixels would be more than a minute here.
+#[test]
+fn leaves_of_large_images_are_fitted_in_time_that_grows_with_the_pixels() {
+    let circuit = ConvPc::new(512, 512, 1, Family::bernoulli()).channels(1).depth(1).build(1).unwrap();
+    let data = Array2::from_shape_fn((2, 512 * 512), |(row, column)| ((row + column) % 2) as f32);
+    let began = std::time::Instant::now();
+    fit_leaves(&circuit, data.view(), 1).unwrap();
+    assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
+}

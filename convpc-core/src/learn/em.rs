@@ -42,13 +42,18 @@ impl Default for Options {
 }
 
 impl Options {
-    /// An error where a number is negative or not finite.
+    /// An error where a number is negative or not finite, or the pseudocount is so large that sums over it may not be finite.
     pub fn check(&self) -> Result<()> {
+        const LARGEST_PSEUDOCOUNT: f64 = 1e30;
         for (what, value) in [("pseudocount", self.pseudocount), ("minimum_std", self.minimum_std)] {
             if !(value >= 0.0 && value.is_finite()) {
                 let expected = "a finite number of at least 0".to_string();
                 return Err(Error::Argument { what, given: value.to_string(), expected });
             }
+        }
+        if self.pseudocount > LARGEST_PSEUDOCOUNT {
+            let (given, expected) = (format!("{:e}", self.pseudocount), format!("at most {LARGEST_PSEUDOCOUNT:e}"));
+            return Err(Error::Argument { what: "pseudocount", given, expected });
         }
         Ok(())
     }

@@ -4,13 +4,17 @@
 //! and the parameters; a run that goes on from a checkpoint of both ends as one that was never interrupted, to the last bit
 //! wherever the backend computes alike twice.
 
+mod event;
 mod state;
 
 use std::ops::{ControlFlow, Range};
 
 use ndarray::{ArrayView2, Axis, CowArray, Ix2};
 
-pub use self::state::{Best, State};
+pub use self::{
+    event::{Epoch, Event, Observed},
+    state::{Best, State},
+};
 pub use super::options::Options;
 use super::{MiniBatchEm, Rule, batches, labels::Labels};
 use crate::{
@@ -21,64 +25,13 @@ use crate::{
     rng::{self, Use},
 };
 
-/// What an epoch brought.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Epoch {
-    /// Its number, 0 the first.
-    pub epoch: usize,
-    /// Whether it was a final EM step.
-    pub is_final_em: bool,
-    /// Steps that were taken since the beginning of the run.
-    pub steps: u64,
-    /// Rows trained on.
-    pub rows: u64,
-    /// Rows of probability zero among them.
-    pub impossible_rows: u64,
-    /// Mean log-likelihood of the rows, nats: each batch before the step on it; all data before the step for EM.
-    pub mean_log_likelihood: f64,
-    /// Mean log-likelihood of the validation data after the epoch, nats, where they were scored.
-    pub validation: Option<f64>,
-    /// The share of the validation data whose most probable class is their label, where they were scored and have labels.
-    pub accuracy: Option<f64>,
-    /// Whether that is the best so far.
-    pub is_best: bool,
-    /// The last step size; 1 for EM.
-    pub step_size: f64,
-}
-
-/// How many variables of a row were observed on average, those that are not NaN.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Observed {
-    /// The mean over the training rows.
-    pub train: f64,
-    /// The mean over the validation data, if there are any.
-    pub valid: Option<f64>,
-}
-
-/// What [`Trainer::run`] reports.
-#[derive(Debug)]
-pub enum Event<'a> {
-    /// A batch is over.
-    Batch {
-        /// The epoch, 0 the first.
-        epoch: usize,
-        /// Rows of the epoch so far.
-        rows: usize,
-        /// Rows of a whole epoch.
-        of: usize,
-        /// Mean log-likelihood of the rows of the epoch so far, nats.
-        mean_log_likelihood: f64,
-    },
-    /// An epoch is over.
-    Epoch(Epoch),
-    /// A place from which the run can go on: there is one before the first step, one after each epoch (or every few), and
-    /// more where the options ask for them.
-    Checkpoint {
-        /// The parameters.
-        parameters: &'a Parameters,
-        /// The state.
-        state: &'a State,
-    },
+/// Where an observer stopped a run.
+#[derive(Clone, Copy, PartialEq)]
+enum Stop {
+    /// It has just been told of a checkpoint.
+    AtCheckpoint,
+    /// Steps have been taken, or rows counted, since the last checkpoint.
+    BetweenCheckpoints,
 }
 
 /// A training run.
@@ -184,7 +137,9 @@ impl<'a> Trainer<'a> {
         Observed { train, valid: self.valid.as_ref().map(of_rows) }
     }
 
-    /// Trains until the run is over or `observe` says that it is enough.
+    /// Trains until the run is over or `observe` says that it is enough. The last event of a run that is stopped is a
+    /// [checkpoint](Event::Checkpoint), from which it goes on as if it had not been stopped: after the batch that `observe` was told
+    /// of, which ends the epoch if it is the last one, or, where the rule takes all data at once, at the beginning of the epoch.
     ///
     /// A new run begins with [`State::default`]. To go on with one, load the circuit of a checkpoint into a backend and pass
     /// its state.
@@ -207,16 +162,25 @@ impl<'a> Trainer<'a> {
         }
         self.check_state(executable, state)?;
         if (state.epoch, state.batch) == (0, 0) {
-            let parameters = settle(executable)?;
+            // Not settled, because a run that goes on from here comes here again.
+            let parameters = executable.held_parameters()?;
             if observe(Event::Checkpoint { parameters: &parameters, state }).is_break() {
                 return Ok(());
             }
         }
         while !state.finished {
-            if self.epoch(executable, state, observe)?.is_break() {
-                executable.reset_statistics();
-                break;
+            let ControlFlow::Break(stop) = self.epoch(executable, state, observe)? else { continue };
+            executable.reset_statistics();
+            if state.batch == 0 {
+                state.seen = Accumulated::default();
             }
+            // Before the first step nothing has changed since the first checkpoint.
+            if stop == Stop::BetweenCheckpoints && (state.epoch, state.batch) != (0, 0) {
+                state.optimizer.memory.fetch()?;
+                // Not settled: a run that is not stopped here computes with these.
+                let _ = observe(Event::Checkpoint { parameters: &executable.held_parameters()?, state });
+            }
+            break;
         }
         Ok(())
     }
@@ -277,7 +241,7 @@ impl<'a> Trainer<'a> {
         executable: &mut dyn Executable,
         state: &mut State,
         observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>> {
+    ) -> Result<ControlFlow<Stop>> {
         executable.reset_statistics();
         let rule = self.rule(state);
         let (rows, by_batch) = (self.rows.len(), !rule.is_full_batch());
@@ -303,37 +267,40 @@ impl<'a> Trainer<'a> {
             }
             state.seen.add(&counted);
             let Accumulated { rows: seen, log_likelihood, .. } = state.seen;
-            flow = observe(Event::Batch {
+            let batch = Event::Batch {
                 epoch: state.epoch,
                 rows: seen as usize,
                 of: rows,
                 mean_log_likelihood: log_likelihood / seen as f64,
-            });
+            };
+            flow = observe(batch).map_break(|()| Stop::BetweenCheckpoints);
             let due = |every: usize| by_batch && state.batch < batches && state.batch.is_multiple_of(every);
             if flow.is_continue() && self.options.checkpoint_batches.is_some_and(due) {
                 state.optimizer.memory.fetch()?;
-                flow = observe(Event::Checkpoint { parameters: &settle(executable)?, state });
+                let checkpoint = Event::Checkpoint { parameters: &settle(executable)?, state };
+                flow = observe(checkpoint).map_break(|()| Stop::AtCheckpoint);
             }
             Ok(flow.is_continue())
         })?;
-        if flow.is_break() {
+        if flow.is_break() && state.seen.rows < rows as u64 {
             return Ok(flow);
         }
         let step_size = self.step_size(&rule, state.epoch, batches - 1, batches);
         if !by_batch {
             executable.update(&rule, step_size, &mut state.optimizer)?;
         }
-        self.finish_epoch(executable, state, step_size, observe)
+        self.finish_epoch(executable, state, step_size, flow.is_break(), observe)
     }
 
-    /// Validation, the decision whether to go on, and the checkpoint.
+    /// Validation, the decision whether to go on, and the checkpoint. `is_stopped` says that the observer has had enough already.
     fn finish_epoch(
         &self,
         executable: &mut dyn Executable,
         state: &mut State,
         step_size: f64,
+        mut is_stopped: bool,
         observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>> {
+    ) -> Result<ControlFlow<Stop>> {
         let Options { epochs, patience, final_em_steps, evaluate_every, .. } = self.options;
         let ended = state.epoch + 1;
         let due = ended.is_multiple_of(evaluate_every) || ended >= epochs || state.main_epochs.is_some();
@@ -370,12 +337,13 @@ impl<'a> Trainer<'a> {
             }
         }
         state.finished = state.main_epochs.is_some_and(|main| state.epoch - main >= final_em_steps);
-        let flow = observe(Event::Epoch(epoch));
-        let Some(parameters) = parameters else { return Ok(flow) };
+        is_stopped |= observe(Event::Epoch(epoch)).is_break();
+        let flow = |is_stopped, stop| if is_stopped { ControlFlow::Break(stop) } else { ControlFlow::Continue(()) };
+        let Some(parameters) = parameters else { return Ok(flow(is_stopped, Stop::BetweenCheckpoints)) };
         state.optimizer.memory.fetch()?;
         // Both are reported, whatever the answer to the first.
-        let after = observe(Event::Checkpoint { parameters: &parameters, state });
-        Ok(if after.is_break() { after } else { flow })
+        is_stopped |= observe(Event::Checkpoint { parameters: &parameters, state }).is_break();
+        Ok(flow(is_stopped, Stop::AtCheckpoint))
     }
 
     /// The mean log-likelihood of the validation data, and where they have labels how often these are right.

@@ -1,7 +1,7 @@
 //! What can go wrong with a data file.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::Element;
 
@@ -138,6 +138,21 @@ pub enum DataError {
         path: PathBuf,
         /// The size along each axis.
         shape: Vec<usize>,
+    },
+    /// The values would take more memory than they may.
+    #[error(
+        "the array of shape {} in '{path}' needs {needed} bytes of memory; expected at most {limit}: split it into smaller files, or raise Options::memory",
+        dims(.shape)
+    )]
+    OverLimit {
+        /// The file or folder.
+        path: PathBuf,
+        /// The size along each axis.
+        shape: Vec<usize>,
+        /// The bytes that the values take in memory.
+        needed: u64,
+        /// The bytes that they may take.
+        limit: u64,
     },
     /// The numbers have a type that is not read here.
     #[error("'{path}' holds numbers of type {found}; expected {expected}: convert them, in numpy with .astype(...)")]
@@ -351,29 +366,6 @@ pub enum DataError {
 const READ_HERE: &str =
     "a .npy or .npz array, an IDX file (each plain or gzip), a PNG, JPEG or WebP picture or a folder of pictures";
 
-impl DataError {
-    /// Sorts an error that came up while reading `path`.
-    pub(super) fn reading(path: &Path, source: io::Error) -> Self {
-        let path = path.to_path_buf();
-        match source.kind() {
-            io::ErrorKind::NotFound => Self::NotFound { path },
-            io::ErrorKind::PermissionDenied => Self::PermissionDenied { path },
-            // Decompressors report damaged data with these kinds.
-            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => Self::corrupt(&path, source.to_string()),
-            io::ErrorKind::UnexpectedEof => Self::corrupt(&path, "it ends in the middle"),
-            _ => Self::Read { path, source },
-        }
-    }
-
-    pub(super) fn corrupt(path: &Path, reason: impl Into<String>) -> Self {
-        Self::Corrupt { path: path.to_path_buf(), reason: reason.into() }
-    }
-
-    pub(super) fn too_large(path: &Path, shape: &[usize]) -> Self {
-        Self::TooLarge { path: path.to_path_buf(), shape: shape.to_vec() }
-    }
-}
-
 /// A shape as people write it: 60000 x 28 x 28.
 pub(super) fn dims(shape: &[usize]) -> String {
     if shape.is_empty() {
@@ -381,27 +373,4 @@ pub(super) fn dims(shape: &[usize]) -> String {
     }
     let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
     sizes.join(" x ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    // A superuser may read everything, so a refusal cannot be staged with real files.
-    #[test]
-    fn a_refusal_of_the_system_is_told_apart_from_damage() {
-        let sort = |kind: io::ErrorKind| DataError::reading(Path::new("a.npy"), kind.into());
-        assert!(matches!(sort(io::ErrorKind::PermissionDenied), DataError::PermissionDenied { .. }));
-        assert!(matches!(sort(io::ErrorKind::NotFound), DataError::NotFound { .. }));
-        assert!(matches!(sort(io::ErrorKind::InvalidData), DataError::Corrupt { .. }));
-        assert!(matches!(sort(io::ErrorKind::TimedOut), DataError::Read { .. }));
-    }
-
-    #[test]
-    fn texts_name_the_file_and_the_remedy() {
-        let text = DataError::reading(Path::new("a.npy"), io::ErrorKind::PermissionDenied.into()).to_string();
-        assert!(text.contains("'a.npy'") && text.contains("make it readable"), "{text}");
-        let text = DataError::too_large(Path::new("b.npy"), &[3, 4]).to_string();
-        assert!(text.contains("3 x 4") && text.contains("split it"), "{text}");
-    }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
 
-use super::{DataError, Images, picture, values::Values};
+use super::{DataError, ImageShape, Images, Options, picture};
 
 /// The pictures of a folder, in order, and the rest.
 #[derive(Default)]
@@ -18,14 +18,14 @@ struct Listing {
 }
 
 /// Reads all pictures of a folder, or of its class folders, in the order of their names.
-pub(super) fn read(folder: &Path, values: Values) -> Result<Images, DataError> {
+pub(super) fn read(folder: &Path, options: &Options) -> Result<Images, DataError> {
     let Listing { pictures, passed_over, .. } = list(folder)?;
-    Ok(Images { passed_over, ..read_all(folder, &pictures, values)? })
+    Ok(Images { passed_over, ..read_all(folder, &pictures, options)? })
 }
 
 /// Reads a single picture as a row.
-pub(super) fn read_one(path: &Path, values: Values) -> Result<Images, DataError> {
-    read_all(path, &[path.to_path_buf()], values)
+pub(super) fn read_one(path: &Path, options: &Options) -> Result<Images, DataError> {
+    read_all(path, &[path.to_path_buf()], options)
 }
 
 /// The class of each picture that [`read`] reads: the number of its class folder.
@@ -52,11 +52,16 @@ pub fn class_names(path: &Path) -> Result<Vec<String>, DataError> {
     Ok(list(path)?.classes.iter().map(name).collect())
 }
 
-fn read_all(folder: &Path, paths: &[PathBuf], options: Values) -> Result<Images, DataError> {
+fn read_all(folder: &Path, paths: &[PathBuf], options: &Options) -> Result<Images, DataError> {
     let mut values: Vec<f32> = Vec::new();
     let mut kind = None;
     for path in paths {
         let pixels = picture::read(path, options)?;
+        if kind.is_none() {
+            // All pictures must be like the first.
+            let ImageShape { height, width, colors } = pixels.shape;
+            DataError::check_limit(folder, &[paths.len(), height, width, colors], size_of::<f32>(), options.memory())?;
+        }
         let this = (pixels.shape, pixels.element);
         let expected = *kind.get_or_insert(this);
         if this != expected {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{DataError, array::Unread, element::Number, folder, source::with_array};
+use super::{DataError, Options, array::Unread, element::Number, folder, source::with_array};
 
 /// The names by which labels are known in an archive, the first that is there wins.
 const NAMES: [&str; 4] = ["y", "labels", "targets", "label"];
@@ -25,7 +25,16 @@ const NAMES: [&str; 4] = ["y", "labels", "targets", "label"];
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn read_labels(path: &Path) -> Result<Vec<usize>, DataError> {
-    if path.is_dir() { folder::read_labels(path) } else { with_array(path, &NAMES, read_array) }
+    read_labels_with(path, &Options::default())
+}
+
+/// Reads labels as [`read_labels`] does, within the memory that the options allow.
+///
+/// # Errors
+///
+/// As [`read_labels`].
+pub fn read_labels_with(path: &Path, options: &Options) -> Result<Vec<usize>, DataError> {
+    if path.is_dir() { folder::read_labels(path) } else { with_array(path, &NAMES, options.memory(), read_array) }
 }
 
 fn read_array(array: Unread<'_>) -> Result<Vec<usize>, DataError> {

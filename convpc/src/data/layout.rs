@@ -25,8 +25,13 @@ pub(super) struct Layout {
 
 impl Layout {
     /// Interprets the sizes along the axes of an array: rows × variables, rows × height × width, or these with colors, whose
-    /// place is found if it is not given.
-    pub(super) fn new(path: &Path, sizes: &[usize], order: Option<AxisOrder>) -> Result<Self, DataError> {
+    /// place is found if it is not given, by the shape that is expected or by the sizes.
+    pub(super) fn new(
+        path: &Path,
+        sizes: &[usize],
+        order: Option<AxisOrder>,
+        shape: Option<ImageShape>,
+    ) -> Result<Self, DataError> {
         let expected =
             "rows x variables, rows x height x width, or rows x height x width x colors (or colors x height x width)";
         if let [count] = *sizes {
@@ -40,6 +45,7 @@ impl Layout {
         }
         let order = match *sizes {
             [_, first, second, third] => order
+                .or_else(|| of_shape([first, second, third], shape?))
                 .or_else(|| find([first, second, third]))
                 .ok_or_else(|| DataError::AmbiguousAxes { path: path.to_path_buf(), shape: sizes.to_vec() })?,
             _ => AxisOrder::ColorsLast,
@@ -56,14 +62,21 @@ impl Layout {
         Ok(Self { rows: sizes[0], variables, shape, order })
     }
 
-    /// Brings an array into rows × variables, in C order.
+    /// Returns true if the values have to be copied into another order.
+    pub(super) fn is_rearranged(&self, is_fortran: bool) -> bool {
+        let is_colors_first = self.order == AxisOrder::ColorsFirst && self.shape.is_some_and(|shape| shape.colors > 1);
+        is_fortran || is_colors_first
+    }
+
+    /// Brings an array of some of the rows into rows × variables, in C order.
     pub(super) fn arrange(&self, path: &Path, array: ArrayD<f32>) -> Result<Array2<f32>, DataError> {
+        let rows = array.shape()[0];
         let array = match (array.ndim(), self.order) {
             (4, AxisOrder::ColorsFirst) => array.permuted_axes(&[0, 2, 3, 1][..]),
             _ => array,
         };
         let array = if array.is_standard_layout() { array } else { array.as_standard_layout().into_owned() };
-        let size = (self.rows, self.variables);
+        let size = (rows, self.variables);
         array.into_shape_with_order(size).map_err(|error| DataError::corrupt(path, error.to_string()))
     }
 
@@ -78,6 +91,15 @@ impl Layout {
             _ => index[1],
         };
         (index[0], variable)
+    }
+}
+
+/// The only order in which axes of these sizes hold images of this shape.
+fn of_shape(sizes: [usize; 3], ImageShape { height, width, colors }: ImageShape) -> Option<AxisOrder> {
+    match (sizes == [height, width, colors], sizes == [colors, height, width]) {
+        (true, false) => Some(AxisOrder::ColorsLast),
+        (false, true) => Some(AxisOrder::ColorsFirst),
+        _ => None,
     }
 }
 

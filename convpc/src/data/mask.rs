@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{DataError, ImageShape, array::Unread, element::Number, source::with_array};
+use super::{DataError, ImageShape, Options, array::Unread, element::Number, source::with_array};
 
 /// The names by which masks are known in an archive, the first that is there wins.
 const NAMES: [&str; 2] = ["mask", "x"];
@@ -29,7 +29,21 @@ const NAMES: [&str; 2] = ["mask", "x"];
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn read_mask(path: &Path, variables: usize, shape: Option<ImageShape>) -> Result<Vec<bool>, DataError> {
-    with_array(path, &NAMES, |array| read_array(array, variables, shape))
+    read_mask_with(path, variables, shape, &Options::default())
+}
+
+/// Reads a mask as [`read_mask`] does, within the memory that the options allow.
+///
+/// # Errors
+///
+/// As [`read_mask`].
+pub fn read_mask_with(
+    path: &Path,
+    variables: usize,
+    shape: Option<ImageShape>,
+    options: &Options,
+) -> Result<Vec<bool>, DataError> {
+    with_array(path, &NAMES, options.memory(), |array| read_array(array, variables, shape))
 }
 
 fn read_array(array: Unread<'_>, variables: usize, shape: Option<ImageShape>) -> Result<Vec<bool>, DataError> {

@@ -14,11 +14,13 @@
 //! | folder of class folders | the pictures of the first class, the second, …; [`read_labels`] gives their classes | yes |
 //!
 //! Arrays hold bool, integers of 8 to 64 bits or floats of 16, 32 or 64 bits, in either order of bytes ([`Element`]).
-//! [`Options`] turn values into two or more levels, and name the order of axes where it is not clear.
+//! [`Options`] turn values into two or more levels, name the order of axes where it is not clear, and limit the memory that is
+//! taken.
 
 mod array;
 mod element;
 mod error;
+mod failures;
 mod folder;
 mod format;
 mod gzip;
@@ -28,6 +30,7 @@ mod labels;
 mod layout;
 mod mask;
 mod npy;
+mod npy_writer;
 mod npz;
 mod picture;
 mod source;
@@ -44,10 +47,11 @@ use crate::atomic;
 pub use element::Element;
 pub use error::DataError;
 pub use folder::class_names;
-pub use images::{ImageShape, Images, Options, read, read_with};
-pub use labels::read_labels;
+pub use images::{Batch, ImageShape, Images, Options, read, read_batches, read_from, read_with};
+pub use labels::{read_labels, read_labels_with};
 pub use layout::AxisOrder;
-pub use mask::read_mask;
+pub use mask::{read_mask, read_mask_with};
+pub use npy_writer::NpyWriter;
 pub use values::Values;
 
 /// Fails, in place of aborting the process, where `count` numbers of type `T` find no memory.

@@ -6,12 +6,12 @@ use std::path::Path;
 use image::{ColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
 use super::{
-    DataError, ImageShape, check_memory,
+    DataError, ImageShape, Options, check_memory,
     element::{Element, Encoding, Number},
     format,
     images::out_of_range,
     source::{open, read_up_to},
-    values::{Conversion, Values},
+    values::Conversion,
 };
 
 /// The endings of names by which the pictures of a folder are known.
@@ -34,7 +34,7 @@ pub(super) fn is_picture(path: &Path) -> bool {
 }
 
 /// Reads a picture, without its alpha.
-pub(super) fn read(path: &Path, values: Values) -> Result<Pixels, DataError> {
+pub(super) fn read(path: &Path, options: &Options) -> Result<Pixels, DataError> {
     let decoding = |error| decoding_error(path, error);
     let mut limits = Limits::default();
     let decoder = decoder(path, limits.clone())?;
@@ -54,11 +54,14 @@ pub(super) fn read(path: &Path, values: Values) -> Result<Pixels, DataError> {
     let shape = ImageShape { height: height as usize, width: width as usize, colors };
     // The default limits keep a false header from reserving all memory.
     limits.reserve(decoder.total_bytes()).map_err(decoding)?;
+    // The bytes of the picture and the values that they become are there together.
+    let in_pixel = size_of::<f32>() + Encoding { element, big_endian: false }.size();
+    DataError::check_limit(path, &[shape.height, shape.width, colors], in_pixel, options.memory())?;
     let length = decoder.total_bytes() as usize;
     check_memory::<u8>(path, length, &[shape.height, shape.width, colors])?;
     let mut bytes = vec![0; length];
     decoder.read_image(&mut bytes).map_err(decoding)?;
-    let samples = Samples { path, shape, has_alpha, conversion: Conversion::new(path, values, element)? };
+    let samples = Samples { path, shape, has_alpha, conversion: Conversion::new(path, options.values, element)? };
     let encoding = Encoding { element, big_endian: cfg!(target_endian = "big") };
     Ok(Pixels { values: samples.convert(encoding, &bytes)?, shape, element })
 }

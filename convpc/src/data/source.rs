@@ -33,6 +33,7 @@ impl Name {
 pub(super) fn with_array<T>(
     path: &Path,
     usual: &[&str],
+    memory: u64,
     read: impl FnOnce(Unread<'_>) -> Result<T, DataError>,
 ) -> Result<T, DataError> {
     let Name { file, array } = Name::new(path);
@@ -42,29 +43,35 @@ pub(super) fn with_array<T>(
     let mut reader = BufReader::new(file);
     if start.starts_with(npz::MAGIC) {
         return npz::with_entry(path, reader, length, array.as_deref(), usual, |entry, size| {
-            with_stream(path, &mut BufReader::new(entry), size, read)
+            with_stream(path, &mut BufReader::new(entry), Some(size), memory, read)
         });
     }
     match array {
         Some(name) => Err(DataError::NoArchive { path: path.to_path_buf(), name }),
-        None => with_stream(path, &mut reader, length, read),
+        None => with_stream(path, &mut reader, Some(length), memory, read),
     }
 }
 
-/// Reads an array of which `limit` bytes follow at most, or a compressed one.
-fn with_stream<T>(
+/// Reads an array of which `limit` bytes follow at most, or a compressed one, into no more than `memory` bytes. Where there is no
+/// limit, memory is reserved as the bytes come.
+pub(super) fn with_stream<T>(
     path: &Path,
     reader: &mut dyn BufRead,
-    limit: u64,
+    limit: Option<u64>,
+    memory: u64,
     read: impl FnOnce(Unread<'_>) -> Result<T, DataError>,
 ) -> Result<T, DataError> {
     let start = read_up_to(path, reader, START)?;
+    if start.is_empty() {
+        return Err(DataError::EmptyFile { path: path.to_path_buf() });
+    }
     if start.starts_with(gzip::MAGIC) {
         let mut reader = gzip::Gunzip::new(start.chain(reader));
         let start = read_up_to(path, &mut reader, START)?;
-        return with_plain(path, &start, &mut reader, limit.saturating_mul(gzip::MAX_DEFLATE_RATIO), read);
+        let limit = limit.map(|limit| limit.saturating_mul(gzip::MAX_DEFLATE_RATIO));
+        return with_plain(path, &start, &mut reader, limit, memory, read);
     }
-    with_plain(path, &start, reader, limit, read)
+    with_plain(path, &start, reader, limit, memory, read)
 }
 
 /// Reads an array that is not compressed, of which `start` has been read.
@@ -72,7 +79,8 @@ fn with_plain<T>(
     path: &Path,
     start: &[u8],
     reader: &mut dyn Read,
-    limit: u64,
+    limit: Option<u64>,
+    memory: u64,
     read: impl FnOnce(Unread<'_>) -> Result<T, DataError>,
 ) -> Result<T, DataError> {
     let mut reader = start.chain(reader);
@@ -83,8 +91,8 @@ fn with_plain<T>(
     } else {
         return Err(format::unknown(path, start));
     };
-    let limit = limit.saturating_sub(header.length);
-    read(Unread { path, header, limit, reader: &mut reader })
+    let limit = limit.map(|limit| limit.saturating_sub(header.length));
+    read(Unread { path, header, limit, memory, reader: &mut reader })
 }
 
 pub(super) fn read_up_to(path: &Path, mut reader: &mut (impl Read + ?Sized), limit: u64) -> Result<Vec<u8>, DataError> {

@@ -8,7 +8,8 @@ use crate::tools::{assert_says, idx, npy_of_sizes, store};
 /// Reads an array whose values count from 0, as `.npy` and as IDX, which must agree.
 fn read(sizes: [usize; 4], axes: Option<AxisOrder>) -> Result<Images, DataError> {
     let data: Vec<u8> = (0..sizes.iter().product()).map(|value: usize| value as u8).collect();
-    let options = Options { axes, ..Options::default() };
+    let mut options = Options::default();
+    options.axes = axes;
     let images = read_with(&store("a", &npy_of_sizes("|u1", &sizes, &data)).path, &options);
     let of_idx = read_with(&store("a", &idx(&sizes.map(|size| size as u32), &data)).path, &options);
     assert_eq!(images.as_ref().ok(), of_idx.as_ref().ok());

@@ -76,8 +76,9 @@ proptest! {
             let read = read_with(&stored.path, &Options::default()).unwrap();
             prop_assert_eq!((&read.values, read.shape), (&expected, shape), "{}", name);
             prop_assert!(read.values.is_standard_layout());
-            let values = Values::Quantize { levels: 128, range: Some((0.0, 127.0)) };
-            let levels = read_with(&stored.path, &Options { values, ..Options::default() }).unwrap();
+            let mut options = Options::default();
+            options.values = Values::Quantize { levels: 128, range: Some((0.0, 127.0)) };
+            let levels = read_with(&stored.path, &options).unwrap();
             prop_assert_eq!(&levels.values, &expected, "{} in levels", name);
         }
     }

@@ -6,6 +6,7 @@ mod containers;
 mod damaged;
 mod idx;
 mod labels;
+mod limits;
 mod mask;
 mod npy;
 mod npz;

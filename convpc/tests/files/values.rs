@@ -5,7 +5,9 @@ use convpc::data::{DataError, Images, Options, Values, read_with};
 use crate::tools::{TYPES, assert_says, data_of, npy_of, store};
 
 fn read(file: &[u8], values: Values) -> Result<Images, DataError> {
-    read_with(&store("a", file).path, &Options { values, ..Options::default() })
+    let mut options = Options::default();
+    options.values = values;
+    read_with(&store("a", file).path, &options)
 }
 
 fn floats(values: &[f64]) -> Vec<u8> {

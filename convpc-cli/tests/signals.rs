@@ -1,0 +1,145 @@
+//! SIGINT and SIGTERM: a training run can go on to the same bytes, and nothing half-written is left.
+#![cfg(unix)]
+
+mod common;
+
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use common::Bench;
+use convpc::{checkpoint, data::write_npy_f32};
+use ndarray::Array3;
+
+impl Bench {
+    /// Images of a few patterns with some noise, of 3 levels.
+    fn new(rows: usize, side: usize) -> Self {
+        let bench = Bench(tempfile::tempdir().unwrap());
+        let images = Array3::from_shape_fn((rows, side, side), |(row, i, j)| {
+            let noise = usize::from((row * 31 + i * 17 + j * 13) % 11 == 0);
+            ((row % 4 + i * (1 + row % 2) + 2 * j + noise) % 3) as f32
+        });
+        write_npy_f32(&bench.path("x.npy"), images.view().into_dyn()).unwrap();
+        bench
+    }
+
+    fn start(&self, arguments: &str) -> Child {
+        self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// The names of all files in the folder.
+    fn names(&self) -> Vec<String> {
+        let files = fs::read_dir(self.0.path()).unwrap();
+        let mut names: Vec<String> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+/// Waits until something has happened, for a minute at most.
+fn wait_until(happened: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !happened() {
+        assert!(began.elapsed() < Duration::from_secs(60), "waited in vain");
+        sleep(Duration::from_millis(1));
+    }
+}
+
+fn send(child: &Child, signal: &str) {
+    Command::new("kill").arg(format!("-{signal}")).arg(child.id().to_string()).status().unwrap();
+}
+
+/// Sends a signal to a command some time after `file` is there, and waits for its end.
+fn interrupt(child: Child, signal: &str, file: &Path, delay: Duration) -> Output {
+    wait_until(|| file.exists());
+    sleep(delay);
+    send(&child, signal);
+    child.wait_with_output().unwrap()
+}
+
+/// One thread: two may add their counts in either order.
+const BASE: &str = "train --data x.npy --levels 3 --channels 6 --threads 1 --seed 3";
+
+#[test]
+fn a_run_that_was_interrupted_says_how_to_go_on_and_ends_with_the_same_bytes() {
+    let bench = Bench::new(300, 4);
+    let mut inside_an_epoch = 0;
+    for (name, flags) in [
+        ("em", "--algorithm em --epochs 300 --batch-size 20"),
+        (
+            "mini",
+            "--algorithm minibatch-em --epochs 120 --batch-size 10 --momentum 0.8 --valid-fraction 0.2 --evaluate-every 7",
+        ),
+        ("adam", "--algorithm adam --epochs 120 --batch-size 10 --clip 1 --weight-decay 0.01 --final-em-steps 2"),
+    ] {
+        let (whole, stopped) = (format!("{name}-whole"), format!("{name}-stopped"));
+        let arguments = |model: &str| format!("{BASE} {flags} --metrics {model}.jsonl -o {model}");
+        bench.prints(&arguments(&whole));
+        let file = checkpoint::beside(&bench.path(&stopped));
+        let mut resume = "";
+        for (number, (signal, status)) in [("INT", 130), ("TERM", 143), ("INT", 130)].into_iter().enumerate() {
+            let child = bench.start(&format!("{}{resume}", arguments(&stopped)));
+            let output = interrupt(child, signal, &file, Duration::from_millis(60 * number as u64));
+            let message = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(status), "{name}: {message}");
+            if message == format!("ended by SIG{signal}\n") && !resume.is_empty() {
+                // It came before the run went on, and the checkpoint is as it was.
+                continue;
+            }
+            assert!(message.contains(&format!("stopped by SIG{signal}")), "{message}");
+            let (_, command) = message.split_once("go on with: ").expect(&message);
+            assert!(command.trim_end().ends_with(" --resume"), "{message}");
+            assert!(command.contains(&arguments(&stopped)) && command.matches("--resume").count() == 1, "{message}");
+            resume = " --resume";
+            let (_, _, state) = checkpoint::load(&file).unwrap();
+            inside_an_epoch += usize::from(state.batch > 0);
+            assert!(
+                bench.names().iter().all(|name| !name.ends_with(".tmp") && !name.ends_with(".lock")),
+                "{:?}",
+                bench.names()
+            );
+        }
+        bench.prints(&format!("{} --resume", arguments(&stopped)));
+        let [whole, stopped] = [&whole, &stopped].map(|model| fs::read(bench.path(model)).unwrap());
+        assert!(whole == stopped, "{name}: other bytes");
+        assert!(!file.exists(), "a run that is over leaves no checkpoint");
+    }
+    assert!(inside_an_epoch > 0, "no run was interrupted inside an epoch");
+}
+
+#[test]
+fn other_commands_leave_nothing_half_written() {
+    let bench = Bench::new(30, 4);
+    bench.prints(&format!("{BASE} --epochs 1 -o m"));
+    let before = bench.names();
+    for (signal, status) in [("INT", 130), ("TERM", 143)] {
+        let child = bench.start("sample m -n 1000000000 -o s.npy");
+        wait_until(|| bench.names().iter().any(|name| name.ends_with(".tmp")));
+        sleep(Duration::from_millis(30));
+        send(&child, signal);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(status));
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), format!("ended by SIG{signal}\n"));
+        assert_eq!(bench.names(), before);
+    }
+}
+
+#[test]
+fn a_second_signal_ends_a_run_at_once() {
+    let bench = Bench::new(400, 32);
+    // The reference takes minutes for a batch of all images.
+    let child = bench.start("train --data x.npy --levels 3 --channels 64 --batch-size 400 --backend reference -o m");
+    wait_until(|| bench.path("m.checkpoint").exists());
+    send(&child, "INT");
+    sleep(Duration::from_millis(200));
+    send(&child, "TERM");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(143));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(message, "the training stops after this batch; a second signal ends it at once\nended by SIGTERM\n");
+    assert_eq!(bench.names(), ["m.checkpoint", "x.npy"]);
+}
