@@ -79,7 +79,7 @@ fn register_sans() -> Result<(), &'static str> {
 /// The ends of an axis that has so many values on it, at least one. A single value still has room beside it.
 ///
 /// # Errors
-/// Where the values are larger than an axis can be divided for.
+/// A message, if a value is too large for an axis to be divided into steps.
 fn range(what: &str, values: impl Iterator<Item = f64> + Clone) -> Result<(f64, f64), String> {
     /// Far from the ends of float64, where the length of an axis is infinite.
     const MOST: f64 = 1e300;

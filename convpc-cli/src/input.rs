@@ -20,7 +20,7 @@ use crate::{
     output::{batch_rows, is_standard},
 };
 
-/// What errors call the images that come from standard input.
+/// The name of standard input in messages.
 const STDIN: &str = "standard input";
 
 /// An error if images would be read from a terminal, or twice from standard input.
@@ -164,7 +164,7 @@ impl Batches<'_> {
     }
 }
 
-/// What errors call the images of a path.
+/// The name of a path in messages.
 fn name(path: &Path) -> &Path {
     if is_standard(path) { Path::new(STDIN) } else { path }
 }

@@ -6,18 +6,11 @@ use std::fs;
 
 use common::{Bench, number};
 use convpc::data::write_npy_f32;
-use ndarray::{Array3, Array4, ArrayD, IxDyn};
+use ndarray::{Array3, Array4};
 
 impl Bench {
     fn new() -> Self {
         Bench(tempfile::tempdir().unwrap())
-    }
-
-    /// Writes an array of this shape whose values are made from their positions.
-    fn array(&self, name: &str, sizes: &[usize], value: impl Fn(usize) -> f32) {
-        let count = sizes.iter().product();
-        let array = ArrayD::from_shape_vec(IxDyn(sizes), (0..count).map(value).collect()).unwrap();
-        write_npy_f32(&self.path(name), array.view()).unwrap();
     }
 
     /// Writes an array of 8 × 8 unsigned 16-bit numbers, 10 images.

@@ -10,18 +10,11 @@ use std::{
 
 use common::{Bench, number};
 use convpc::data::{Element, ImageShape, Images, read, write_npy_f32};
-use ndarray::{Array2, ArrayD, IxDyn, s};
+use ndarray::{Array2, ArrayD, s};
 
 impl Bench {
     fn new() -> Self {
         Bench(tempfile::tempdir().unwrap())
-    }
-
-    /// Writes an array of this shape whose values are made from their positions.
-    fn array(&self, name: &str, sizes: &[usize], value: impl Fn(usize) -> f32) {
-        let count = sizes.iter().product();
-        let array = ArrayD::from_shape_vec(IxDyn(sizes), (0..count).map(value).collect()).unwrap();
-        write_npy_f32(&self.path(name), array.view()).unwrap();
     }
 
     fn images(&self, name: &str) -> Images {

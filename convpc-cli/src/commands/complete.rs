@@ -33,8 +33,8 @@ pub(crate) struct Complete {
     /// A draw from the posterior, or the most probable explanation, exact or greedy.
     #[arg(long, value_enum, default_value_t = How::Sample)]
     how: How,
-    /// Where they go: .npy or .png, or - for .npy on standard output. A .npy array has the shape of the images, and integers
-    /// where the leaves are discrete.
+    /// File for the images, ending in .npy or .png; - writes .npy to standard output. A .npy array has the shape of the images,
+    /// and holds integers if the leaves are discrete.
     #[arg(short)]
     output: PathBuf,
     #[command(flatten)]
@@ -99,10 +99,10 @@ impl Complete {
     }
 }
 
-/// What is done with each batch of rows.
+/// The settings that all batches of rows are completed with.
 struct Work {
     how: How,
-    /// For each data column whether it is hidden; none if only missing values are completed.
+    /// True for each data column that is hidden; `None` if only missing values are completed.
     hidden: Option<Vec<bool>>,
     executable: Box<dyn Executable>,
     seed: u64,

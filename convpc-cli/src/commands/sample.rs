@@ -15,14 +15,14 @@ use crate::{
 pub(crate) struct Sample {
     /// The model file.
     model: PathBuf,
-    /// How many images.
+    /// Number of images.
     #[arg(short, value_parser = clap::value_parser!(u64).range(1..))]
     n: u64,
     /// The class that they are of, in a model that has classes; of all unless given.
     #[arg(long)]
     class: Option<usize>,
-    /// Where they go: .npy or .png, or - for .npy on standard output. A .npy array has the shape of the images, and integers
-    /// where the leaves are discrete.
+    /// File for the images, ending in .npy or .png; - writes .npy to standard output. A .npy array has the shape of the images,
+    /// and holds integers if the leaves are discrete.
     #[arg(short, default_value = "samples.png")]
     output: PathBuf,
 }

@@ -30,8 +30,8 @@ pub(crate) struct Score {
     /// The classes of the images, for the accuracy of a model that has classes: IDX, .npy, .npz, or a folder of class folders.
     #[arg(long)]
     labels: Option<PathBuf>,
-    /// Where the log-likelihoods go: .npy, float64, one a row, or - for a line of text each on standard output. The summary then
-    /// goes to standard error.
+    /// File for the log-likelihoods, ending in .npy: one float64 number for each row. - writes them to standard output, one on each
+    /// line, and the summary to standard error.
     #[arg(short)]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -99,7 +99,7 @@ struct Scored {
     joint: Array2<f64>,
     /// The total of each row of `joint`.
     scores: Array1<f64>,
-    /// How many variables of each row were observed.
+    /// The number of observed variables of each row.
     observed: Vec<usize>,
     refused: Refused,
     bar: Option<ProgressBar>,
@@ -167,7 +167,7 @@ impl Scored {
     /// Writes how often the most probable class is the label.
     fn accuracy(&self, out: &mut dyn Write, labels: &[usize]) -> io::Result<()> {
         let joint = &self.joint;
-        // Of rows of probability zero no class is right, and their posterior is none.
+        // A row of probability zero has no posterior: the log-posterior of its label counts as -inf.
         let posterior = classes::of_labels(joint.view(), labels) - &self.scores;
         let mean = posterior.iter().map(|p| if p.is_nan() { f64::NEG_INFINITY } else { *p }).sum::<f64>();
         let right = classes::right(joint.view(), labels);

@@ -1,4 +1,4 @@
-//! What `train` prints and writes while it learns.
+//! A run of `train`: it prints progress and writes the model, its metrics and its checkpoints while it learns.
 
 use std::{
     io::{Stdout, Write, stdout},
@@ -48,9 +48,9 @@ pub(crate) struct Session<'a> {
     /// The line that describes the training images; taken when it has been printed.
     read: Option<String>,
     bar: ProgressBar,
-    /// Of an epoch.
+    /// The number of rows in an epoch.
     rows: usize,
-    /// Variables of a row.
+    /// The number of variables in a row.
     observed: Observed,
     log: Log,
     /// Seconds that the run took before it was interrupted.
@@ -58,7 +58,7 @@ pub(crate) struct Session<'a> {
     began: Instant,
     /// When, and after which rows of the epoch.
     epoch_began: (Instant, u64),
-    /// Whether the model file has been written since the command began.
+    /// True once the model file has been written by this run.
     model_is_current: bool,
 }
 

@@ -5,6 +5,7 @@ use std::{
     process::{Command, Output},
 };
 
+use ndarray::{ArrayD, IxDyn};
 use tempfile::TempDir;
 
 /// Each file of tests begins with data of its own.
@@ -13,6 +14,14 @@ pub(crate) struct Bench(pub(crate) TempDir);
 impl Bench {
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
+    }
+
+    /// Writes an array of this shape whose values are made from their positions.
+    #[allow(dead_code, reason = "not all files of tests write arrays")]
+    pub(crate) fn array(&self, name: &str, sizes: &[usize], value: impl Fn(usize) -> f32) {
+        let count = sizes.iter().product();
+        let array = ArrayD::from_shape_vec(IxDyn(sizes), (0..count).map(value).collect()).unwrap();
+        convpc::data::write_npy_f32(&self.path(name), array.view()).unwrap();
     }
 
     pub(crate) fn command(&self, arguments: &str) -> Command {
