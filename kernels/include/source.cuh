@@ -54,6 +54,16 @@ struct Nodes : Inputs {
 };
 
 struct Leaves : Inputs {
+    // Visits the columns with their values; a missing value matters only to the mode.
+    template <class F>
+    __device__ __forceinline__ void each(F visit) const {
+#pragma unroll 1
+        for (uint32_t i = 0; i < count; ++i) {
+            const float v = value(list[i]);
+            const bool missing = isnan(v);
+            if (!missing || s.max_product) visit(list[i], v, missing);
+        }
+    }
     __device__ __forceinline__ float value(uint32_t column) const { return s.data[(uint64_t)column * s.rows + row]; }
     __device__ __forceinline__ uint64_t number(uint32_t column, uint32_t c) const {
         const uint32_t leaf = s.leaf_rows ? s.leaf_rows[column] : column;
@@ -73,12 +83,8 @@ struct LocationScale : Leaves {
 
     template <int N>
     __device__ __forceinline__ void add(uint32_t c, uint32_t stride, float (&x)[N]) const {
-#pragma unroll 1
-        for (uint32_t i = 0; i < count; ++i) {
-            const float v = value(list[i]);
-            const bool missing = isnan(v);
-            if (missing && !s.max_product) continue;
-            const float4 *p = reinterpret_cast<const float4 *>(parameters(list[i], c));
+        each([&](uint32_t column, float v, bool missing) {
+            const float4 *p = reinterpret_cast<const float4 *>(parameters(column, c));
 #pragma unroll
             for (uint32_t k = 0; k < N; ++k) {
                 if (c + k * stride >= s.channels) break;
@@ -86,23 +92,19 @@ struct LocationScale : Leaves {
                 const float z = (v - q.x - q.w) * q.y;
                 x[k] -= missing ? q.z : fmaf(z, z, q.z);
             }
-        }
+        });
     }
     template <int N>
     __device__ __forceinline__ void add_in_double(uint32_t c, uint32_t stride, double (&x)[N]) const {
-#pragma unroll 1
-        for (uint32_t i = 0; i < count; ++i) {
-            const float v = value(list[i]);
-            const bool missing = isnan(v);
-            if (missing && !s.max_product) continue;
-            const double *p = s.exact + number(list[i], c) * 3;
+        each([&](uint32_t column, float v, bool missing) {
+            const double *p = s.exact + number(column, c) * 3;
 #pragma unroll
             for (uint32_t k = 0; k < N; ++k, p += 3 * stride) {
                 if (c + k * stride >= s.channels) break;
                 const double z = (v - p[0]) * p[1];
                 x[k] -= missing ? p[2] : fma(z, z, p[2]);
             }
-        }
+        });
     }
     __device__ __forceinline__ double in_double(uint32_t c) const {
         double one[1] = {0.0};
@@ -117,17 +119,13 @@ struct LocationScale : Leaves {
 struct Table : Leaves {
     template <int N>
     __device__ __forceinline__ void add(uint32_t c, uint32_t stride, float (&x)[N]) const {
-#pragma unroll 1
-        for (uint32_t i = 0; i < count; ++i) {
-            const float v = value(list[i]);
-            const bool missing = isnan(v);
-            if (missing && !s.max_product) continue;
+        each([&](uint32_t column, float v, bool missing) {
             // The entry after the last value is the mode.
-            const float *p = parameters(list[i], c) + (missing ? s.leaf_stride - 1 : (uint32_t)v);
+            const float *p = parameters(column, c) + (missing ? s.leaf_stride - 1 : (uint32_t)v);
 #pragma unroll
             for (uint32_t k = 0; k < N; ++k)
                 if (c + k * stride < s.channels) x[k] += p[k * stride * s.leaf_stride];
-        }
+        });
     }
     __device__ __forceinline__ double in_double(uint32_t c) const {
         float one[1] = {0.0f};
@@ -141,12 +139,8 @@ struct Table : Leaves {
 struct Natural : Leaves {
     template <int N>
     __device__ __forceinline__ void add(uint32_t c, uint32_t stride, float (&x)[N]) const {
-#pragma unroll 1
-        for (uint32_t i = 0; i < count; ++i) {
-            const float v = value(list[i]);
-            const bool missing = isnan(v);
-            if (missing && !s.max_product) continue;
-            const float4 *p = reinterpret_cast<const float4 *>(parameters(list[i], c));
+        each([&](uint32_t column, float v, bool missing) {
+            const float4 *p = reinterpret_cast<const float4 *>(parameters(column, c));
 #pragma unroll
             for (uint32_t k = 0; k < N; ++k) {
                 if (c + k * stride >= s.channels) break;
@@ -157,7 +151,7 @@ struct Natural : Leaves {
                 const float far = steps == 0.0f ? 0.0f : fmaf(steps, q.y, h.x - q.w);
                 x[k] += far + (q.z + h.y);
             }
-        }
+        });
     }
     __device__ __forceinline__ double in_double(uint32_t c) const {
         float one[1] = {0.0f};
