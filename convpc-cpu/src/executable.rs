@@ -4,17 +4,17 @@ use std::{
 };
 
 use convpc_core::{
-    Accumulated, Backend, Choice, Circuit, Descending, Error, Evaluation, Executable, Form, Mpe, OptimizerState,
-    Parameters, Reference, Result, Rule, Semiring, Statistics, Structure, check_inverse_temperature, classes, descend,
-    em, evidence,
+    Accumulated, Choice, Circuit, Descending, Error, Evaluation, Executable, Mpe, OptimizerState, Parameters, Result,
+    Rule, Semiring, Statistics, Structure, check_inverse_temperature, classes, descend, em, evidence,
 };
-use ndarray::{Array1, Array2, Array4, ArrayView1, ArrayView2, ArrayViewMut2, Axis};
+use ndarray::{Array1, Array2, Array4, ArrayView2, ArrayViewMut2, Axis};
 use rayon::{ThreadPool, prelude::*};
 
 use crate::{
     model::Model,
     product::Sums,
     reach::Reach,
+    scores::may_cancel,
     shares::{Counts, Share},
     simd::{Isa, bf16::Bf16},
     unobserved,
@@ -42,7 +42,7 @@ impl CpuExecutable {
     }
 
     /// Runs `f` in a workspace.
-    fn with_workspace<T>(&self, f: impl FnOnce(&mut Workspace) -> T) -> T {
+    pub(crate) fn with_workspace<T>(&self, f: impl FnOnce(&mut Workspace) -> T) -> T {
         let pop = || self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut work = pop().unwrap_or_default();
         let result = f(&mut work);
@@ -50,38 +50,8 @@ impl CpuExecutable {
         result
     }
 
-    /// What `ask` finds out from the top about rows on all threads, a tile each.
-    fn by_tiles<T: Send>(&self, data: ArrayView2<f32>, ask: impl Fn(&mut Walk) -> T + Sync) -> Vec<T> {
-        let plan = &self.model.plan;
-        let share = data.nrows().div_ceil(self.pool.current_num_threads());
-        let rows = share.next_multiple_of(plan.width_for(share)).min(plan.tile);
-        let walk = |data: &ArrayView2<f32>| {
-            let (model, tile) = (&self.model, Tile::new(plan, data.view()));
-            self.with_workspace(|work| {
-                ask(&mut Walk { model, tile, semiring: Semiring::SumProduct, work, tape: None, cut: None })
-            })
-        };
-        let tiles: Vec<_> = data.axis_chunks_iter(Axis(0), rows).collect();
-        tiles.par_iter().map(walk).collect()
-    }
-
-    /// What `ask` finds out from the top about rows, part by part: all threads on one tile where rows are too few to give each
-    /// thread a panel, else a tile each.
-    fn by_rows<T: Send>(&self, data: ArrayView2<f32>, ask: impl Fn(&mut Walk) -> T + Sync) -> Vec<T> {
-        let plan = &self.model.plan;
-        let few = data.nrows().div_ceil(plan.narrow) < self.pool.current_num_threads() && plan.cut.is_some();
-        let tile = match data.nrows() {
-            rows if rows <= plan.singly => Some(Tile::singly(data)),
-            _ => few.then(|| Tile::new(plan, data)),
-        };
-        self.pool.install(|| match tile {
-            Some(tile) => vec![self.by_shares(tile, Semiring::SumProduct, None, &ask)],
-            None => self.by_tiles(data, &ask),
-        })
-    }
-
     /// What `ask` finds out from the top about a tile: threads take shares, one of them the rest.
-    fn by_shares<T>(
+    pub(crate) fn by_shares<T>(
         &self,
         tile: Tile,
         semiring: Semiring,
@@ -120,13 +90,6 @@ impl CpuExecutable {
             Some(row) => Err(Error::TooFar { row: first_row + row }),
             None => Ok(()),
         }
-    }
-
-    /// The rows whose log-likelihood came out as −∞ though no row is impossible; see [`check_range`](Self::check_range).
-    fn out_of_range(&self, log_likelihood: impl IntoIterator<Item = f64>) -> impl Iterator<Item = usize> {
-        let never_impossible = self.structure().leaf().family.form() == Form::LocationScale;
-        let rows = log_likelihood.into_iter().enumerate();
-        rows.filter(move |(_, ll)| never_impossible && *ll == f64::NEG_INFINITY).map(|(row, _)| row)
     }
 
     /// Completes the missing values of `data` in place, each row by its own way down.
@@ -290,27 +253,15 @@ impl Executable for CpuExecutable {
 
     fn log_likelihood(&self, data: ArrayView2<f32>) -> Result<Array1<f64>> {
         evidence::check(self.structure(), data)?;
-        let mut all: Array1<f64> =
-            self.reached()?.by_rows(data, |walk| walk.log_likelihood()).into_iter().flatten().collect();
-        let far: Vec<usize> = self.out_of_range(all.iter().copied()).collect();
-        if !far.is_empty() {
-            let exact = Reference.load(&self.circuit()?)?.log_likelihood(data.select(Axis(0), &far).view())?;
-            far.iter().zip(exact).for_each(|(row, ll)| all[*row] = ll);
-        }
-        Ok(all)
+        let root = self.model.sums.len() - 1;
+        let scores = self.scores(data, root, |exact, data| Ok(exact.log_likelihood(data)?.insert_axis(Axis(1))))?;
+        Ok(scores.index_axis_move(Axis(1), 0))
     }
 
     fn class_log_likelihood(&self, data: ArrayView2<f32>) -> Result<Array2<f64>> {
         let heads = classes::heads(self.structure())?;
         evidence::check(self.structure(), data)?;
-        let mut all = classes::joined(&self.reached()?.by_rows(data, |walk| walk.class_log_likelihood(heads)));
-        let least = |row: ArrayView1<f64>| row.fold(f64::INFINITY, |least, ll| least.min(*ll));
-        let far: Vec<usize> = self.out_of_range(all.outer_iter().map(least)).collect();
-        if !far.is_empty() {
-            let exact = Reference.load(&self.circuit()?)?.class_log_likelihood(data.select(Axis(0), &far).view())?;
-            far.iter().zip(exact.outer_iter()).for_each(|(row, exact)| all.row_mut(*row).assign(&exact));
-        }
-        Ok(all)
+        self.scores(data, heads, |exact, data| exact.class_log_likelihood(data))
     }
 
     fn class_prior(&self) -> Result<Vec<f64>> {
@@ -323,7 +274,8 @@ impl Executable for CpuExecutable {
     fn evaluate(&self, data: ArrayView2<f32>, semiring: Semiring) -> Result<Evaluation> {
         evidence::check(self.structure(), data)?;
         let structure = self.structure();
-        let tile = Tile::new(&self.model.plan, data);
+        let exact = may_cancel(0.0, self.model.leaves.gains(structure));
+        let tile = Tile { exact, ..Tile::new(&self.model.plan, data) };
         let mut activations = Vec::new();
         for layer in 0..structure.layers().len() {
             let shape = structure.shape(layer);

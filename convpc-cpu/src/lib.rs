@@ -16,6 +16,7 @@ mod model;
 mod plan;
 mod product;
 mod reach;
+mod scores;
 mod shares;
 mod simd;
 mod unobserved;

@@ -1,14 +1,28 @@
 //! Leaves in float64, for values and parameters that f32 cannot hold: slower, and rarely needed.
 
-use convpc_core::{Form, Semiring};
+use convpc_core::{Form, Semiring, Structure};
 
-use super::{LeafScratch, Leaves};
+use super::{LeafScratch, Leaves, PEAK_ROW};
 use crate::simd::{Isa, ops::ExactLocationScale};
 
 impl Leaves {
     /// The largest absolute log-density, in nats, for which a row is computed in f32.
     pub(crate) fn trusted(&self) -> f32 {
         self.trusted
+    }
+
+    /// The most that positive log-densities of all columns can add to a log-likelihood, nats. It is 0 for families other than those
+    /// of a location and a scale, whose log-densities are never positive.
+    pub(crate) fn gains(&self, structure: &Structure) -> f64 {
+        if self.family.form() != Form::LocationScale {
+            return 0.0;
+        }
+        let peak = |leaf: usize, repetition: usize| f64::from(self.of(leaf, repetition)[PEAK_ROW * self.channels]);
+        let largest = |column: usize| {
+            let leaf = structure.leaf_row(column);
+            (0..self.repetitions).map(|repetition| peak(leaf, repetition)).fold(0.0, f64::max)
+        };
+        (0..structure.variables()).map(largest).sum()
     }
 
     /// [`upward`](Self::upward) in float64: `out` is `[channels][width]`, `theta` are the leaf's own parameters,

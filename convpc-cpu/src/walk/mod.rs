@@ -32,18 +32,20 @@ pub(crate) struct Tile<'a> {
     pub(crate) n: usize,
     /// Rows of a panel.
     pub(crate) width: usize,
+    /// True if log-densities are computed in float64 for all rows, not only for those that f32 cannot be trusted with.
+    pub(crate) exact: bool,
 }
 
 impl<'a> Tile<'a> {
     /// The rows with what fills up the last panel.
     pub(crate) fn new(plan: &Plan, data: ArrayView2<'a, f32>) -> Self {
         let width = plan.width_for(data.nrows());
-        Tile { data, n: data.nrows().next_multiple_of(width), width }
+        Tile { data, n: data.nrows().next_multiple_of(width), width, exact: false }
     }
 
     /// The rows one by one, for the way up of so few that most of a panel's lanes would have nothing to do.
     pub(crate) fn singly(data: ArrayView2<'a, f32>) -> Self {
-        Tile { data, n: data.nrows(), width: 1 }
+        Tile { data, n: data.nrows(), width: 1, exact: false }
     }
 
     /// The values of a column, from row `first` on.

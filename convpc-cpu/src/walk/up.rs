@@ -152,6 +152,11 @@ impl Walk<'_, '_> {
         });
     }
 
+    /// The largest absolute log-density, in nats, for which a row is computed in f32; below zero if no row is.
+    fn trusted(&self) -> f32 {
+        if self.tile.exact { -1.0 } else { self.model.leaves.trusted() }
+    }
+
     /// Replaces the log-densities of rows that f32 cannot be trusted with: they are computed in float64, made relative to the
     /// largest of their row, which becomes the row's peak, and rounded. Other rows of the panel stay as they are, so that no
     /// row depends on its neighbours.
@@ -165,7 +170,7 @@ impl Walk<'_, '_> {
         let width = self.tile.width;
         let mut exact = vec![0.0; x.len()];
         self.exact_logarithms(layer, feature, repetition, panel, &mut exact);
-        let limit = self.model.leaves.trusted();
+        let limit = self.trusted();
         for row in 0..width {
             let is_trusted = |largest: f32| largest.abs() <= limit;
             if is_trusted(x.iter().skip(row).step_by(width).copied().fold(f32::NEG_INFINITY, f32::max)) {
@@ -215,7 +220,7 @@ impl Walk<'_, '_> {
                 x.fill(0.0);
                 scratch.peaks.clear();
                 self.logarithms(below, panel, x, &mut scratch.peaks);
-                let (max, limit) = (scratch.row.at_least(width), model.leaves.trusted());
+                let (max, limit) = (scratch.row.at_least(width), self.trusted());
                 if model.isa.dispatch(Exponentials { x, e, max, limit }) {
                     self.replace_untrusted(below, panel, x, &mut scratch.peaks);
                     model.isa.dispatch(Exponentials { x, e, max, limit: f32::INFINITY });

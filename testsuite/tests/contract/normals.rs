@@ -1,7 +1,7 @@
 //! Normal leaves: means, deviations and values of any size; binomials of many trials.
 
 use convpc::{Backend, Circuit, ConvPc, Family, Leaf, Normal, ProdConv, Reference, Structure};
-use ndarray::{Array2, array};
+use ndarray::{Array2, Axis, array};
 
 use crate::{assert_contract, assert_contract_on, backends, normals};
 
@@ -114,6 +114,26 @@ fn binomials_of_many_trials() {
             ];
             for backend in backends() {
                 assert_contract_on(&*backend, &circuit, &data);
+            }
+        }
+    }
+}
+
+/// Every pixel is so many deviations off that its log-density is near zero: a large gain and a large loss cancel. The pixels are
+/// equal, and so are their rounding errors, which add up.
+#[test]
+fn every_pixel_is_off_by_as_much_as_it_gains() {
+    for std in [1e-1, 1e-2, 1e-7, 1.3e-7, 1e-12, Normal::SMALLEST_STD] {
+        for channels in [2, 9] {
+            let convpc = ConvPc::new(28, 28, 1, Family::normal()).channels(channels).depth(4);
+            let (structure, mut parameters) = convpc.build(4).unwrap().into_parts();
+            parameters.0[0].lanes_mut(Axis(3)).into_iter().for_each(|mut leaf| (leaf[0], leaf[1]) = (0.0, std));
+            let circuit = Circuit::new(structure, parameters).unwrap();
+            let gain = -f64::ln(std) - 0.5 * std::f64::consts::TAU.ln();
+            for rows in [1, 3, 70] {
+                let value = |row: usize| (std * (2.0 * gain + 1e-4 * row as f64).sqrt()) as f32;
+                let data = Array2::from_shape_fn((rows, 784), |(row, _)| value(row));
+                assert_contract(&circuit, &data);
             }
         }
     }
