@@ -65,6 +65,20 @@ fn outliers_among_narrow_distributions() {
     }
 }
 
+/// Channels that differ by less than floats tell apart, and an outlier so far away that the difference matters: the most probable
+/// channel in f32 is not the most probable one.
+#[test]
+fn the_most_probable_channel_of_an_outlier_is_not_that_of_f32() {
+    let _device = device();
+    for difference in [1e-8, -1e-8] {
+        for (channels, depth) in [(2, 1), (9, 1), (9, 4), (40, 3)] {
+            let convpc = ConvPc::new(28, 28, 1, Family::normal()).channels(channels).depth(depth);
+            let circuit = with_leaves(convpc, |channel| [0.0, 1e-20 * (1.0 + difference * channel as f64)]);
+            assert_contract(&circuit, &with_outliers(&circuit, 0.0, 1e-20));
+        }
+    }
+}
+
 /// Every pixel is a few deviations off, so that its own negative part cancels its positive one. A rounding error that all
 /// pixels share would add up.
 #[test]
