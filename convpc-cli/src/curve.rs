@@ -28,7 +28,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// What is not finite is left out.
+    /// Makes a line of the points that are finite.
     pub(crate) fn new(name: &str, points: impl Iterator<Item = (f64, f64)>) -> Self {
         Line { name: name.into(), points: points.filter(|(_, value)| value.is_finite()).collect() }
     }
@@ -49,7 +49,8 @@ pub(crate) fn check_name(name: &str, path: &Path) -> Result<(), Usage> {
     files::check_ending(name, path, &["png", "svg"])
 }
 
-/// Draws lines to a .png or a .svg file, `over` what from left to right, `what` from bottom to top. Lines without points are left out; nothing is drawn without any.
+/// Draws lines to a .png or a .svg file. The horizontal axis is named `over`, the vertical one `what`. Lines without points are left
+/// out; if there are no others, nothing is drawn.
 pub(crate) fn draw(path: &Path, (over, what): (&str, &str), lines: &[Line]) -> Outcome {
     if lines.iter().all(Line::is_empty) {
         return Ok(());

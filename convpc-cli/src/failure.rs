@@ -82,7 +82,7 @@ fn is_closed_pipe(error: &(dyn Error + 'static)) -> bool {
     error.downcast_ref().is_some_and(is_one) || error.source().is_some_and(is_closed_pipe)
 }
 
-/// An error of the library about an argument, as one about the flag that it came from.
+/// Rewords an error of the library about an argument as one about its flag.
 fn in_words_of_the_command(error: convpc::Error) -> Box<dyn Error> {
     use convpc::Error::{Argument, NoClasses, UnknownClass, Zero};
     match &error {
@@ -100,7 +100,7 @@ fn in_words_of_the_command(error: convpc::Error) -> Box<dyn Error> {
     }
 }
 
-/// An error about a data file that an option of the library mends, as one about the flag that sets it.
+/// Rewords an error about a data file, if an option of the library mends it, as one about the flag of this option.
 fn data_in_words_of_the_command(error: DataError) -> Box<dyn Error> {
     match error {
         DataError::OverLimit { path, shape, needed, limit } => {

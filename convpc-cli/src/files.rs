@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use convpc::atomic;
+use convpc::{atomic, data};
 use same_file::Handle;
 
 use crate::{Outcome, failure::Usage, output::is_standard};
@@ -17,7 +17,7 @@ pub(crate) struct Files {
     outputs: Vec<(&'static str, PathBuf)>,
 }
 
-/// By what a file is known under all its names.
+/// Identifies a file under all its names.
 #[derive(PartialEq)]
 enum Identity {
     Present(Handle),
@@ -50,12 +50,15 @@ impl Files {
         paths.into_iter().fold(self, |files, path| files.input(name, path))
     }
 
-    /// Adds a file that is written, unless it is standard output.
+    /// Adds a file that is written.
     pub(crate) fn output(mut self, name: &'static str, path: &Path) -> Self {
-        if !is_standard(path) {
-            self.outputs.push((name, path.to_path_buf()));
-        }
+        self.outputs.push((name, path.to_path_buf()));
         self
+    }
+
+    /// Adds a file that is written, unless it is standard output.
+    pub(crate) fn stream(self, name: &'static str, path: &Path) -> Self {
+        if is_standard(path) { self } else { self.output(name, path) }
     }
 
     /// Adds those that are given.
@@ -66,6 +69,11 @@ impl Files {
     /// An error where an output is an input or another output, or cannot be written.
     pub(crate) fn check(&self) -> Outcome {
         for (at, (name, path)) in self.outputs.iter().enumerate() {
+            if is_standard(path) {
+                return Err(
+                    Usage(format!("{name} - is standard output, where this cannot be written; name a file")).into()
+                );
+            }
             // Nothing is lost in what cannot be replaced: a device, a pipe.
             if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
                 continue;
@@ -91,10 +99,16 @@ impl Files {
         if !ends_in(path, &["png"]) {
             return Ok(());
         }
-        let folder = atomic::resolve(path).ok().and_then(|path| path.parent().map(Path::to_path_buf));
-        let folder = folder.and_then(|folder| Handle::from_path(folder).ok());
+        let Ok(path) = atomic::resolve(path) else { return Ok(()) };
+        let is = |folder: Option<&Path>, other: &Path| {
+            let [folder, other] = [folder, Some(other)].map(|path| path.and_then(|path| Handle::from_path(path).ok()));
+            folder.is_some() && folder == other
+        };
+        let folder = path.parent();
         for (other_name, other) in &self.inputs {
-            if folder.is_some() && other.is_dir() && Handle::from_path(other).ok() == folder {
+            let has_classes = || data::class_names(other).is_ok_and(|names| !names.is_empty());
+            let becomes_image = is(folder, other) || is(folder.and_then(Path::parent), other) && has_classes();
+            if other.is_dir() && becomes_image {
                 let (path, other) = (path.display(), other.display());
                 let problem = format!(
                     "{name} {path} would be one of the images of {other_name} {other}; write it to another folder"
@@ -130,5 +144,5 @@ pub(crate) fn check_ending(name: &str, path: &Path, endings: &[&str]) -> Result<
         [one] => format!("does not end in {one}"),
         several => format!("ends in neither {}", several.join(" nor ")),
     };
-    Err(Usage(format!("{name} {} {expected}; name it so", path.display())))
+    Err(Usage(format!("{name} {} {expected}; change the ending", path.display())))
 }

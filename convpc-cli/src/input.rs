@@ -1,4 +1,4 @@
-//! The images that a command reads: how, what it says of them, and what helps where they do not fit the leaves.
+//! The images that a command reads: the flags for reading them, their description, and advice if they do not fit the leaves.
 
 use std::{
     error::Error,
@@ -16,7 +16,7 @@ use convpc::{
 
 use crate::{
     Outcome,
-    failure::Usage,
+    failure::{Usage, note},
     output::{batch_rows, is_standard},
 };
 
@@ -27,9 +27,9 @@ const STDIN: &str = "standard input";
 pub(crate) fn check_stdin<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<(), Usage> {
     match paths.into_iter().filter(|path| is_standard(path)).count() {
         0 => Ok(()),
-        1 if stdin().is_terminal() => Err(Usage(
-            "--data - reads a .npy array from standard input, which is a terminal; send it through a pipe".into(),
-        )),
+        1 if stdin().is_terminal() => {
+            Err(Usage("- reads an array from standard input, which is a terminal; send it through a pipe".into()))
+        }
         1 => Ok(()),
         _ => Err(Usage("standard input (-) can be read only once; give a file for all but one".into())),
     }
@@ -125,7 +125,7 @@ pub(crate) struct Batches<'a> {
     path: &'a Path,
     circuit: &'a Circuit,
     options: Options,
-    /// What came from standard input, which cannot be read again.
+    /// The images from standard input, which cannot be read twice.
     loaded: Option<Images>,
 }
 
@@ -216,11 +216,11 @@ fn told(path: &Path, images: Images) -> Result<Images, DataError> {
         let (count, first) = (images.passed_over.len(), first.display());
         let what =
             if count == 1 { "1 file or folder is" } else { &format!("{} files or folders are", thousands(count)) };
-        eprintln!(
-            "note: {what} passed over in {}, being no PNG, JPEG or WebP picture: {first}{}",
-            path.display(),
-            if count > 1 { ", …" } else { "" }
-        );
+        let more = if count > 1 { ", …" } else { "" };
+        note(format_args!(
+            "note: {what} passed over in {}, being no PNG, JPEG or WebP picture: {first}{more}",
+            path.display()
+        ));
     }
     Ok(images)
 }

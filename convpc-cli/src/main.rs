@@ -33,7 +33,7 @@ struct Arguments {
     command: Command,
 }
 
-/// What all commands take.
+/// The flags of all commands.
 #[derive(Args)]
 struct Shared {
     /// What computes: cpu, reference, cuda, cuda:N for GPU number N, or cuda:N,M for several.

@@ -41,7 +41,7 @@ pub(crate) fn element(circuit: &Circuit) -> Element {
     }
 }
 
-/// How many rows are computed and written at a time: at most 1024, and fewer of large images.
+/// Returns the number of rows that are computed and written at a time: at most 1024, and fewer of large images.
 pub(crate) fn batch_rows(variables: usize) -> usize {
     /// Numbers of a batch.
     const NUMBERS: usize = 1 << 22;

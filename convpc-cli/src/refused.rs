@@ -12,13 +12,6 @@ pub(crate) struct Refused {
     pub(crate) far: Vec<usize>,
 }
 
-/// The answers about some rows that follow one another, or the reason why a single row has none.
-pub(crate) enum Part<T> {
-    Answered(T),
-    Impossible,
-    TooFar,
-}
-
 impl Refused {
     /// Returns how many rows were refused.
     pub(crate) fn count(&self) -> usize {
@@ -57,7 +50,8 @@ fn listed(rows: &[usize]) -> String {
 }
 
 /// Asks `query` about rows, of which the first has the number `first`. It gets all rows at once; where it refuses one of them, it
-/// gets each half of the rows by itself, and so on, so that the other rows are answered. Returns the parts in the order of the rows.
+/// gets each half of the rows by itself, and so on, so that the other rows are answered. Returns the
+/// answers in the order of the rows, `None` for each row that was refused.
 ///
 /// # Errors
 /// Any error of the query that is not about a single row.
@@ -66,16 +60,16 @@ pub(crate) fn ask<T>(
     first: usize,
     query: &impl Fn(ArrayView2<f32>, usize) -> convpc::Result<T>,
     refused: &mut Refused,
-) -> convpc::Result<Vec<Part<T>>> {
-    let (part, list) = match query(rows, first) {
-        Ok(answers) => return Ok(vec![Part::Answered(answers)]),
-        Err(Error::ImpossibleEvidence { .. }) => (Part::Impossible, &mut refused.impossible),
-        Err(Error::TooFar { .. }) => (Part::TooFar, &mut refused.far),
+) -> convpc::Result<Vec<Option<T>>> {
+    let list = match query(rows, first) {
+        Ok(answers) => return Ok(vec![Some(answers)]),
+        Err(Error::ImpossibleEvidence { .. }) => &mut refused.impossible,
+        Err(Error::TooFar { .. }) => &mut refused.far,
         Err(error) => return Err(error.map_row(|row| row + first)),
     };
     if rows.nrows() == 1 {
         list.push(first);
-        return Ok(vec![part]);
+        return Ok(vec![None]);
     }
     let half = rows.nrows() / 2;
     let (upper, lower) = rows.split_at(Axis(0), half);
@@ -103,15 +97,8 @@ mod tests {
         };
         let mut refused = Refused::default();
         let parts = ask(rows.view(), 100, &query, &mut refused).unwrap();
-        let answers: Vec<f32> = parts
-            .into_iter()
-            .flat_map(|part| match part {
-                Part::Answered(rows) => rows,
-                Part::Impossible => vec![-1.0],
-                Part::TooFar => vec![-2.0],
-            })
-            .collect();
-        assert_eq!(answers, [-1.0, 1.0, 2.0, 3.0, 4.0, -2.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, -1.0]);
+        let answers: Vec<f32> = parts.into_iter().flat_map(|part| part.unwrap_or_else(|| vec![-1.0])).collect();
+        assert_eq!(answers, [-1.0, 1.0, 2.0, 3.0, 4.0, -1.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, -1.0]);
         assert_eq!((refused.impossible, refused.far), (vec![100, 112], vec![105]));
     }
 

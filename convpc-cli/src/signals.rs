@@ -1,4 +1,5 @@
-//! SIGINT (Ctrl-C) and SIGTERM: `train` ends after its batch, every other command at once. Neither leaves a part of a file.
+//! SIGINT (Ctrl-C), SIGTERM and SIGHUP (a terminal that closes): `train` ends after its batch, every other command at once. None
+//! leaves a part of a file.
 
 /// Returns the signal that asked this process to end, if one has come while the command finishes its work by itself.
 pub(crate) fn received() -> Option<Signal> {
@@ -12,7 +13,12 @@ pub(crate) fn watch() {
 
 /// Makes the first signal leave the end to the command, which asks for it by [`received`]. The second one ends the process.
 pub(crate) fn let_work_finish() {
-    imp::let_work_finish();
+    imp::let_work_finish(true);
+}
+
+/// Makes signals end the process at once again.
+pub(crate) fn end_at_once() {
+    imp::let_work_finish(false);
 }
 
 /// A signal that asks a process to end.
@@ -33,7 +39,7 @@ mod imp {
     };
 
     use signal_hook::{
-        consts::{SIGINT, SIGTERM, SIGXFSZ},
+        consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ},
         flag,
         iterator::Signals,
         low_level,
@@ -52,15 +58,23 @@ mod imp {
         }
     }
 
-    pub(super) fn let_work_finish() {
-        WORK_FINISHES.store(true, SeqCst);
+    pub(super) fn let_work_finish(finishes: bool) {
+        WORK_FINISHES.store(finishes, SeqCst);
+    }
+
+    /// True if the process that began this one had the signal ignored, as `nohup` does with SIGHUP; known on Linux only.
+    fn is_ignored(signal: i32) -> Option<bool> {
+        let status = std::fs::read_to_string("/proc/self/status").ok()?;
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+        Some(u64::from_str_radix(mask.trim(), 16).ok()? >> (signal - 1) & 1 == 1)
     }
 
     pub(super) fn watch() {
         // With a handler, a file that grows beyond its limit (ulimit -f) is an error of writing, not the end of the process.
         let _ = flag::register(SIGXFSZ, Arc::default());
         // Where signals cannot be watched, they end the process as they always do.
-        let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) else { return };
+        let hang_up = (is_ignored(SIGHUP) == Some(false)).then_some(SIGHUP);
+        let Ok(mut signals) = Signals::new([SIGINT, SIGTERM].into_iter().chain(hang_up)) else { return };
         thread::spawn(move || {
             for number in signals.forever() {
                 if WORK_FINISHES.load(SeqCst) && RECEIVED.swap(number, SeqCst) == 0 {
@@ -77,7 +91,12 @@ mod imp {
     }
 
     fn signal(number: i32) -> Signal {
-        Signal { number: number as u8, name: if number == SIGINT { "SIGINT" } else { "SIGTERM" } }
+        let name = match number {
+            SIGINT => "SIGINT",
+            SIGHUP => "SIGHUP",
+            _ => "SIGTERM",
+        };
+        Signal { number: number as u8, name }
     }
 }
 
@@ -92,5 +111,5 @@ mod imp {
 
     pub(super) fn watch() {}
 
-    pub(super) fn let_work_finish() {}
+    pub(super) fn let_work_finish(_: bool) {}
 }

@@ -119,7 +119,7 @@ fn labels_and_classes_that_do_not_fit_are_refused() {
     for (status, flags, expected) in [
         (1, "--labels w", "40 labels were given for 100 rows"),
         (1, "--labels far", "the largest label is 2147483647, for 100 images; number the classes from 0"),
-        (2, "--labels one", "1 classes are none to tell apart"),
+        (2, "--labels one", "labels need at least 2 classes, not 1"),
         (1, "--labels y --classes 2", "has the label 2, the circuit has 2 classes"),
         (2, "--labels y --valid v.npy", "give --valid-labels"),
         (1, "--labels y --valid v.npy --valid-labels y", "100 labels were given for 40 rows"),

@@ -44,6 +44,8 @@ fn an_output_that_is_an_input_or_another_output_is_refused() {
     symlink("x.npy", bench.path("soft.npy")).unwrap();
     symlink("new.svg", bench.path("dangling.svg")).unwrap();
     fs::create_dir(bench.path("pictures")).unwrap();
+    fs::create_dir_all(bench.path("classes/one")).unwrap();
+    bench.prints("sample m -n 1 -o classes/one/1.png");
     let before = bench.contents();
     for arguments in [
         "train --data x.npy --levels 3 -o x.npy --force",
@@ -55,6 +57,7 @@ fn an_output_that_is_an_input_or_another_output_is_refused() {
         "train --data x.npy --levels 3 -o n --metrics new.svg --curve dangling.svg",
         "train --data x.npy --valid hard.npy --levels 3 -o n --metrics hard.npy",
         "train --data pictures --levels 3 -o n --curve pictures/c.png",
+        "train --data classes --levels 3 -o n --curve classes/one/c.png",
         "score m --data x.npy -o x.npy",
         "score m --data x.npy -o soft.npy",
         "complete m --data x.npy --mask left -o hard.npy",
@@ -215,4 +218,21 @@ fn a_file_beyond_the_limit_of_sizes_is_an_error() {
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(1) && message.contains("cannot write 's.npy': File too large"), "{message}");
     assert_eq!(bench.contents(), before);
+}
+
+/// Only `sample`, `complete` and `score` write to standard output; a file of the name `-` is not what anyone wants.
+#[test]
+fn standard_output_is_refused_where_files_are_written() {
+    let bench = Bench::new();
+    let before = bench.contents();
+    for arguments in [
+        "train --data x.npy --levels 3 -o -",
+        "train --data x.npy --levels 3 -o n --metrics -",
+        "train --data x.npy --levels 3 -o n --curve -",
+        "prune m -o -",
+    ] {
+        let message = bench.fails(2, arguments);
+        assert!(message.contains("- is standard output") || message.contains(" - ends in neither"), "{message}");
+        assert_eq!(bench.contents(), before, "{arguments}");
+    }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use common::{Bench, number};
 use convpc::data::{Element, ImageShape, Images, read, write_npy_f32};
-use ndarray::{Array2, ArrayD, s};
+use ndarray::{Array2, s};
 
 impl Bench {
     fn new() -> Self {
@@ -205,7 +205,7 @@ fn nothing_but_rows_of_probability_zero_is_an_error() {
     let impossible = bench.images("b.npy").values.select(ndarray::Axis(0), &[1, 4]);
     write_npy_f32(&bench.path("p.npy"), impossible.view().into_dyn()).unwrap();
     for (arguments, says) in [
-        ("complete m --data p.npy --mask bottom -o c.npy", "error: no row could be completed, so nothing was written"),
+        ("complete m --data p.npy --mask bottom -o c.npy", "error: no row could be completed; give rows"),
         ("score m --data p.npy -o l.npy", "error: no row has a finite score"),
     ] {
         let output = bench.run(arguments);

@@ -143,3 +143,33 @@ fn a_second_signal_ends_a_run_at_once() {
     assert_eq!(message, "the training stops after this batch; a second signal ends it at once\nended by SIGTERM\n");
     assert_eq!(bench.names(), ["m.checkpoint", "x.npy"]);
 }
+
+/// A terminal that closes sends SIGHUP; a command that `nohup` has begun goes on.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_closed_terminal_ends_a_command_unless_it_is_to_go_on_without() {
+    let by_env = |signals: &[&str]| Command::new("env").args(signals).arg("true").status().unwrap().success();
+    if !by_env(&["--default-signal=HUP"]) {
+        return; // This env cannot say how signals are inherited.
+    }
+    for (flag, ends) in [("--default-signal=HUP", true), ("--ignore-signal=HUP", false)] {
+        let bench = Bench::new(30, 4);
+        bench.prints(&format!("{BASE} --epochs 1 -o m"));
+        let before = bench.names();
+        let mut command = Command::new("env");
+        command.current_dir(bench.0.path()).args([flag, env!("CARGO_BIN_EXE_convpc")]);
+        command.args("sample m -n 1000000000 -o s.npy".split(' ')).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        wait_until(|| bench.names().iter().any(|name| name.ends_with(".tmp")));
+        sleep(Duration::from_millis(30));
+        send(&child, "HUP");
+        if !ends {
+            sleep(Duration::from_millis(200));
+            assert!(child.try_wait().unwrap().is_none(), "it is to go on");
+            send(&child, "TERM");
+        }
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(if ends { 129 } else { 143 }));
+        assert_eq!(bench.names(), before);
+    }
+}

@@ -45,7 +45,7 @@ pub fn check_rows(structure: &Structure, data: ArrayView2<f32>, first_row: usize
     Ok(())
 }
 
-/// The number of values that were observed: those that are not NaN. What bits per dimension are relative to.
+/// The number of observed values: those that are not NaN. Bits per dimension are relative to it.
 pub fn observed(data: ArrayView2<f32>) -> usize {
     data.iter().filter(|x| !x.is_nan()).count()
 }

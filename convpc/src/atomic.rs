@@ -11,7 +11,7 @@ use crate::{lock::is_still_there, unfinished::Unfinished};
 
 pub use crate::unfinished::{Ended, remove_unfinished};
 
-/// How the names of temporary files begin and end.
+/// The beginnings and endings of the names of temporary files.
 const TEMPORARY: (&str, &str) = (".convpc-", ".tmp");
 
 /// More symbolic links in a row than any system follows.
@@ -65,7 +65,7 @@ where
 #[derive(Debug)]
 pub struct Writer(BufWriter<Destination>);
 
-/// Where the bytes go.
+/// The destination of the bytes.
 #[derive(Debug)]
 enum Destination {
     Device(File),
@@ -103,7 +103,8 @@ impl Writer {
             file.as_file().set_permissions(permissions)?;
         }
         file.as_file().sync_all()?;
-        listed.finish(|| file.persist(&target)).map_err(|error| error.error)?;
+        // A file that cannot be renamed is removed before another thread may think that it is finished.
+        listed.finish(|| file.persist(&target).map_err(|error| error.error))?;
         sync_folder(&target);
         Ok(())
     }
@@ -177,7 +178,7 @@ pub fn resolve(path: &Path) -> io::Result<PathBuf> {
     ))
 }
 
-/// Where a write goes.
+/// The kind of file that is written.
 enum Target {
     /// It is written directly.
     Device,

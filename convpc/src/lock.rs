@@ -85,8 +85,8 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // What stays behind is free for the next.
-        let _ = fs::remove_file(self.listed.path());
+        // A file that cannot be removed stays behind; it holds no lock, so the next process can take it.
+        let _ = self.listed.finish(|| fs::remove_file(self.listed.path()));
     }
 }
 

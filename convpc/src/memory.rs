@@ -1,4 +1,4 @@
-//! How much memory files may take, and which files can be read to their end.
+//! The memory that files may take, and files that are read whole.
 
 use std::{
     fs::{self, File},
@@ -9,8 +9,9 @@ use std::{
 
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
-/// Returns the bytes of memory that this machine has, or that its control group (a container, a job of a cluster) grants this
-/// process, whichever is less. Where the system does not say, it is the largest number.
+/// Returns the bytes of memory that this machine has, or that its container has been given,
+/// whichever is less; the largest number if the system does not say. Limits of a single process or of a nested control group do not
+/// count.
 pub(crate) fn of_machine() -> u64 {
     static BYTES: OnceLock<u64> = OnceLock::new();
     *BYTES.get_or_init(|| {

@@ -148,7 +148,8 @@ impl Architecture {
         }
         let classes = self.classes.or(named).unwrap_or(1);
         if let (Some(_), ..=1) = (labels, classes) {
-            let problem = format!("{classes} classes are none to tell apart; give --classes 2 or more, or no --labels");
+            let problem =
+                format!("labels need at least 2 classes, not {classes}; give --classes 2 or more, or no --labels");
             return Err(Usage(problem).into());
         }
         let shape = self.shape(images)?;

@@ -16,7 +16,7 @@ use crate::{
     input::{self, Batches, check_stdin},
     output::{self, Images},
     progress,
-    refused::{Part, Refused, ask},
+    refused::{Refused, ask},
 };
 
 /// Arguments of `complete`.
@@ -54,7 +54,7 @@ impl Complete {
         check_stdin([self.data.as_path()])?;
         let files = Files::default().input("the model", &self.model).input("--data", &self.data);
         let mask = self.mask.as_deref().filter(|mask| part(mask, (0, 0), (1, 1)).is_none()).map(PathBuf::from);
-        files.inputs("--mask", &mask).output("-o", &self.output).check()?;
+        files.inputs("--mask", &mask).stream("-o", &self.output).check()?;
         let circuit = model::load(&self.model)?;
         let batches = self.input.batches_for(&self.data, &circuit)?;
         let options = self.input.options();
@@ -71,7 +71,7 @@ impl Complete {
                     begun.insert((images, progress::bar(batch.of, "completing")))
                 }
             };
-            is_missing |= batch.images.values.iter().any(|x| x.is_nan());
+            is_missing = is_missing || batch.images.values.iter().any(|x| x.is_nan());
             images.write(work.batch(batch.images.values.view(), batch.first, &mut refused)?.view())?;
             bar.inc(batch.images.values.nrows() as u64);
             Ok(())
@@ -90,8 +90,7 @@ impl Complete {
         }
         if refused.count() == images.rows() {
             return Err(
-                "no row could be completed, so nothing was written; give rows that the model can explain, or learn it \
-                        with a larger --pseudocount"
+                "no row could be completed; give rows that the model can explain, or learn it with a larger --pseudocount"
                     .into(),
             );
         }
@@ -119,15 +118,11 @@ impl Work {
         let mut completed = given.to_owned();
         let mut row = 0;
         for part in ask(self.masked(given).view(), first, &query, refused)? {
-            match part {
-                Part::Answered(rows) => {
-                    for values in rows.outer_iter() {
-                        completed.row_mut(row).assign(&values);
-                        row += 1;
-                    }
-                }
-                Part::Impossible | Part::TooFar => row += 1,
+            let rows = part.as_ref().map_or(1, Array2::nrows);
+            if let Some(values) = &part {
+                completed.slice_axis_mut(Axis(0), (row..row + rows).into()).assign(values);
             }
+            row += rows;
         }
         Ok(completed)
     }

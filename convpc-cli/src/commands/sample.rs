@@ -30,7 +30,7 @@ pub(crate) struct Sample {
 impl Sample {
     pub(crate) fn run(self, shared: &Shared) -> Outcome {
         output::check(&self.output)?;
-        Files::default().input("the model", &self.model).output("-o", &self.output).check()?;
+        Files::default().input("the model", &self.model).stream("-o", &self.output).check()?;
         let mut circuit = model::load(&self.model)?;
         if let Some(class) = self.class {
             circuit = circuit.of_class(class)?;

@@ -16,7 +16,7 @@ use crate::{
     number::fixed,
     output::is_standard,
     progress,
-    refused::{Part, Refused, ask},
+    refused::{Refused, ask},
 };
 
 /// Arguments of `score`.
@@ -45,7 +45,8 @@ impl Score {
         }
         check_stdin([self.data.as_path()])?;
         let files = Files::default().input("the model", &self.model).input("--data", &self.data);
-        files.inputs("--labels", &self.labels).outputs("-o", &self.output).check()?;
+        let files = files.inputs("--labels", &self.labels);
+        self.output.iter().fold(files, |files, path| files.stream("-o", path)).check()?;
         let circuit = model::load(&self.model)?;
         let batches = self.input.batches_for(&self.data, &circuit)?;
         let labels = self.labels.as_deref();
@@ -114,8 +115,7 @@ impl Scored {
         };
         let unknown = Array2::from_elem((1, self.joint.ncols()), f64::NAN);
         for part in ask(rows, first, &query, &mut self.refused)? {
-            let scores = if let Part::Answered(scores) = &part { scores } else { &unknown };
-            self.joint.append(Axis(0), scores.view())?;
+            self.joint.append(Axis(0), part.as_ref().unwrap_or(&unknown).view())?;
         }
         self.observed.extend(rows.outer_iter().map(|row| evidence::observed(row.insert_axis(Axis(0)))));
         Ok(())
@@ -143,8 +143,11 @@ impl Scored {
             let observed = rows.iter().map(|row| self.observed[*row]).sum::<usize>();
             (rows.len(), sum / rows.len() as f64, bits_per_dimension(sum, observed as f64))
         };
-        let (_, nats, bits) = mean(&|score| !score.is_nan());
+        let (scored, nats, bits) = mean(&|score| !score.is_nan());
         writeln!(out, "rows                 {}", self.scores.len())?;
+        if scored == 0 && !self.refused.far.is_empty() {
+            return writeln!(out, "rows without score   {}", self.refused.far.len());
+        }
         writeln!(out, "mean log-likelihood  {} nats", fixed(nats, 4))?;
         match bits {
             Some(bits) => writeln!(out, "bits per dimension   {}", fixed(bits, 4))?,
@@ -164,13 +167,19 @@ impl Scored {
         Ok(())
     }
 
-    /// Writes how often the most probable class is the label.
+    /// Writes how often the most probable class is the label, among the rows that have a score.
     fn accuracy(&self, out: &mut dyn Write, labels: &[usize]) -> io::Result<()> {
-        let joint = &self.joint;
+        let has_score: Vec<usize> = (0..self.scores.len()).filter(|row| !self.scores[*row].is_nan()).collect();
+        let joint = self.joint.select(Axis(0), &has_score);
+        let scores = self.scores.select(Axis(0), &has_score);
+        let labels: Vec<usize> = has_score.iter().map(|row| labels[*row]).collect();
+        if labels.is_empty() {
+            return Ok(());
+        }
         // A row of probability zero has no posterior: the log-posterior of its label counts as -inf.
-        let posterior = classes::of_labels(joint.view(), labels) - &self.scores;
+        let posterior = classes::of_labels(joint.view(), &labels) - &scores;
         let mean = posterior.iter().map(|p| if p.is_nan() { f64::NEG_INFINITY } else { *p }).sum::<f64>();
-        let right = classes::right(joint.view(), labels);
+        let right = classes::right(joint.view(), &labels);
         let share = right as f64 / labels.len() as f64;
         writeln!(out, "accuracy             {}, {right} of the rows", fixed(share, 4))?;
         writeln!(out, "mean log-posterior   {} nats, of the labels", fixed(mean / labels.len() as f64, 4))

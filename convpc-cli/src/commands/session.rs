@@ -22,7 +22,7 @@ use crate::{
     progress,
 };
 
-/// A mean log-likelihood for people, of rows of which so many variables were observed on average.
+/// Formats a mean log-likelihood; `observed` is the mean number of observed variables of a row.
 fn score(mean: f64, observed: f64) -> String {
     let bits = match bits_per_dimension(mean, observed) {
         Some(bits) => format!("{} bits per dimension", fixed(bits, 4)),
@@ -56,7 +56,7 @@ pub(crate) struct Session<'a> {
     /// Seconds that the run took before it was interrupted.
     before: f64,
     began: Instant,
-    /// When, and after which rows of the epoch.
+    /// The time at which this part of the epoch began, and the number of rows before it.
     epoch_began: (Instant, u64),
     /// True once the model file has been written by this run.
     model_is_current: bool,
@@ -152,7 +152,7 @@ impl<'a> Session<'a> {
         line
     }
 
-    /// The best parameters so far; the last ones where nothing is held out.
+    /// Writes the best parameters so far, or the last ones if nothing is held out.
     fn write_model(&mut self, last: &Parameters, state: &State) -> Outcome {
         let (parameters, is_new) = match &state.best {
             Some(best) => (&best.parameters, state.batch == 0 && best.epoch + 1 == state.epoch),

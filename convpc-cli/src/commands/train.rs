@@ -183,6 +183,7 @@ impl Train {
         if let Some(signal) = signals::received() {
             return Err(stopped(signal, &state).into());
         }
+        signals::end_at_once();
         let unused = unused_repetitions(&circuit, &executable.parameters()?);
         if unused > 0 {
             note(format_args!(

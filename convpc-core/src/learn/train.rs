@@ -116,8 +116,7 @@ impl<'a> Trainer<'a> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::LabelCount`] where the labels are not as many as the rows. What the circuit has to say to them, [`run`](Self::run)
-    /// says.
+    /// [`Error::LabelCount`] if the labels are not as many as the rows. [`run`](Self::run) checks that they fit the circuit.
     pub fn labeled(self, labels: &'a [usize], valid: Option<&'a [usize]>) -> Result<Self> {
         let rows = (self.data.nrows(), self.valid.as_ref().map_or(0, |valid| valid.nrows()));
         let labels = Labels::new(&self.options, rows, labels, valid)?;
@@ -131,7 +130,7 @@ impl<'a> Trainer<'a> {
 
     /// Returns the mean number of observed variables per row, the divisor of bits per dimension.
     pub fn observed(&self) -> Observed {
-        let of_row = |&row: &usize| self.data.row(row).iter().filter(|x| !x.is_nan()).count();
+        let of_row = |&row: &usize| evidence::observed(self.data.row(row).insert_axis(Axis(0)));
         let train = self.rows.iter().map(of_row).sum::<usize>() as f64 / self.rows.len() as f64;
         let of_rows = |rows: &CowArray<f32, Ix2>| evidence::observed(rows.view()) as f64 / rows.nrows() as f64;
         Observed { train, valid: self.valid.as_ref().map(of_rows) }

@@ -19,7 +19,7 @@ pub(super) struct Header {
     /// The size along each axis.
     pub(super) sizes: Vec<usize>,
     pub(super) encoding: Encoding,
-    /// Whether the first index runs fastest.
+    /// True if the first index runs fastest.
     pub(super) is_fortran: bool,
     /// The bytes of the header itself.
     pub(super) length: u64,

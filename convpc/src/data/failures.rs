@@ -1,4 +1,4 @@
-//! How errors about data files are made.
+//! Constructors of errors about data files.
 
 use std::io;
 use std::path::Path;

@@ -60,7 +60,10 @@ fn read_all(folder: &Path, paths: &[PathBuf], options: &Options) -> Result<Image
         if kind.is_none() {
             // All pictures must be like the first.
             let ImageShape { height, width, colors } = pixels.shape;
-            DataError::check_limit(folder, &[paths.len(), height, width, colors], size_of::<f32>(), options.memory())?;
+            let sizes = [paths.len(), height, width, colors];
+            DataError::check_limit(folder, &sizes, size_of::<f32>(), options.memory())?;
+            let values_of_all = paths.len().saturating_mul(pixels.values.len());
+            values.try_reserve_exact(values_of_all).map_err(|_| DataError::too_large(folder, &sizes))?;
         }
         let this = (pixels.shape, pixels.element);
         let expected = *kind.get_or_insert(this);
@@ -72,10 +75,6 @@ fn read_all(folder: &Path, paths: &[PathBuf], options: &Options) -> Result<Image
                 other: path.clone(),
                 other_kind: text(this),
             });
-        }
-        if values.try_reserve(pixels.values.len()).is_err() {
-            let shape = pixels.shape;
-            return Err(DataError::too_large(folder, &[paths.len(), shape.height, shape.width, shape.colors]));
         }
         values.extend(pixels.values);
     }

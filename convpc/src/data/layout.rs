@@ -1,4 +1,4 @@
-//! How the axes of an array are an image's.
+//! The order of an image's axes in an array.
 
 use std::path::Path;
 

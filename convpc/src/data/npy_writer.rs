@@ -99,7 +99,9 @@ fn whole<T>(values: &[f64], most: impl Into<f64>, cast: impl Fn(f64) -> T) -> io
         if value.fract() == 0.0 && (0.0..=most).contains(&value) {
             return Ok(cast(value));
         }
-        let problem = format!("the value {value} is no whole number from 0 to {most}; choose another element");
+        let problem = format!(
+            "the value {value} is no whole number from 0 to {most}, which the element type of this file can hold"
+        );
         Err(io::Error::new(io::ErrorKind::InvalidData, problem))
     };
     values.iter().map(one).collect()

@@ -55,8 +55,10 @@ pub(super) fn read(path: &Path, options: &Options) -> Result<Pixels, DataError> 
     // The default limits keep a false header from reserving all memory.
     limits.reserve(decoder.total_bytes()).map_err(decoding)?;
     // The bytes of the picture and the values that they become are there together.
-    let in_pixel = size_of::<f32>() + Encoding { element, big_endian: false }.size();
-    DataError::check_limit(path, &[shape.height, shape.width, colors], in_pixel, options.memory())?;
+    let of_sample = Encoding { element, big_endian: false }.size();
+    let samples = colors + usize::from(has_alpha);
+    let of_pixel = samples * of_sample + colors * size_of::<f32>();
+    DataError::check_limit(path, &[shape.height, shape.width], of_pixel, options.memory())?;
     let length = decoder.total_bytes() as usize;
     check_memory::<u8>(path, length, &[shape.height, shape.width, colors])?;
     let mut bytes = vec![0; length];

@@ -1,14 +1,14 @@
-//! What a training run reports.
+//! The reports of a training run.
 
 use super::State;
 use crate::parameters::Parameters;
 
-/// What an epoch brought.
+/// The report of an epoch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Epoch {
     /// Its number, 0 the first.
     pub epoch: usize,
-    /// Whether it was a final EM step.
+    /// True for a final EM step.
     pub is_final_em: bool,
     /// Steps that were taken since the beginning of the run.
     pub steps: u64,
@@ -22,13 +22,13 @@ pub struct Epoch {
     pub validation: Option<f64>,
     /// The share of the validation data whose most probable class is their label, where they were scored and have labels.
     pub accuracy: Option<f64>,
-    /// Whether that is the best so far.
+    /// True if this epoch is the best so far.
     pub is_best: bool,
     /// The last step size; 1 for EM.
     pub step_size: f64,
 }
 
-/// How many variables of a row were observed on average, those that are not NaN.
+/// The mean number of observed variables of a row: those that are not NaN.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Observed {
     /// The mean over the training rows.
@@ -37,7 +37,7 @@ pub struct Observed {
     pub valid: Option<f64>,
 }
 
-/// What [`Trainer::run`](super::Trainer::run) reports.
+/// A report of [`Trainer::run`](super::Trainer::run).
 #[derive(Debug)]
 pub enum Event<'a> {
     /// A batch is over.
