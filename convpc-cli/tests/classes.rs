@@ -139,3 +139,34 @@ fn labels_and_classes_that_do_not_fit_are_refused() {
     assert!(bench.fails(1, "sample m -n 1 --class 0").contains("the model has no classes"));
     assert!(bench.fails(1, "train --data x.npy --labels y --resume -o m").contains("the model has no classes"));
 }
+
+/// A thousand classes are no surprise, nor are as many as there are images.
+#[test]
+fn labels_may_name_many_classes() {
+    let bench = Bench::new();
+    bench.array("many.npy", &[1100, 2, 2], |at| (at % 2) as f32);
+    let train = "--leaf bernoulli --channels 1 --epochs 1 --force -o m";
+    for (images, count, most) in [("x", 100, 999), ("many", 1100, 1099)] {
+        let labels = |most: usize| bench.array("many_y.npy", &[count], |at| if at == 7 { most as f32 } else { 0.0 });
+        labels(most);
+        bench.prints(&format!("train --data {images}.npy --labels many_y.npy {train}"));
+        assert_eq!(model::load(&bench.path("m")).unwrap().structure().num_classes(), Some(most + 1));
+        labels(most + 1);
+        let message = bench.fails(1, &format!("train --data {images}.npy --labels many_y.npy {train}"));
+        assert!(message.contains(&format!("the largest label is {}, for {count} images", most + 1)), "{message}");
+    }
+}
+
+#[test]
+fn the_label_of_a_row_that_no_class_explains_has_probability_zero() {
+    let bench = Bench::new();
+    bench.prints(
+        "train --data x.npy --labels y --levels 8 --channels 2 --pseudocount 0 --leaf-init rows --epochs 2 --threads 1 -o m",
+    );
+    let mut images = read(&bench.path("x.npy")).unwrap().values.into_shape_with_order((100, 4, 4)).unwrap();
+    images[[40, 0, 0]] = 7.0;
+    write_npy_f32(&bench.path("b.npy"), images.view().into_dyn()).unwrap();
+    let said = String::from_utf8(bench.run("score m --data b.npy --labels y").stdout).unwrap();
+    assert_eq!(number(&said, "impossible rows"), 1.0, "{said}");
+    assert_eq!(number(&said, "mean log-posterior"), f64::NEG_INFINITY, "{said}");
+}

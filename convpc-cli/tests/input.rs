@@ -226,4 +226,15 @@ fn files_take_no_more_memory_than_the_flag_allows() {
     bench.prints("score m --data x.npy --memory 256kB");
     assert!(bench.fails(1, "score m --data x.npy --memory 1kB").contains("--memory"));
     bench.fails(2, &train("much"));
+    // The flag holds for labels and masks too, which are read before it is clear whether they fit.
+    bench.array("y.npy", &[40_000], |at| (at % 2) as f32);
+    bench.array("mask.npy", &[8, 8], |at| f32::from(at < 32));
+    for (arguments, file) in [
+        (format!("{} --labels y.npy", train("256kB")), "y.npy"),
+        ("score m --data x.npy --labels y.npy --memory 256kB".into(), "y.npy"),
+        ("complete m --data x.npy --mask mask.npy -o c.npy --memory 63B".into(), "mask.npy"),
+    ] {
+        let message = bench.fails(1, &arguments);
+        assert!(message.contains(&format!("'{file}' needs ")) && message.contains("--memory"), "{message}");
+    }
 }

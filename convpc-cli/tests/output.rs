@@ -10,7 +10,7 @@ use std::{
 
 use common::{Bench, number};
 use convpc::data::{Element, ImageShape, Images, read, write_npy_f32};
-use ndarray::{Array2, s};
+use ndarray::{Array2, Array3, s};
 
 impl Bench {
     fn new() -> Self {
@@ -73,6 +73,11 @@ fn arrays_have_the_shape_of_the_images_and_the_type_of_the_leaves() {
                 (expected, element, rows),
                 "{leaf} {file}"
             );
+            if file == "c.npy" {
+                // The right side of the last row of pixels, which is not hidden.
+                let given = bench.images(&format!("{data}.npy")).values;
+                assert_eq!(images.values.slice(s![.., -3..]), given.slice(s![.., -3..]), "{leaf}");
+            }
             // What was written is read back, shape and all.
             bench.prints(&format!("train --data {file} {leaf} --channels 2 --epochs 1 --force -o again"));
         }
@@ -198,6 +203,52 @@ fn score_counts_rows_of_probability_zero_and_scores_the_others() {
     );
 }
 
+/// Batches have 1024 rows of such images.
+#[test]
+fn rows_that_are_refused_in_a_later_batch_have_their_numbers_in_the_file() {
+    let bench = Bench::new();
+    bench.with_impossible_rows();
+    let images = Array3::from_shape_fn((1100, 4, 4), |(row, i, j)| match (row, i, j) {
+        (3 | 1030, 0, 3) => 7.0,
+        (3 | 1050, 1, 1) => f32::NAN,
+        _ => ((4 * i + j) % 3) as f32,
+    });
+    write_npy_f32(&bench.path("x.npy"), images.view().into_dyn()).unwrap();
+    let output = bench.run("complete m --data x.npy --mask bottom -o c.npy");
+    assert_eq!(
+        warnings(&output),
+        "warning: 2 of 1100 rows have probability 0 under the model and are left as they were given: rows 3, 1030 (the first is row 0)\n"
+    );
+    let completed = bench.images("c.npy").values;
+    let missing: Vec<_> = completed.indexed_iter().filter(|(_, x)| x.is_nan()).map(|(at, _)| at).collect();
+    assert_eq!(missing, [(3, 5)]);
+    // Images that are alike are completed by draws of their own.
+    bench.array("alike.npy", &[1100, 4, 4], |at| (at % 16 % 3) as f32);
+    bench.prints("complete m --data alike.npy --mask bottom -o c.npy");
+    let completed = bench.images("c.npy").values;
+    assert_ne!(completed.slice(s![..76, ..]), completed.slice(s![1024.., ..]));
+}
+
+/// `script` runs a command on a terminal of its own.
+#[cfg(target_os = "linux")]
+#[test]
+fn numbers_are_neither_read_from_a_terminal_nor_written_to_one() {
+    let bench = Bench::new();
+    let convpc = env!("CARGO_BIN_EXE_convpc");
+    for (command, says) in [
+        ("sample m -n 3 -o -", "error: -o - writes to standard output, which is a terminal"),
+        ("complete m --data x.npy --mask left -o -", "error: -o - writes to standard output, which is a terminal"),
+        ("score m --data -", "error: --data - reads a .npy array from standard input, which is a terminal"),
+        ("train --data - -o n", "error: --data - reads a .npy array from standard input, which is a terminal"),
+    ] {
+        let mut script = Command::new("script");
+        script.current_dir(bench.0.path()).args(["-qec", &format!("{convpc} {command}"), "/dev/null"]);
+        let output = script.stdin(Stdio::null()).output().unwrap();
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.code() == Some(2) && shown.contains(says), "{command}: {shown}");
+    }
+}
+
 #[test]
 fn nothing_but_rows_of_probability_zero_is_an_error() {
     let bench = Bench::new();
@@ -254,7 +305,9 @@ fn a_value_outside_in_a_later_batch_has_its_row() {
     bench.array("x.npy", &[3000, 2, 2], |at| (at % 3) as f32);
     bench.prints(&format!("train --data x.npy --levels 3 {TRAIN}"));
     bench.array("y.npy", &[3000, 2, 2], |at| {
-        if at == 9001 {
+        if at == 11 {
+            0.0
+        } else if at == 9001 {
             7.0
         } else if at == 11_000 {
             9.0
@@ -265,7 +318,7 @@ fn a_value_outside_in_a_later_batch_has_its_row() {
     for command in ["score m --data y.npy -o l.npy", "complete m --data y.npy -o c.npy"] {
         let message = bench.fails(1, command);
         assert!(
-            message.contains("y.npy: row 2250, variable 1 is 7, outside") && message.contains("from 1 to 9"),
+            message.contains("y.npy: row 2250, variable 1 is 7, outside") && message.contains("from 0 to 9"),
             "{message}"
         );
         let piped = String::from_utf8(bench.piped(&command.replace("y.npy", "-"), "y.npy").stderr).unwrap();

@@ -97,6 +97,12 @@ fn a_run_that_was_interrupted_says_how_to_go_on_and_ends_with_the_same_bytes() {
             resume = " --resume";
             let (_, _, state) = checkpoint::load(&file).unwrap();
             inside_an_epoch += usize::from(state.batch > 0);
+            let place = match (state.epoch, state.batch) {
+                (0, 0) => "in the first epoch".into(),
+                (epoch, 0) => format!("after epoch {epoch};"),
+                (epoch, batch) => format!("after batch {batch} of epoch {};", epoch + 1),
+            };
+            assert!(message.contains(&format!("stopped by SIG{signal} {place}")), "{message}");
             assert!(
                 bench.names().iter().all(|name| !name.ends_with(".tmp") && !name.ends_with(".lock")),
                 "{:?}",
@@ -109,6 +115,16 @@ fn a_run_that_was_interrupted_says_how_to_go_on_and_ends_with_the_same_bytes() {
         assert!(!file.exists(), "a run that is over leaves no checkpoint");
     }
     assert!(inside_an_epoch > 0, "no run was interrupted inside an epoch");
+}
+
+#[test]
+fn the_command_that_goes_on_replaces_no_model_and_can_be_pasted_into_a_shell() {
+    let bench = Bench::new(300, 4);
+    let mut command = bench.command(&format!("{BASE} --algorithm em --epochs 100000 --force -o"));
+    let child = command.arg("my model").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let output = interrupt(child, "INT", &bench.path("my model.checkpoint"), Duration::from_millis(100));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.ends_with(" --epochs 100000 -o 'my model' --resume\n"), "{message}");
 }
 
 #[test]

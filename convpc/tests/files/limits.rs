@@ -139,3 +139,16 @@ fn a_model_that_is_larger_than_memory_is_refused() {
     std::fs::File::options().write(true).open(&stored.path).unwrap().set_len(1 << 43).unwrap();
     assert_says(&model::load(&stored.path).unwrap_err(), &["8796093022208 bytes do not fit"]);
 }
+
+/// The same of an array, whose limit is a share of the memory unless another one is given.
+#[cfg(unix)]
+#[test]
+fn an_array_that_is_larger_than_memory_is_refused() {
+    let count = 1_usize << 43;
+    let header = npy_of_sizes("|u1", &[count / 1024, 1024], &[]);
+    let stored = store("a", &header);
+    let file = std::fs::File::options().write(true).open(&stored.path).unwrap();
+    file.set_len((header.len() + count) as u64).unwrap();
+    let error = read_with(&stored.path, &Options::default()).unwrap_err();
+    assert!(matches!(error, DataError::OverLimit { needed, .. } if needed == 4 * count as u64), "{error}");
+}

@@ -1,6 +1,6 @@
 //! `.npy` files of images and masks, and those that are written.
 
-use convpc::data::{DataError, Element, read, write_npy_f32, write_npy_f64};
+use convpc::data::{DataError, Element, NpyWriter, read, write_npy_f32, write_npy_f64};
 use ndarray::{Array, Array1, Array2, Array4, ArrayD, Axis, ShapeBuilder, arr0, array};
 use ndarray_npy::{WritableElement, WriteNpyExt};
 
@@ -162,6 +162,27 @@ fn written_arrays_are_read_again() {
     let images = read(&path).unwrap();
     assert_eq!(images.shape, shape(5, 3, 3));
     assert_eq!(images.values[(0, (3 * 3 + 2) * 3 + 1)], 1231.0);
+}
+
+#[test]
+fn an_array_that_is_written_in_parts_has_all_its_numbers_and_no_others() {
+    for element in [Element::U8, Element::U16, Element::U32, Element::F32, Element::F64] {
+        let mut file = NpyWriter::new(Vec::new(), element, &[2, 2, 1]).unwrap();
+        file.write([0.0, 255.0, 3.0]).unwrap();
+        file.write([7.0]).unwrap();
+        assert!(file.write([1.0]).unwrap_err().to_string().contains("no room for more"), "{element}");
+        let images = read_bytes("a", &file.finish().unwrap()).unwrap();
+        assert_eq!((images.shape, images.element), (shape(2, 1, 1), element));
+        assert_eq!(images.values, array![[0.0, 255.0], [3.0, 7.0]]);
+    }
+    let mut file = NpyWriter::new(Vec::new(), Element::U8, &[4]).unwrap();
+    for outside in [256.0, -1.0, 0.5, f64::NAN] {
+        let error = file.write([outside]).unwrap_err();
+        assert!(error.to_string().contains(&format!("{outside} is no whole number from 0 to 255")), "{error}");
+    }
+    let mut file = NpyWriter::new(Vec::new(), Element::F32, &[4]).unwrap();
+    file.write([1.0, 2.0]).unwrap();
+    assert!(file.finish().unwrap_err().to_string().contains("lacks its last 2 numbers"));
 }
 
 #[test]
