@@ -238,12 +238,14 @@ fn numbers_are_neither_read_from_a_terminal_nor_written_to_one() {
     for (command, says) in [
         ("sample m -n 3 -o -", "error: -o - writes to standard output, which is a terminal"),
         ("complete m --data x.npy --mask left -o -", "error: -o - writes to standard output, which is a terminal"),
-        ("score m --data -", "error: --data - reads a .npy array from standard input, which is a terminal"),
-        ("train --data - -o n", "error: --data - reads a .npy array from standard input, which is a terminal"),
+        ("score m --data -", "error: - reads an array from standard input, which is a terminal"),
+        ("train --data - -o n", "error: - reads an array from standard input, which is a terminal"),
     ] {
         let mut script = Command::new("script");
         script.current_dir(bench.0.path()).args(["-qec", &format!("{convpc} {command}"), "/dev/null"]);
-        let output = script.stdin(Stdio::null()).output().unwrap();
+        let Ok(output) = script.stdin(Stdio::null()).output() else {
+            return; // This system has no `script`.
+        };
         let shown = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.code() == Some(2) && shown.contains(says), "{command}: {shown}");
     }

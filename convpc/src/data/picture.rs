@@ -58,7 +58,8 @@ pub(super) fn read(path: &Path, options: &Options) -> Result<Pixels, DataError> 
     let of_sample = Encoding { element, big_endian: false }.size();
     let samples = colors + usize::from(has_alpha);
     let of_pixel = samples * of_sample + colors * size_of::<f32>();
-    DataError::check_limit(path, &[shape.height, shape.width], of_pixel, options.memory())?;
+    let sizes = [shape.height, shape.width, colors];
+    DataError::check_limit(path, &sizes, of_pixel.div_ceil(colors), options.memory())?;
     let length = decoder.total_bytes() as usize;
     check_memory::<u8>(path, length, &[shape.height, shape.width, colors])?;
     let mut bytes = vec![0; length];
